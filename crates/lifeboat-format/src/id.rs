@@ -1,0 +1,136 @@
+//! Names of things. Each is a type of its own, so that they cannot be swapped.
+
+use crate::{Error, Result};
+use std::fmt;
+use std::str::FromStr;
+
+macro_rules! name_type {
+    ($(#[$doc:meta])* $name:ident, $bytes:literal) => {
+        $(#[$doc])*
+        #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+        pub struct $name(pub [u8; $bytes]);
+
+        impl $name {
+            /// Length in bytes.
+            pub const BYTES: usize = $bytes;
+
+            /// The raw bytes.
+            pub fn as_bytes(&self) -> &[u8; $bytes] {
+                &self.0
+            }
+        }
+
+        impl fmt::Display for $name {
+            fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+                self.0.iter().try_for_each(|byte| write!(formatter, "{byte:02x}"))
+            }
+        }
+
+        impl fmt::Debug for $name {
+            fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+                write!(formatter, concat!(stringify!($name), "({})"), self)
+            }
+        }
+
+        impl FromStr for $name {
+            type Err = Error;
+
+            fn from_str(text: &str) -> Result<Self> {
+                let mut bytes = [0; $bytes];
+                let digits = text.as_bytes();
+                if digits.len() != 2 * $bytes {
+                    return Err(Error::damaged(stringify!($name), "a name has another length"));
+                }
+                for (byte, pair) in bytes.iter_mut().zip(digits.chunks_exact(2)) {
+                    *byte = hex_digit(pair[0])? << 4 | hex_digit(pair[1])?;
+                }
+                Ok(Self(bytes))
+            }
+        }
+    };
+}
+
+macro_rules! random_name {
+    ($($name:ident),*) => {$(
+        impl $name {
+            /// A new random name from the operating system's generator.
+            pub fn random() -> Self {
+                Self(crate::seal::random_bytes())
+            }
+        }
+    )*};
+}
+
+/// Only lower case: a name has one spelling, so that two file names never mean one object.
+fn hex_digit(digit: u8) -> Result<u8> {
+    match digit {
+        b'0'..=b'9' => Ok(digit - b'0'),
+        b'a'..=b'f' => Ok(digit - b'a' + 10),
+        _ => Err(Error::damaged("name", "not a lower-case hexadecimal digit")),
+    }
+}
+
+name_type!(
+    /// Name of a chunk of plaintext: keyed BLAKE3, with a key of its own per [`crate::region::ChunkKind`].
+    ChunkId, 32
+);
+name_type!(
+    /// Name of a pack: BLAKE3 of its stored bytes.
+    PackName, 32
+);
+name_type!(
+    /// Name of an index object: BLAKE3 of its stored bytes.
+    IndexName, 32
+);
+name_type!(
+    /// A repository's random identity, made by `init`.
+    RepositoryId, 16
+);
+name_type!(
+    /// One run of a writer.
+    SessionId, 16
+);
+name_type!(
+    /// A snapshot's portable identity, kept by copies, exports and imports.
+    SnapshotId, 16
+);
+name_type!(
+    /// One key slot.
+    SlotId, 16
+);
+name_type!(
+    /// One wrapping of a session key.
+    EnvelopeId, 16
+);
+name_type!(
+    /// One sealed region; part of its associated data.
+    RegionId, 16
+);
+name_type!(
+    /// A host's random identity, kept in its local state.
+    HostId, 16
+);
+name_type!(
+    /// Who wrote an index object or a snapshot. Version 1 always writes zeros.
+    AuthorId, 16
+);
+random_name!(RepositoryId, SessionId, SnapshotId, SlotId, EnvelopeId, RegionId, HostId);
+
+impl AuthorId {
+    /// The only author of version 1.
+    pub const NONE: Self = Self([0; 16]);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_name_reads_back_from_its_hexadecimal_form_and_from_no_other() {
+        let name = SessionId([0xab; 16]);
+        assert_eq!(name.to_string().parse::<SessionId>().unwrap(), name);
+        assert!("AB".repeat(16).parse::<SessionId>().is_err());
+        assert!("ab".repeat(15).parse::<SessionId>().is_err());
+        assert!("ag".repeat(16).parse::<SessionId>().is_err());
+    }
+}

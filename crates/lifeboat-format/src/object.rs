@@ -1,0 +1,292 @@
+//! How objects are named and framed. `docs/format/README.md#objects`
+
+use crate::limits::SMALL_OBJECT_BYTES_MAX;
+use crate::wire::Reader;
+use crate::{Error, Result};
+use std::fmt;
+
+/// The first bytes of every object.
+pub const MAGIC: [u8; 8] = *b"lifeboat";
+/// Magic, kind, version, two zero bytes.
+pub const HEADER_BYTES: usize = 12;
+/// BLAKE3 of everything before it, at the end of objects that are not named by their content.
+pub const CHECKSUM_BYTES: usize = 32;
+
+/// What an object is. The number is its byte on disk, the name its folder.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[repr(u8)]
+pub enum ObjectKind {
+    /// Parameters and features of the repository; there is one.
+    Config = 1,
+    /// A wrapped role bundle.
+    Slot = 2,
+    /// Sealed regions.
+    Pack = 3,
+    /// Which chunk lies where, for many packs.
+    Index = 4,
+    /// A complete snapshot.
+    Snapshot = 5,
+    /// A snapshot about to be listed.
+    Draft = 6,
+    /// An incomplete snapshot of an interrupted or running session.
+    Checkpoint = 7,
+    /// A running session.
+    Intent = 8,
+    /// The end of a session, put by a collector.
+    Fence = 9,
+    /// Packs that a collector wants to delete.
+    Condemned = 10,
+    /// Packs that may be deleted.
+    Verdict = 11,
+}
+
+impl ObjectKind {
+    /// All kinds.
+    pub const ALL: [Self; 11] = [
+        Self::Config,
+        Self::Slot,
+        Self::Pack,
+        Self::Index,
+        Self::Snapshot,
+        Self::Draft,
+        Self::Checkpoint,
+        Self::Intent,
+        Self::Fence,
+        Self::Condemned,
+        Self::Verdict,
+    ];
+
+    /// The folder that holds such objects; the config is a file of that name.
+    pub fn folder(self) -> &'static str {
+        match self {
+            Self::Config => "config",
+            Self::Slot => "keys",
+            Self::Pack => "packs",
+            Self::Index => "index",
+            Self::Snapshot => "snapshots",
+            Self::Draft => "drafts",
+            Self::Checkpoint => "checkpoints",
+            Self::Intent => "intents",
+            Self::Fence => "fences",
+            Self::Condemned => "condemned",
+            Self::Verdict => "verdicts",
+        }
+    }
+
+    /// What messages call it.
+    pub fn noun(self) -> &'static str {
+        match self {
+            Self::Config => "config",
+            Self::Slot => "key slot",
+            Self::Pack => "pack",
+            Self::Index => "index object",
+            Self::Snapshot => "snapshot",
+            Self::Draft => "draft",
+            Self::Checkpoint => "checkpoint",
+            Self::Intent => "intent",
+            Self::Fence => "fence",
+            Self::Condemned => "condemned list",
+            Self::Verdict => "verdict",
+        }
+    }
+
+    /// Bytes of a name: packs and index objects are named by BLAKE3, intents by session and counter.
+    pub fn name_bytes(self) -> usize {
+        match self {
+            Self::Config => 0,
+            Self::Pack | Self::Index => 32,
+            Self::Intent => 20,
+            _ => 16,
+        }
+    }
+
+    /// Whether the name is the BLAKE3 of the content, so that no checksum is needed inside.
+    pub fn named_by_content(self) -> bool {
+        matches!(self, Self::Pack | Self::Index)
+    }
+
+    /// Largest object of this kind that a reader accepts.
+    pub fn bytes_max(self) -> u32 {
+        match self {
+            Self::Pack => crate::limits::PACK_BYTES_MAX,
+            Self::Index => crate::limits::INDEX_BYTES_MAX,
+            Self::Snapshot | Self::Draft | Self::Checkpoint => crate::limits::SNAPSHOT_BYTES_MAX,
+            _ => SMALL_OBJECT_BYTES_MAX,
+        }
+    }
+}
+
+/// Which object: its kind and name.
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct ObjectKey {
+    kind: ObjectKind,
+    name: Vec<u8>,
+}
+
+impl ObjectKey {
+    /// The object of `kind` called `name`.
+    ///
+    /// # Panics
+    /// When the name has another length than the kind's names have.
+    pub fn new(kind: ObjectKind, name: &[u8]) -> Self {
+        assert_eq!(name.len(), kind.name_bytes(), "a {} has names of one length", kind.noun());
+        Self { kind, name: name.to_vec() }
+    }
+
+    /// The repository's config.
+    pub fn config() -> Self {
+        Self::new(ObjectKind::Config, &[])
+    }
+
+    /// What it is.
+    pub fn kind(&self) -> ObjectKind {
+        self.kind
+    }
+
+    /// Its raw name.
+    pub fn name(&self) -> &[u8] {
+        &self.name
+    }
+
+    /// Its name as hexadecimal digits: the last component of [`Self::path`].
+    pub fn hex(&self) -> String {
+        self.name.iter().map(|byte| format!("{byte:02x}")).collect()
+    }
+
+    /// Where it lies below the repository's root: `packs/4f/4f1c…`, `snapshots/9ae0…`, `config`.
+    pub fn path(&self) -> String {
+        let folder = self.kind.folder();
+        match self.kind {
+            ObjectKind::Config => folder.to_owned(),
+            ObjectKind::Pack => format!("{folder}/{:02x}/{}", self.name[0], self.hex()),
+            _ => format!("{folder}/{}", self.hex()),
+        }
+    }
+
+    /// Reads a name in hexadecimal; `None` when it is not one of this kind (a stray file).
+    pub fn from_hex(kind: ObjectKind, hex: &str) -> Option<Self> {
+        let digit = |byte: u8| match byte {
+            b'0'..=b'9' => Some(byte - b'0'),
+            b'a'..=b'f' => Some(byte - b'a' + 10),
+            _ => None,
+        };
+        if hex.len() != 2 * kind.name_bytes() {
+            return None;
+        }
+        let name: Option<Vec<u8>> =
+            hex.as_bytes().chunks_exact(2).map(|pair| Some(digit(pair[0])? << 4 | digit(pair[1])?)).collect();
+        name.map(|name| Self { kind, name })
+    }
+}
+
+impl fmt::Display for ObjectKey {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.kind {
+            ObjectKind::Config => formatter.write_str("config"),
+            kind => write!(formatter, "{} {}", kind.noun(), &self.hex()[..16]),
+        }
+    }
+}
+
+impl fmt::Debug for ObjectKey {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str(&self.path())
+    }
+}
+
+/// The header of an object of this kind.
+pub fn header(kind: ObjectKind) -> [u8; HEADER_BYTES] {
+    let mut header = [0; HEADER_BYTES];
+    header[..8].copy_from_slice(&MAGIC);
+    header[8] = kind as u8;
+    header[9] = crate::seal::FORMAT_VERSION;
+    header
+}
+
+/// Checks the header and gives what follows it.
+pub fn strip_header(kind: ObjectKind, bytes: &[u8]) -> Result<&[u8]> {
+    let mut reader = Reader::new(bytes, kind.noun());
+    if reader.array::<8>()? != MAGIC {
+        return Err(reader.damaged("it does not begin with `lifeboat`"));
+    }
+    let found = reader.u8()?;
+    let version = reader.u8()?;
+    if version != crate::seal::FORMAT_VERSION {
+        return Err(Error::Unsupported { what: kind.noun(), feature: format!("format version {version}") });
+    }
+    if found != kind as u8 {
+        return Err(reader.damaged(format!("it is an object of kind {found}")));
+    }
+    if reader.u16()? != 0 {
+        return Err(reader.damaged("reserved bytes are not zero"));
+    }
+    reader.bytes(reader.remaining())
+}
+
+/// Frames a body: header in front, checksum behind.
+pub fn frame(kind: ObjectKind, body: &[u8]) -> Vec<u8> {
+    let mut bytes = header(kind).to_vec();
+    bytes.extend_from_slice(body);
+    if !kind.named_by_content() {
+        let checksum = blake3::hash(&bytes);
+        bytes.extend_from_slice(checksum.as_bytes());
+    }
+    bytes
+}
+
+/// Checks size, header and checksum, and gives the body.
+pub fn unframe(kind: ObjectKind, bytes: &[u8]) -> Result<&[u8]> {
+    if bytes.len() > kind.bytes_max() as usize {
+        return Err(Error::damaged(kind.noun(), format!("{} bytes are too many", bytes.len())));
+    }
+    if kind.named_by_content() {
+        return strip_header(kind, bytes);
+    }
+    let Some(end) = bytes.len().checked_sub(CHECKSUM_BYTES) else {
+        return Err(Error::damaged(kind.noun(), "it is shorter than its checksum"));
+    };
+    let (framed, checksum) = bytes.split_at(end);
+    // The header is looked at first: an object of a newer version is refused by name, not called damaged.
+    let body = strip_header(kind, framed)?;
+    if blake3::hash(framed).as_bytes() == checksum {
+        Ok(body)
+    } else {
+        Err(Error::damaged(kind.noun(), "its checksum differs"))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_flipped_bit_and_every_truncation_of_a_framed_object_is_noticed() {
+        let bytes = frame(ObjectKind::Fence, b"body");
+        assert_eq!(unframe(ObjectKind::Fence, &bytes), Ok(&b"body"[..]));
+        for bit in 0..bytes.len() * 8 {
+            let mut bad = bytes.clone();
+            bad[bit / 8] ^= 1 << (bit % 8);
+            assert!(unframe(ObjectKind::Fence, &bad).is_err(), "bit {bit}");
+        }
+        for end in 0..bytes.len() {
+            assert!(unframe(ObjectKind::Fence, &bytes[..end]).is_err());
+        }
+        assert!(unframe(ObjectKind::Intent, &bytes).is_err());
+    }
+
+    #[test]
+    fn a_newer_version_is_named() {
+        let mut bytes = frame(ObjectKind::Fence, b"");
+        bytes[9] = 2;
+        let error = unframe(ObjectKind::Fence, &bytes).unwrap_err();
+        assert_eq!(error.to_string(), "fence needs format version 2, which this lifeboat does not know");
+    }
+
+    #[test]
+    fn a_key_reads_back_from_its_path() {
+        let key = ObjectKey::new(ObjectKind::Pack, &[0xab; 32]);
+        assert_eq!(key.path(), format!("packs/ab/{}", "ab".repeat(32)));
+        assert_eq!(ObjectKey::from_hex(ObjectKind::Pack, &key.hex()), Some(key));
+        assert_eq!(ObjectKey::from_hex(ObjectKind::Pack, "tmp-1"), None);
+    }
+}

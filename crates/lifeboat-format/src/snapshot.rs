@@ -1,0 +1,494 @@
+//! A snapshot: what was protected at one moment. `docs/format/snapshot.md`
+
+use crate::keys::{Envelope, Keys, SessionKey};
+use crate::limits::{NAMES_MAX, NODE_DEPTH_MAX, PATH_BYTES_MAX, SNAPSHOT_BYTES_MAX};
+use crate::object::{ObjectKind, frame, unframe};
+use crate::seal::{self, Binding, Codec, Purpose};
+use crate::wire::{Reader, Write};
+use crate::{AuthorId, ChunkId, Error, HostId, Result, SessionId, SnapshotId, Timestamp};
+
+/// How a snapshot was taken; every kind is complete on restore.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[repr(u8)]
+pub enum SnapshotKind {
+    /// Everything was read.
+    Full = 1,
+    /// What the newest snapshot of the same source had unchanged was not read.
+    Incremental = 2,
+    /// What the newest full snapshot of the same source had unchanged was not read.
+    Differential = 3,
+}
+
+impl SnapshotKind {
+    /// The word that users see and type.
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::Full => "full",
+            Self::Incremental => "incremental",
+            Self::Differential => "differential",
+        }
+    }
+
+    fn from_byte(byte: u8, reader: &Reader<'_>) -> Result<Self> {
+        match byte {
+            1 => Ok(Self::Full),
+            2 => Ok(Self::Incremental),
+            3 => Ok(Self::Differential),
+            other => Err(reader.damaged(format!("there is no kind {other}"))),
+        }
+    }
+}
+
+/// What sort of thing a source is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[repr(u8)]
+pub enum SourceKind {
+    /// A directory tree or file; the name is its path.
+    Path = 1,
+    /// Standard input; one file below the root, called like the source.
+    Stdin = 2,
+    /// A command's output; one file below the root, called like the source.
+    Command = 3,
+}
+
+impl SourceKind {
+    /// The word before the colon; empty for paths.
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::Path => "path",
+            Self::Stdin => "stdin",
+            Self::Command => "command",
+        }
+    }
+
+    fn from_byte(byte: u8) -> Result<Self> {
+        match byte {
+            1 => Ok(Self::Path),
+            2 => Ok(Self::Stdin),
+            3 => Ok(Self::Command),
+            other => Err(Error::Unsupported { what: "snapshot", feature: format!("source kind {other}") }),
+        }
+    }
+}
+
+/// The top of a tree of nodes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct TreeRoot {
+    /// The top node.
+    pub id: ChunkId,
+    /// Its height; 0 is a leaf.
+    pub height: u8,
+    /// Entries in the tree.
+    pub entries: u64,
+}
+
+/// One source of a snapshot.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Source {
+    /// What sort of thing it is.
+    pub kind: SourceKind,
+    /// Its name: for paths the canonical absolute path.
+    pub name: Vec<u8>,
+    /// Its content.
+    pub root: TreeRoot,
+    /// The snapshot whose unchanged entries were trusted.
+    pub parent: Option<SnapshotId>,
+    /// How this source was read: a source without a parent is full, whatever was asked for.
+    pub snapshot_kind: SnapshotKind,
+    /// Files and directories that could not be read; 0 when the source is complete.
+    pub errors: u64,
+    /// Bytes of its regular files.
+    pub bytes: u64,
+    /// Names of the owners that occur in it, sorted by id.
+    pub users: Vec<(u32, Vec<u8>)>,
+    /// Names of the groups that occur in it, sorted by id.
+    pub groups: Vec<(u32, Vec<u8>)>,
+}
+
+/// Figures of the run that made a snapshot.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Statistics {
+    /// Files that the parent did not have.
+    pub files_new: u64,
+    /// Files that differ from the parent's.
+    pub files_changed: u64,
+    /// Files taken over from the parent.
+    pub files_unmodified: u64,
+    /// Directories that the parent did not have.
+    pub dirs_new: u64,
+    /// Directories that differ from the parent's.
+    pub dirs_changed: u64,
+    /// Directories as in the parent.
+    pub dirs_unmodified: u64,
+    /// New chunks of file content.
+    pub data_blobs: u64,
+    /// New tree and list nodes.
+    pub tree_blobs: u64,
+    /// Plaintext bytes of new chunks.
+    pub data_added: u64,
+    /// Bytes that they take in packs.
+    pub data_added_packed: u64,
+    /// Files, directories and others met.
+    pub total_files_processed: u64,
+    /// Bytes of regular files met.
+    pub total_bytes_processed: u64,
+}
+
+impl Statistics {
+    fn fields(&self) -> [u64; 12] {
+        [
+            self.files_new,
+            self.files_changed,
+            self.files_unmodified,
+            self.dirs_new,
+            self.dirs_changed,
+            self.dirs_unmodified,
+            self.data_blobs,
+            self.tree_blobs,
+            self.data_added,
+            self.data_added_packed,
+            self.total_files_processed,
+            self.total_bytes_processed,
+        ]
+    }
+
+    fn decode(reader: &mut Reader<'_>) -> Result<Self> {
+        Ok(Self {
+            files_new: reader.varint()?,
+            files_changed: reader.varint()?,
+            files_unmodified: reader.varint()?,
+            dirs_new: reader.varint()?,
+            dirs_changed: reader.varint()?,
+            dirs_unmodified: reader.varint()?,
+            data_blobs: reader.varint()?,
+            tree_blobs: reader.varint()?,
+            data_added: reader.varint()?,
+            data_added_packed: reader.varint()?,
+            total_files_processed: reader.varint()?,
+            total_bytes_processed: reader.varint()?,
+        })
+    }
+}
+
+/// A snapshot.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Snapshot {
+    /// Portable identity.
+    pub id: SnapshotId,
+    /// Whether the session finished; checkpoints are incomplete.
+    pub complete: bool,
+    /// Random identity of the host.
+    pub host_id: HostId,
+    /// Name of the host, for people.
+    pub host: String,
+    /// Name of the user who ran lifeboat.
+    pub user: String,
+    /// Number of this snapshot on its host, from 1.
+    pub sequence: u64,
+    /// The host's previous snapshot: a repository set back to an older state breaks the chain.
+    pub previous: Option<SnapshotId>,
+    /// When the walk began.
+    pub started: Timestamp,
+    /// When the last source was read.
+    pub finished: Timestamp,
+    /// The user's words, sorted.
+    pub tags: Vec<String>,
+    /// Version of the program.
+    pub program: String,
+    /// What is in it.
+    pub sources: Vec<Source>,
+    /// Figures of the run.
+    pub statistics: Statistics,
+    /// Who vouches for it; zeros in version 1.
+    pub author: AuthorId,
+    /// Signature by the author; empty in version 1.
+    pub signature: Vec<u8>,
+}
+
+const TAG_ID: u64 = 1;
+const TAG_COMPLETE: u64 = 2;
+const TAG_HOST_ID: u64 = 3;
+const TAG_HOST: u64 = 4;
+const TAG_USER: u64 = 5;
+const TAG_SEQUENCE: u64 = 6;
+const TAG_PREVIOUS: u64 = 7;
+const TAG_STARTED: u64 = 8;
+const TAG_FINISHED: u64 = 9;
+const TAG_TAG: u64 = 10;
+const TAG_PROGRAM: u64 = 11;
+const TAG_SOURCE: u64 = 12;
+const TAG_STATISTICS: u64 = 13;
+
+impl Snapshot {
+    const SIGNATURE_BYTES_MAX: u32 = 1024;
+
+    /// The bytes of a snapshot, draft or checkpoint that `session` puts.
+    pub fn encode(
+        &self,
+        kind: ObjectKind,
+        keys: &Keys,
+        session: SessionId,
+        key: &SessionKey,
+    ) -> Result<Vec<u8>> {
+        let plain = self.encode_body();
+        if plain.len() > SNAPSHOT_BYTES_MAX as usize - 8192 {
+            return Err(Error::limit("snapshot", format!("{} bytes", plain.len())));
+        }
+        let mut body = Vec::new();
+        key.envelope().encode(&mut body);
+        body.extend_from_slice(&self.author.0);
+        body.put_string(&self.signature);
+        let binding = binding(kind, keys, key.envelope(), session);
+        body.append(&mut seal::seal_box(keys.suite(), &key.key, binding, &plain));
+        Ok(frame(kind, &body))
+    }
+
+    /// Reads the object that `session` put.
+    pub fn decode(kind: ObjectKind, keys: &Keys, session: SessionId, bytes: &[u8]) -> Result<Self> {
+        let mut reader = Reader::new(unframe(kind, bytes)?, "snapshot");
+        let envelope = Envelope::decode(&mut reader)?;
+        let author = AuthorId(reader.array()?);
+        let signature = reader.string(Self::SIGNATURE_BYTES_MAX)?.to_vec();
+        let sealed = reader.bytes(reader.remaining())?;
+        let key = keys.open_envelope(&envelope)?;
+        let plain =
+            seal::open_box(&key.key, binding(kind, keys, &envelope, session), sealed, SNAPSHOT_BYTES_MAX)?;
+        let mut snapshot = Self::decode_body(&plain)?;
+        snapshot.author = author;
+        snapshot.signature = signature;
+        Ok(snapshot)
+    }
+
+    /// Errors of all sources.
+    pub fn errors(&self) -> u64 {
+        self.sources.iter().map(|source| source.errors).sum()
+    }
+
+    fn encode_body(&self) -> Vec<u8> {
+        let mut body = Vec::new();
+        let mut field = |tag: u64, value: &[u8]| {
+            body.put_varint(tag);
+            body.put_string(value);
+        };
+        field(TAG_ID, &self.id.0);
+        field(TAG_COMPLETE, &[u8::from(self.complete)]);
+        field(TAG_HOST_ID, &self.host_id.0);
+        field(TAG_HOST, self.host.as_bytes());
+        field(TAG_USER, self.user.as_bytes());
+        field(TAG_SEQUENCE, &varint(self.sequence));
+        if let Some(previous) = self.previous {
+            field(TAG_PREVIOUS, &previous.0);
+        }
+        field(TAG_STARTED, &time(self.started));
+        field(TAG_FINISHED, &time(self.finished));
+        self.tags.iter().for_each(|tag| field(TAG_TAG, tag.as_bytes()));
+        field(TAG_PROGRAM, self.program.as_bytes());
+        self.sources.iter().for_each(|source| field(TAG_SOURCE, &source.encode()));
+        let mut statistics = Vec::new();
+        self.statistics.fields().iter().for_each(|value| statistics.put_varint(*value));
+        field(TAG_STATISTICS, &statistics);
+        body
+    }
+
+    fn decode_body(plain: &[u8]) -> Result<Self> {
+        let mut reader = Reader::new(plain, "snapshot");
+        let mut snapshot = Self {
+            id: SnapshotId([0; 16]),
+            complete: false,
+            host_id: HostId([0; 16]),
+            host: String::new(),
+            user: String::new(),
+            sequence: 0,
+            previous: None,
+            started: Timestamp::default(),
+            finished: Timestamp::default(),
+            tags: Vec::new(),
+            program: String::new(),
+            sources: Vec::new(),
+            statistics: Statistics::default(),
+            author: AuthorId::NONE,
+            signature: Vec::new(),
+        };
+        let mut has_id = false;
+        while reader.remaining() > 0 {
+            let tag = reader.varint()?;
+            let value = reader.string(SNAPSHOT_BYTES_MAX)?;
+            let mut field = Reader::new(value, "snapshot");
+            let text = || String::from_utf8(value.to_vec()).map_err(|_| field_error("text is not UTF-8"));
+            match tag {
+                TAG_ID => {
+                    snapshot.id = SnapshotId(field.array()?);
+                    has_id = true;
+                }
+                TAG_COMPLETE => snapshot.complete = field.u8()? == 1,
+                TAG_HOST_ID => snapshot.host_id = HostId(field.array()?),
+                TAG_HOST => snapshot.host = text()?,
+                TAG_USER => snapshot.user = text()?,
+                TAG_SEQUENCE => snapshot.sequence = field.varint()?,
+                TAG_PREVIOUS => snapshot.previous = Some(SnapshotId(field.array()?)),
+                TAG_STARTED => snapshot.started = decode_time(&mut field)?,
+                TAG_FINISHED => snapshot.finished = decode_time(&mut field)?,
+                TAG_TAG => snapshot.tags.push(text()?),
+                TAG_PROGRAM => snapshot.program = text()?,
+                TAG_SOURCE => snapshot.sources.push(Source::decode(&mut field)?),
+                TAG_STATISTICS => snapshot.statistics = Statistics::decode(&mut field)?,
+                // Later versions add fields; what changes the meaning of the known ones changes the version.
+                _ => {}
+            }
+            if snapshot.sources.len() > NAMES_MAX as usize || snapshot.tags.len() > NAMES_MAX as usize {
+                return Err(reader.damaged("it has too many sources or tags"));
+            }
+        }
+        if has_id { Ok(snapshot) } else { Err(field_error("it has no id")) }
+    }
+}
+
+impl Source {
+    fn encode(&self) -> Vec<u8> {
+        let mut bytes = vec![self.kind as u8];
+        bytes.put_string(&self.name);
+        bytes.extend_from_slice(&self.root.id.0);
+        bytes.push(self.root.height);
+        bytes.put_varint(self.root.entries);
+        bytes.push(self.snapshot_kind as u8);
+        bytes.put_string(self.parent.as_ref().map_or(&[][..], |parent| &parent.0));
+        bytes.put_varint(self.errors);
+        bytes.put_varint(self.bytes);
+        for owners in [&self.users, &self.groups] {
+            bytes.put_varint(owners.len() as u64);
+            for (id, name) in owners {
+                bytes.put_varint(u64::from(*id));
+                bytes.put_string(name);
+            }
+        }
+        bytes
+    }
+
+    fn decode(reader: &mut Reader<'_>) -> Result<Self> {
+        let kind = SourceKind::from_byte(reader.u8()?)?;
+        let name = reader.string(PATH_BYTES_MAX)?.to_vec();
+        let root = TreeRoot { id: ChunkId(reader.array()?), height: reader.u8()?, entries: reader.varint()? };
+        if root.height >= NODE_DEPTH_MAX {
+            return Err(reader.damaged("a tree is too high"));
+        }
+        let snapshot_kind = SnapshotKind::from_byte(reader.u8()?, reader)?;
+        let parent = reader.string(16)?;
+        let parent = match parent.len() {
+            0 => None,
+            _ => {
+                Some(SnapshotId(parent.try_into().map_err(|_| reader.damaged("a parent's id is too short"))?))
+            }
+        };
+        Ok(Self {
+            kind,
+            name,
+            root,
+            parent,
+            snapshot_kind,
+            errors: reader.varint()?,
+            bytes: reader.varint()?,
+            users: decode_owners(reader)?,
+            groups: decode_owners(reader)?,
+        })
+    }
+}
+
+fn decode_owners(reader: &mut Reader<'_>) -> Result<Vec<(u32, Vec<u8>)>> {
+    let count = reader.varint_max(NAMES_MAX)?;
+    (0..count).map(|_| Ok((reader.varint_max(u32::MAX)?, reader.string(1024)?.to_vec()))).collect()
+}
+
+fn binding(kind: ObjectKind, keys: &Keys, envelope: &Envelope, session: SessionId) -> Binding {
+    let purpose = match kind {
+        ObjectKind::Draft => Purpose::Draft,
+        ObjectKind::Checkpoint => Purpose::Checkpoint,
+        _ => Purpose::Snapshot,
+    };
+    Binding {
+        repository: keys.repository(),
+        purpose,
+        codec: Codec::Raw,
+        envelope: envelope.id,
+        unique: session.0,
+        plain_bytes: 0,
+    }
+}
+
+fn field_error(detail: &'static str) -> Error {
+    Error::damaged("snapshot", detail)
+}
+
+fn varint(value: u64) -> Vec<u8> {
+    let mut bytes = Vec::new();
+    bytes.put_varint(value);
+    bytes
+}
+
+fn time(time: Timestamp) -> Vec<u8> {
+    let mut bytes = Vec::new();
+    bytes.put_signed(time.seconds);
+    bytes.put_varint(u64::from(time.nanos));
+    bytes
+}
+
+fn decode_time(reader: &mut Reader<'_>) -> Result<Timestamp> {
+    Ok(Timestamp { seconds: reader.signed()?, nanos: reader.varint_max(999_999_999)? })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::RepositoryId;
+    use crate::seal::{Key, Suite};
+    use proptest::prelude::*;
+
+    fn snapshot() -> Snapshot {
+        let source = Source {
+            kind: SourceKind::Path,
+            name: b"/srv/\xff".to_vec(),
+            root: TreeRoot { id: ChunkId([4; 32]), height: 1, entries: 9 },
+            parent: Some(SnapshotId([5; 16])),
+            snapshot_kind: SnapshotKind::Incremental,
+            errors: 1,
+            bytes: 1 << 40,
+            users: vec![(0, b"root".to_vec())],
+            groups: vec![],
+        };
+        Snapshot {
+            id: SnapshotId([1; 16]),
+            complete: true,
+            host_id: HostId([2; 16]),
+            host: "host".into(),
+            user: "user".into(),
+            sequence: 7,
+            previous: Some(SnapshotId([3; 16])),
+            started: Timestamp { seconds: -1, nanos: 5 },
+            finished: Timestamp { seconds: 1, nanos: 6 },
+            tags: vec!["a".into(), "b".into()],
+            program: "lifeboat".into(),
+            sources: vec![source],
+            statistics: Statistics { files_new: 1, total_bytes_processed: 2, ..Statistics::default() },
+            author: AuthorId::NONE,
+            signature: vec![],
+        }
+    }
+
+    #[test]
+    fn a_snapshot_reads_back_under_its_own_session_and_kind_only() {
+        let keys = Keys::derive(&Key::new([3; 32]), RepositoryId([1; 16]), Suite::XChaCha20Poly1305);
+        let key = keys.new_session();
+        let session = SessionId([8; 16]);
+        let bytes = snapshot().encode(ObjectKind::Snapshot, &keys, session, &key).unwrap();
+        assert_eq!(Snapshot::decode(ObjectKind::Snapshot, &keys, session, &bytes).unwrap(), snapshot());
+        assert!(Snapshot::decode(ObjectKind::Draft, &keys, session, &bytes).is_err());
+        assert!(Snapshot::decode(ObjectKind::Snapshot, &keys, SessionId([9; 16]), &bytes).is_err());
+    }
+
+    proptest! {
+        #[test]
+        fn any_bytes_are_read_without_a_panic(bytes: Vec<u8>) {
+            let _ = Snapshot::decode_body(&bytes);
+            let _ = Source::decode(&mut Reader::new(&bytes, "source"));
+        }
+    }
+}

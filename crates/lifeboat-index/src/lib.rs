@@ -1,0 +1,1 @@
+//! Which chunk lies where: a local cache in RocksDB that can always be rebuilt.

@@ -1,0 +1,1 @@
+//! Sessions, packs, trees, snapshots, check.

@@ -1,0 +1,1 @@
+//! Where objects live: named, immutable, durable bytes.

@@ -1,0 +1,1 @@
+//! Sources and sinks, backup and restore engines.

@@ -1,0 +1,1 @@
+//! Backup store for container workloads: the library.
