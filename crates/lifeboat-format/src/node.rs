@@ -1,9 +1,9 @@
 //! Tree nodes: sorted entries with prefix-compressed keys. `docs/format/tree.md#nodes`
 
 use crate::limits::{NODE_BYTES_MAX, NODE_DEPTH_MAX, PATH_BYTES_MAX};
-use crate::path::check_key;
 use crate::wire::{Reader, Write};
 use crate::{ChunkId, Entry, Error, Result, TreePath};
+use std::borrow::Cow;
 
 /// What an inner node says of one child.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -17,7 +17,7 @@ pub struct Child {
 }
 
 /// Builds one node; entries or children are appended in the order of their keys.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct NodeBuilder {
     height: u8,
     count: u64,
@@ -96,9 +96,10 @@ impl NodeBuilder {
     }
 }
 
-/// Reads a node item by item; never holds more than one key.
+/// Reads a node item by item; never holds more than one key, whatever the prefix compression unfolds to.
 pub struct NodeReader<'a> {
-    reader: Reader<'a>,
+    bytes: Cow<'a, [u8]>,
+    position: usize,
     height: u8,
     left: u64,
     started: bool,
@@ -116,14 +117,16 @@ pub enum Item {
 
 impl<'a> NodeReader<'a> {
     /// Reads a node's header.
-    pub fn new(bytes: &'a [u8]) -> Result<Self> {
-        let mut reader = Reader::new(bytes, "tree node");
+    pub fn new(bytes: impl Into<Cow<'a, [u8]>>) -> Result<Self> {
+        let bytes = bytes.into();
+        let mut reader = Reader::new(&bytes, WHAT);
         let height = reader.u8()?;
         if height >= NODE_DEPTH_MAX {
             return Err(reader.damaged("it is too high"));
         }
         let left = reader.varint()?;
-        Ok(Self { reader, height, left, started: false, key: Vec::new() })
+        let position = bytes.len() - reader.remaining();
+        Ok(Self { bytes, position, height, left, started: false, key: Vec::new() })
     }
 
     /// Height above the leaves.
@@ -133,39 +136,41 @@ impl<'a> NodeReader<'a> {
 
     /// The next item; `None` at the end.
     pub fn next_item(&mut self) -> Result<Option<Item>> {
+        let mut reader = Reader::new(&self.bytes[self.position..], WHAT);
         if self.left == 0 {
-            return if self.reader.remaining() == 0 {
-                Ok(None)
-            } else {
-                Err(self.reader.damaged("bytes are left over"))
-            };
+            return reader.finish().map(|()| None);
         }
         self.left -= 1;
-        self.read_key()?;
-        let key = TreePath::from_key(self.key.clone())?;
-        if self.height == 0 {
-            return Ok(Some(Item::Entry(key, Entry::decode(&mut self.reader)?)));
-        }
-        let id = ChunkId(self.reader.array()?);
-        let entries = self.reader.varint()?;
-        Ok(Some(Item::Child(Child { first: key, id, entries })))
-    }
-
-    fn read_key(&mut self) -> Result<()> {
-        let shared = self.reader.varint_max(PATH_BYTES_MAX)? as usize;
-        let suffix = self.reader.string(PATH_BYTES_MAX)?;
-        if shared > self.key.len() || shared + suffix.len() > PATH_BYTES_MAX as usize {
-            return Err(self.reader.damaged("a key shares more bytes than there are"));
-        }
-        // Sorted and unique: whatever follows the shared bytes is greater than what it replaces.
-        if self.started && suffix <= &self.key[shared..] {
-            return Err(self.reader.damaged("keys are not in order"));
-        }
-        self.key.truncate(shared);
-        self.key.extend_from_slice(suffix);
+        read_key(&mut reader, &mut self.key, self.started)?;
         self.started = true;
-        check_key(&self.key)
+        let key = TreePath::from_key(self.key.clone())?;
+        let item = if self.height == 0 {
+            Item::Entry(key, Entry::decode(&mut reader)?)
+        } else {
+            let id = ChunkId(reader.array()?);
+            Item::Child(Child { first: key, id, entries: reader.varint()? })
+        };
+        self.position = self.bytes.len() - reader.remaining();
+        Ok(Some(item))
     }
+}
+
+const WHAT: &str = "tree node";
+
+/// Replaces `key` by the next one.
+fn read_key(reader: &mut Reader<'_>, key: &mut Vec<u8>, started: bool) -> Result<()> {
+    let shared = reader.varint_max(PATH_BYTES_MAX)? as usize;
+    let suffix = reader.string(PATH_BYTES_MAX)?;
+    if shared > key.len() || shared + suffix.len() > PATH_BYTES_MAX as usize {
+        return Err(reader.damaged("a key shares more bytes than there are"));
+    }
+    // Sorted and unique: whatever follows the shared bytes is greater than what it replaces.
+    if started && suffix <= &key[shared..] {
+        return Err(reader.damaged("keys are not in order"));
+    }
+    key.truncate(shared);
+    key.extend_from_slice(suffix);
+    Ok(())
 }
 
 #[cfg(test)]

@@ -131,7 +131,7 @@ fn check_name(name: &[u8]) -> Result<()> {
 }
 
 /// Checks a whole key without copying it.
-pub(crate) fn check_key(key: &[u8]) -> Result<()> {
+fn check_key(key: &[u8]) -> Result<()> {
     if key.len() > PATH_BYTES_MAX as usize {
         return Err(Error::damaged("path", format!("{} bytes are more than {PATH_BYTES_MAX}", key.len())));
     }
