@@ -46,14 +46,14 @@ impl Parameters {
     fn check(&self) -> Result<()> {
         let cut = self.cut;
         let valid = (64..=CHUNK_BYTES_MAX / 4).contains(&cut.bytes_min)
-            && cut.bytes_min % 2 == 0
+            && cut.bytes_min.is_multiple_of(2)
             && cut.bytes_mask.is_power_of_two()
             && (256..=CHUNK_BYTES_MAX / 4).contains(&cut.bytes_mask)
             && (cut.bytes_min.max(1024)..=CHUNK_BYTES_MAX).contains(&cut.bytes_max)
-            && cut.bytes_max % 2 == 0
+            && cut.bytes_max.is_multiple_of(2)
             && (4096..=REGION_PLAIN_BYTES_MAX - CHUNK_BYTES_MAX).contains(&self.region_bytes)
             && (PACK_BYTES_MIN..=PACK_BYTES_MAX).contains(&self.pack_bytes)
-            && u64::from(self.region_bytes) + u64::from(CHUNK_BYTES_MAX) < u64::from(self.pack_bytes) * 4;
+            && self.region_bytes + cut.bytes_max + (64 << 10) <= self.pack_bytes;
         if valid { Ok(()) } else { Err(Error::damaged("config", "its parameters are outside the limits")) }
     }
 }

@@ -96,7 +96,13 @@ impl Keys {
         seal::seal_box(self.suite, &self.index, self.binding(purpose, unique), plain)
     }
 
-    /// Opens what [`Self::seal_index`] made.
+    /// Seals a directory under the index key, uncompressed: a pack is filled to an exact size around it.
+    pub(crate) fn seal_directory(&self, unique: [u8; 16], plain: &[u8]) -> Vec<u8> {
+        let binding = self.binding(Purpose::Directory, unique);
+        seal::seal_box_raw(self.suite, &self.index, binding, plain)
+    }
+
+    /// Opens what [`Self::seal_index`] and [`Self::seal_directory`] made.
     pub(crate) fn open_index(
         &self,
         purpose: Purpose,

@@ -63,7 +63,7 @@ impl NodeBuilder {
         self.push_key(&child.first);
         self.body.extend_from_slice(&child.id.0);
         self.body.put_varint(child.entries);
-        self.entries += child.entries;
+        self.entries = self.entries.saturating_add(child.entries);
     }
 
     fn push_key(&mut self, key: &TreePath) {

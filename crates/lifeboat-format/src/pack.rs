@@ -3,7 +3,6 @@
 use crate::keys::{Envelope, Keys};
 use crate::limits::{
     DIRECTORY_BYTES_MAX, PACK_BYTES_MAX, PACK_CHUNKS_MAX, PACK_ENVELOPES_MAX, PACK_REGIONS_MAX,
-    REGION_STORED_BYTES_MAX,
 };
 use crate::object::{HEADER_BYTES, ObjectKind, strip_header};
 use crate::region::{ChunkKind, Region};
@@ -45,7 +44,8 @@ impl Directory {
     pub fn encode(&self, output: &mut Vec<u8>) {
         output.put_varint(self.envelopes.len() as u64);
         self.envelopes.iter().for_each(|envelope| envelope.encode(output));
-        output.put_varint(u64::from(self.filler_bytes));
+        // Fixed width: the filler's length must not change the directory's.
+        output.put_u32(self.filler_bytes);
         output.put_varint(self.regions.len() as u64);
         self.regions.iter().for_each(|region| region.encode(output));
     }
@@ -56,7 +56,10 @@ impl Directory {
         for _ in 0..reader.varint_max(PACK_ENVELOPES_MAX)? {
             directory.envelopes.push(Envelope::decode(reader)?);
         }
-        directory.filler_bytes = reader.varint_max(PACK_BYTES_MAX)?;
+        directory.filler_bytes = reader.u32()?;
+        if directory.filler_bytes > PACK_BYTES_MAX {
+            return Err(reader.damaged("its filler is longer than a pack"));
+        }
         let mut chunks = 0;
         for _ in 0..reader.varint_max(PACK_REGIONS_MAX)? {
             let kind = ChunkKind::from_byte(reader.u8()?)?;
@@ -88,13 +91,18 @@ pub fn encode_tail(keys: &Keys, directory: &Directory) -> Result<Vec<u8>> {
         return Err(Error::limit("pack directory", format!("{} bytes", plain.len())));
     }
     let unique = crate::seal::random_bytes::<16>();
-    let mut tail = keys.seal_index(Purpose::Directory, unique, &plain);
+    let mut tail = keys.seal_directory(unique, &plain);
     let directory_bytes = tail.len() as u32;
     tail.put_u32(directory_bytes);
     tail.put_u32(0);
     tail.extend_from_slice(&unique);
     tail.extend_from_slice(&TRAILER_MAGIC);
     Ok(tail)
+}
+
+/// Length of [`encode_tail`]'s result for a directory whose encoding is `directory_bytes` long.
+pub fn tail_bytes(directory_bytes: usize) -> usize {
+    crate::seal::BOX_HEADER_BYTES + OVERHEAD_BYTES + directory_bytes + TRAILER_BYTES
 }
 
 /// A decoded trailer: where the directory lies.
@@ -175,9 +183,6 @@ pub fn filler(bytes: u32) -> Vec<u8> {
     filler
 }
 
-/// The most that one more region can add to a pack: its bytes, and its share of the directory.
-pub const REGION_ROOM_BYTES: usize = REGION_STORED_BYTES_MAX as usize + OVERHEAD_BYTES;
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -191,6 +196,7 @@ mod tests {
         let mut sealer = RegionSealer::new(keys, &session, 3).unwrap();
         let (head, stored) = sealer.seal(ChunkKind::Data, 0, &[1; 5000]);
         let mut bytes = crate::object::header(ObjectKind::Pack).to_vec();
+        let stored_bytes = stored.len();
         bytes.extend_from_slice(stored);
         bytes.extend(filler(10));
         let directory = Directory {
@@ -200,6 +206,9 @@ mod tests {
         };
         bytes.extend(encode_tail(keys, &directory).unwrap());
         assert_eq!(decode_directory(keys, &bytes).unwrap(), directory);
+        let mut plain = Vec::new();
+        directory.encode(&mut plain);
+        assert_eq!(bytes.len(), HEADER_BYTES + stored_bytes + 10 + tail_bytes(plain.len()));
         bytes
     }
 

@@ -44,7 +44,11 @@ impl TreePath {
         if key.len() > PATH_BYTES_MAX as usize {
             return Err(Error::limit("path", format!("{} bytes, at most {PATH_BYTES_MAX}", key.len())));
         }
-        Ok(Self(key))
+        let path = Self(key);
+        match path.depth() {
+            0..PATH_COMPONENTS_MAX => Ok(path),
+            depth => Err(Error::limit("path", format!("{depth} components, at most {}", PATH_COMPONENTS_MAX - 1))),
+        }
     }
 
     /// The bytes by which paths are ordered and stored.

@@ -70,7 +70,7 @@ pub struct Region {
 }
 
 impl RegionHead {
-    pub(crate) fn encode(&self, output: &mut Vec<u8>) {
+    fn encode(&self, output: &mut Vec<u8>) {
         output.extend_from_slice(&[self.kind as u8, self.suite as u8, self.codec as u8]);
         output.put_varint(u64::from(self.envelope));
         output.extend_from_slice(&self.id.0);
@@ -78,7 +78,7 @@ impl RegionHead {
         output.put_varint(u64::from(self.plain_bytes));
     }
 
-    pub(crate) fn decode(kind: ChunkKind, reader: &mut Reader<'_>) -> Result<Self> {
+    fn decode(kind: ChunkKind, reader: &mut Reader<'_>) -> Result<Self> {
         let head = Self {
             kind,
             suite: Suite::from_byte(reader.u8()?)?,
@@ -111,7 +111,8 @@ impl RegionHead {
 }
 
 impl Region {
-    pub(crate) fn encode(&self, output: &mut Vec<u8>) {
+    /// Appends what a directory says of this region.
+    pub fn encode(&self, output: &mut Vec<u8>) {
         self.head.encode(output);
         output.put_varint(self.chunk_bytes.len() as u64);
         self.chunk_bytes.iter().for_each(|bytes| output.put_varint(u64::from(*bytes)));

@@ -250,18 +250,32 @@ fn purpose_name(purpose: Purpose) -> &'static str {
     }
 }
 
+/// Bytes in front of a box: suite, codec, plain length.
+pub const BOX_HEADER_BYTES: usize = 6;
+
 /// Seals a small object with all that opening it needs: suite, codec, length, then the sealed bytes.
 pub fn seal_box(suite: Suite, key: &Key, binding: Binding, plain: &[u8]) -> Vec<u8> {
-    let mut compressed = vec![0; NONCE_BYTES];
-    let bound = zstd::zstd_safe::compress_bound(plain.len());
-    let packed = zstd::bulk::compress(plain, 3).ok().filter(|packed| packed.len() < plain.len().min(bound));
-    let codec = if packed.is_some() { Codec::Zstd } else { Codec::Raw };
-    compressed.extend_from_slice(packed.as_deref().unwrap_or(plain));
-    let binding = Binding { codec, plain_bytes: plain.len() as u32, ..binding };
-    seal_in_place(suite, key, &binding, &mut compressed);
+    match zstd::bulk::compress(plain, 3) {
+        Ok(packed) if packed.len() < plain.len() => seal_packed(Codec::Zstd, suite, key, binding, plain.len(), &packed),
+        _ => seal_box_raw(suite, key, binding, plain),
+    }
+}
+
+/// Seals bytes that are stored as they are.
+pub(crate) fn seal_box_raw(suite: Suite, key: &Key, binding: Binding, plain: &[u8]) -> Vec<u8> {
+    seal_packed(Codec::Raw, suite, key, binding, plain.len(), plain)
+}
+
+fn seal_packed(
+    codec: Codec, suite: Suite, key: &Key, binding: Binding, plain_bytes: usize, packed: &[u8],
+) -> Vec<u8> {
+    let binding = Binding { codec, plain_bytes: plain_bytes as u32, ..binding };
+    let mut buffer = vec![0; NONCE_BYTES];
+    buffer.extend_from_slice(packed);
+    seal_in_place(suite, key, &binding, &mut buffer);
     let mut sealed = vec![suite as u8, codec as u8];
     sealed.extend_from_slice(&binding.plain_bytes.to_le_bytes());
-    sealed.append(&mut compressed);
+    sealed.append(&mut buffer);
     sealed
 }
 

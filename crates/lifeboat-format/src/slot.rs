@@ -149,9 +149,9 @@ impl Slot {
             1 => {
                 let cost =
                     Argon2Cost { memory_kib: reader.u32()?, passes: reader.u32()?, lanes: reader.u32()? };
-                let bounded = (8 * cost.lanes.max(1)..=ARGON2_MEMORY_KIB_MAX).contains(&cost.memory_kib)
+                let bounded = (1..=ARGON2_LANES_MAX).contains(&cost.lanes)
                     && (1..=ARGON2_PASSES_MAX).contains(&cost.passes)
-                    && (1..=ARGON2_LANES_MAX).contains(&cost.lanes);
+                    && (8 * cost.lanes..=ARGON2_MEMORY_KIB_MAX).contains(&cost.memory_kib);
                 if !bounded {
                     return Err(reader.damaged("its derivation costs are outside the limits"));
                 }
@@ -282,7 +282,7 @@ mod tests {
             salt: [0; 32],
             sealed: vec![],
         };
-        for (memory, passes, lanes) in [(1 << 30, 3, 1), (65536, 1 << 30, 1), (65536, 3, 99), (0, 0, 0)] {
+        for (memory, passes, lanes) in [(1 << 30, 3, 1), (65536, 1 << 30, 1), (65536, 3, u32::MAX), (0, 0, 0)] {
             assert!(Slot::decode(&slot(memory, passes, lanes).encode()).is_err());
         }
         assert!(Slot::decode(&slot(65536, 3, 1).encode()).is_ok());

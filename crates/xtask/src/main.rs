@@ -1,2 +1,67 @@
-//! Chores of this repository.
-fn main() {}
+//! The chores of this repository: `cargo xtask test` is what CI runs, `cargo xtask demo` is the first thing to try.
+//!
+//! Must stay true: no dependencies at all, so that a fresh machine has an answer in seconds, before anything large is
+//! compiled; and a chore either does its whole job or says which command to repeat.
+//! Read next: [`ci`] for the order of the checks, [`place`] for where things are built.
+
+mod ci;
+mod demo;
+mod demo_data;
+mod failure;
+mod fuzz;
+mod packages;
+mod place;
+mod step;
+mod tidy;
+mod tools;
+mod trees;
+
+use failure::{Failure, Result};
+use place::Place;
+use std::process::ExitCode;
+
+const USAGE: &str = "\
+Chores of the lifeboat repository.
+
+  cargo xtask test              everything that CI checks; installs missing system packages when it is root
+  cargo xtask demo [--keep]     back up real folders, change them, restore them, compare; --keep leaves the files
+  cargo xtask tidy              file lengths, forbidden names, left-over marks, module docs
+  cargo xtask fuzz [SECONDS] [TARGET]
+                                run the fuzz targets, 15 seconds each by default (needs a nightly toolchain)
+
+CARGO_TARGET_DIR decides where things are built; without it that is ${LIFEBOAT_CACHE:-~/.cache/lifeboat}/target,
+shared by all checkouts, so that RocksDB is compiled once.
+";
+
+fn main() -> ExitCode {
+    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    let words: Vec<&str> = arguments.iter().map(String::as_str).collect();
+    match dispatch(&words) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(failure) => {
+            eprintln!("\nError: {failure}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn dispatch(words: &[&str]) -> Result<()> {
+    match words {
+        ["test"] => ci::test(&Place::find()?),
+        ["demo"] => demo::run(&Place::find()?, demo::Afterwards::Clean),
+        ["demo", "--keep"] => demo::run(&Place::find()?, demo::Afterwards::Keep),
+        ["tidy"] => tidy::run(&Place::find()?),
+        ["fuzz"] => fuzz::run(&Place::find()?, fuzz::SECONDS_DEFAULT, None),
+        ["fuzz", seconds] => fuzz::run(&Place::find()?, parse_seconds(seconds)?, None),
+        ["fuzz", seconds, target] => fuzz::run(&Place::find()?, parse_seconds(seconds)?, Some(target)),
+        [] | ["help" | "--help" | "-h"] => {
+            print!("{USAGE}");
+            Ok(())
+        }
+        _ => Err(Failure::new(format!("there is no chore `{}`\n\n{USAGE}", words.join(" ")))),
+    }
+}
+
+fn parse_seconds(word: &str) -> Result<u32> {
+    word.parse().map_err(|_| Failure::new(format!("`{word}` is not a number of seconds")))
+}

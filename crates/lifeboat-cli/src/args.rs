@@ -1,0 +1,323 @@
+//! What can be typed.
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+use std::ffi::OsString;
+use std::path::PathBuf;
+
+/// Backup store: content-addressed, deduplicating, encrypted.
+#[derive(Debug, Parser)]
+#[command(name = "lifeboat", version, max_term_width = 100, subcommand_required = true, arg_required_else_help = true)]
+#[command(after_help = "Exit codes: 0 done; 1 failed; 3 done, but some files could not be read or restored; \
+    10 no repository; 11 busy; 12 wrong password or key; 130 interrupted. Treat any other code as failure.")]
+pub(crate) struct Cli {
+    /// What applies to every command.
+    #[command(flatten)]
+    pub(crate) global: Global,
+    /// What to do.
+    #[command(subcommand)]
+    pub(crate) command: Command,
+}
+
+/// What applies to every command.
+#[derive(Debug, Args)]
+pub(crate) struct Global {
+    /// Where the repository is
+    #[arg(short, long, global = true, env = "LIFEBOAT_REPOSITORY", value_name = "PATH", alias = "repository")]
+    pub(crate) repo: Option<String>,
+    /// Read the repository's location from a file
+    #[arg(long, global = true, env = "LIFEBOAT_REPOSITORY_FILE", value_name = "FILE")]
+    pub(crate) repository_file: Option<PathBuf>,
+    /// Read the password from the first line of a file
+    #[arg(long, global = true, env = "LIFEBOAT_PASSWORD_FILE", value_name = "FILE")]
+    pub(crate) password_file: Option<PathBuf>,
+    /// Read the password from the first line that a shell command prints
+    #[arg(long, global = true, env = "LIFEBOAT_PASSWORD_COMMAND", value_name = "COMMAND")]
+    pub(crate) password_command: Option<String>,
+    /// Use a key file instead of a password; `init` makes it where it is missing
+    #[arg(long, global = true, env = "LIFEBOAT_KEY_FILE", value_name = "FILE")]
+    pub(crate) key_file: Option<PathBuf>,
+    /// Where local indexes are kept [default: ~/.cache/lifeboat]
+    #[arg(long, global = true, env = "LIFEBOAT_CACHE_DIR", value_name = "DIR")]
+    pub(crate) cache_dir: Option<PathBuf>,
+    /// Keep no local index: slower, leaves nothing on this machine
+    #[arg(long, global = true)]
+    pub(crate) no_cache: bool,
+    /// Print JSON lines with a `message_type`
+    #[arg(long, global = true)]
+    pub(crate) json: bool,
+    /// Print errors only
+    #[arg(short, long, global = true)]
+    pub(crate) quiet: bool,
+    /// Print more
+    #[arg(short, long, global = true, action = clap::ArgAction::Count)]
+    pub(crate) verbose: u8,
+}
+
+/// What to do.
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    /// Make a repository
+    Init,
+    /// Back up files, standard input or a command's output
+    #[command(alias = "backup")]
+    Snapshot(SnapshotArgs),
+    /// List snapshots
+    Snapshots {
+        /// Only those of this host
+        #[arg(long)]
+        host: Option<String>,
+        /// Only those with all of these tags
+        #[arg(long, value_delimiter = ',')]
+        tag: Vec<String>,
+        /// Only those that hold this path
+        #[arg(long)]
+        path: Vec<PathBuf>,
+    },
+    /// List the files of a snapshot
+    Ls {
+        /// ID, latest, latest~N, and a path behind a colon: latest:/srv/app
+        #[arg(value_name = "ID[:PATH]")]
+        snapshot: OsString,
+        /// Show permissions, owner, size and time
+        #[arg(short, long)]
+        long: bool,
+    },
+    /// Show what differs between two snapshots
+    Diff {
+        /// The older one
+        #[arg(value_name = "ID[:PATH]")]
+        first: OsString,
+        /// The newer one
+        #[arg(value_name = "ID[:PATH]")]
+        second: OsString,
+        /// Show changes of metadata too
+        #[arg(long)]
+        metadata: bool,
+    },
+    /// Find files by name in all snapshots
+    Find {
+        /// A name or path with gitignore's wildcards
+        pattern: String,
+        /// Only in this snapshot
+        #[arg(long, value_name = "ID")]
+        snapshot: Option<String>,
+        /// Ignore case
+        #[arg(short, long)]
+        ignore_case: bool,
+    },
+    /// Show how much is stored
+    Stats,
+    /// Write one file, or a tree as tar, to standard output
+    Dump {
+        /// ID:PATH
+        #[arg(value_name = "ID:PATH")]
+        snapshot: OsString,
+        /// Write a tar archive
+        #[arg(long)]
+        tar: bool,
+    },
+    /// Write files back
+    Restore(RestoreArgs),
+    /// See whether everything can be read back
+    Check {
+        /// Read and verify all data too
+        #[arg(long)]
+        read_data: bool,
+    },
+    /// Manage passwords and key files
+    #[command(subcommand)]
+    Key(KeyCommand),
+    /// Show the repository itself
+    #[command(subcommand)]
+    Repo(RepoCommand),
+    /// Show or remove what this machine caches
+    Cache {
+        /// Remove the caches of all repositories
+        #[arg(long)]
+        cleanup: bool,
+    },
+    /// Print a completion script for a shell
+    #[command(hide = true)]
+    Version,
+}
+
+/// How to back up.
+#[derive(Debug, Args)]
+pub(crate) struct SnapshotArgs {
+    /// Paths, stdin:NAME, or command:NAME with the command behind --
+    #[arg(value_name = "SOURCE")]
+    pub(crate) sources: Vec<OsString>,
+    /// The command of command:NAME
+    #[arg(last = true, value_name = "COMMAND")]
+    pub(crate) command: Vec<OsString>,
+    /// full reads everything; incremental what the newest snapshot does not have; differential what the newest full one
+    /// does not have
+    #[arg(long, value_enum, default_value = "incremental")]
+    pub(crate) kind: Kind,
+    /// Words to find the snapshot by
+    #[arg(long, value_delimiter = ',')]
+    pub(crate) tag: Vec<String>,
+    /// Name of the host [default: this machine's]
+    #[arg(long, env = "LIFEBOAT_HOST")]
+    pub(crate) host: Option<String>,
+    /// Only say what would be read
+    #[arg(short = 'n', long)]
+    pub(crate) dry_run: bool,
+    /// Read sources from a file, one per line; - is standard input
+    #[arg(long, value_name = "FILE")]
+    pub(crate) files_from: Vec<PathBuf>,
+    /// Leave out what matches (gitignore rules, relative to each source)
+    #[arg(short, long, value_name = "PATTERN")]
+    pub(crate) exclude: Vec<String>,
+    /// The same, ignoring case
+    #[arg(long, value_name = "PATTERN")]
+    pub(crate) iexclude: Vec<String>,
+    /// Read patterns from a file
+    #[arg(long, value_name = "FILE")]
+    pub(crate) exclude_file: Vec<PathBuf>,
+    /// Leave out directories with a CACHEDIR.TAG
+    #[arg(long)]
+    pub(crate) exclude_caches: bool,
+    /// Leave out the content of directories that hold this name
+    #[arg(long, value_name = "NAME")]
+    pub(crate) exclude_if_present: Vec<OsString>,
+    /// Leave out larger files: 500M, 2G
+    #[arg(long, value_name = "SIZE", value_parser = parse_size)]
+    pub(crate) exclude_larger_than: Option<u64>,
+    /// Do not enter other file systems
+    #[arg(short = 'x', long)]
+    pub(crate) one_file_system: bool,
+    /// Do not compare inode numbers
+    #[arg(long)]
+    pub(crate) ignore_inode: bool,
+    /// Do not compare the times of inode changes
+    #[arg(long)]
+    pub(crate) ignore_ctime: bool,
+    /// zstd level: 0 stores raw, 1 is fast, 19 is small
+    #[arg(long, env = "LIFEBOAT_COMPRESSION", default_value_t = 3, value_parser = clap::value_parser!(i32).range(0..=19))]
+    pub(crate) compression: i32,
+    /// Threads that read and compress [default: one per processor]
+    #[arg(long, value_name = "COUNT")]
+    pub(crate) threads: Option<usize>,
+}
+
+/// How a snapshot is taken.
+#[derive(Debug, Clone, Copy, ValueEnum)]
+pub(crate) enum Kind {
+    /// Read everything.
+    Full,
+    /// Trust the newest snapshot.
+    Incremental,
+    /// Trust the newest full snapshot.
+    Differential,
+}
+
+/// How to restore.
+#[derive(Debug, Args)]
+pub(crate) struct RestoreArgs {
+    /// ID, latest, latest~N, and a path behind a colon: latest:/srv/app
+    #[arg(value_name = "ID[:PATH]")]
+    pub(crate) snapshot: OsString,
+    /// Directory that becomes equal to PATH; without a PATH, absolute paths are recreated below it
+    #[arg(long, value_name = "DIR")]
+    pub(crate) to: PathBuf,
+    /// Only what matches (gitignore rules, relative to the source)
+    #[arg(short, long, value_name = "PATTERN")]
+    pub(crate) include: Vec<String>,
+    /// All but what matches
+    #[arg(short, long, value_name = "PATTERN")]
+    pub(crate) exclude: Vec<String>,
+    /// What to do with files that exist
+    #[arg(long, value_enum, default_value = "always")]
+    pub(crate) overwrite: OverwriteArg,
+    /// Delete what the snapshot does not have
+    #[arg(long)]
+    pub(crate) delete: bool,
+    /// Only say what would be done
+    #[arg(short = 'n', long)]
+    pub(crate) dry_run: bool,
+    /// Read every written file again and compare it with the repository
+    #[arg(long)]
+    pub(crate) verify: bool,
+}
+
+/// What to do with files that exist.
+#[derive(Debug, Clone, Copy, ValueEnum)]
+pub(crate) enum OverwriteArg {
+    /// Write all of them.
+    Always,
+    /// Keep those of the same size and time.
+    IfChanged,
+    /// Keep all of them.
+    Never,
+}
+
+/// Passwords and key files.
+#[derive(Debug, Subcommand)]
+pub(crate) enum KeyCommand {
+    /// Let another password or key file open the repository
+    Add(NewKeyArgs),
+    /// List what opens the repository
+    List,
+    /// Take one away
+    Remove {
+        /// Its id, or a unique beginning of it
+        id: String,
+    },
+    /// Replace the password or key file that is in use
+    Passwd(NewKeyArgs),
+}
+
+/// A new password or key file.
+#[derive(Debug, Args)]
+pub(crate) struct NewKeyArgs {
+    /// Read the new password from the first line of a file
+    #[arg(long, env = "LIFEBOAT_NEW_PASSWORD_FILE", value_name = "FILE")]
+    pub(crate) new_password_file: Option<PathBuf>,
+    /// Use a key file, made where it is missing
+    #[arg(long, value_name = "FILE")]
+    pub(crate) new_key_file: Option<PathBuf>,
+    /// What to call it
+    #[arg(long, default_value = "")]
+    pub(crate) label: String,
+}
+
+/// The repository itself.
+#[derive(Debug, Subcommand)]
+pub(crate) enum RepoCommand {
+    /// Show its identity, features and parameters
+    Info,
+}
+
+/// Reads `500M`, `2G`, `100`; powers of 1024.
+fn parse_size(text: &str) -> Result<u64, String> {
+    let split = text.find(|symbol: char| !symbol.is_ascii_digit()).unwrap_or(text.len());
+    let (number, unit) = text.split_at(split);
+    let shift = match unit.trim_end_matches("iB").trim_end_matches('B').to_ascii_uppercase().as_str() {
+        "" => 0,
+        "K" => 10,
+        "M" => 20,
+        "G" => 30,
+        "T" => 40,
+        _ => return Err(format!("`{text}` is no size; try 500M or 2G")),
+    };
+    let number: u64 = number.parse().map_err(|_| format!("`{text}` is no size; try 500M or 2G"))?;
+    number.checked_mul(1 << shift).ok_or_else(|| format!("`{text}` is too large"))
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        super::Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn sizes_are_powers_of_1024() {
+        assert_eq!(super::parse_size("2G"), Ok(2 << 30));
+        assert_eq!(super::parse_size("500MiB"), Ok(500 << 20));
+        assert!(super::parse_size("x").is_err() && super::parse_size("99999999999T").is_err());
+    }
+}

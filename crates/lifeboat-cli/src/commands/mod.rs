@@ -1,0 +1,44 @@
+//! The commands, one module for each group.
+
+mod browse;
+mod check;
+mod compare;
+mod dump;
+mod manage;
+mod restore;
+mod select;
+mod snapshot;
+
+use crate::args::{Cli, Command};
+use crate::failure::DONE;
+use crate::ui::Ui;
+use anyhow::Result;
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+
+/// Runs a command; gives its exit code.
+pub(crate) fn run(cli: Cli, interrupted: &Arc<AtomicBool>) -> Result<u8> {
+    let Cli { global, command } = cli;
+    let ui = Ui::new(&global);
+    match command {
+        Command::Init => manage::init(&global, &ui),
+        Command::Snapshot(arguments) => snapshot::run(&global, &ui, arguments, interrupted),
+        Command::Snapshots { host, tag, path } => browse::snapshots(&global, &ui, host.as_deref(), &tag, &path),
+        Command::Ls { snapshot, long } => browse::ls(&global, &ui, &snapshot, long),
+        Command::Find { pattern, snapshot, ignore_case } => {
+            browse::find(&global, &ui, &pattern, snapshot.as_deref(), ignore_case)
+        }
+        Command::Diff { first, second, metadata } => compare::diff(&global, &ui, &first, &second, metadata),
+        Command::Stats => manage::stats(&global, &ui),
+        Command::Dump { snapshot, tar } => dump::run(&global, &ui, &snapshot, tar),
+        Command::Restore(arguments) => restore::run(&global, &ui, &arguments, interrupted),
+        Command::Check { read_data } => check::run(&global, &ui, read_data, interrupted),
+        Command::Key(command) => manage::key(&global, &ui, &command),
+        Command::Repo(command) => manage::repo(&global, &ui, &command),
+        Command::Cache { cleanup } => manage::cache(&global, &ui, cleanup),
+        Command::Version => {
+            ui.result(concat!("lifeboat ", env!("CARGO_PKG_VERSION")));
+            Ok(DONE)
+        }
+    }
+}

@@ -1,0 +1,144 @@
+//! `lifeboat restore`.
+
+use super::select::select;
+use crate::access;
+use crate::args::{Global, OverwriteArg, RestoreArgs};
+use crate::failure::{DONE, PARTIAL};
+use crate::ui::{Status, Ui, bytes};
+use anyhow::Result;
+use lifeboat::format::TreePath;
+use lifeboat::restore::{self, Options, Overwrite, Problem, Report};
+use lifeboat::source::exclude::{ExcludeSet, Excludes};
+use serde_json::json;
+use std::ffi::OsStr;
+use std::os::unix::ffi::OsStrExt;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::Instant;
+
+/// Restores.
+pub(crate) fn run(global: &Global, ui: &Ui, arguments: &RestoreArgs, interrupted: &Arc<AtomicBool>) -> Result<u8> {
+    let began = Instant::now();
+    let rules = |patterns: &[String]| -> Result<ExcludeSet> {
+        Excludes { patterns: patterns.to_vec(), ..Excludes::default() }.compile().map_err(anyhow::Error::msg)
+    };
+    let (include, exclude) = (rules(&arguments.include)?, rules(&arguments.exclude)?);
+    let takes = |path: &TreePath, is_directory: bool| {
+        let included = arguments.include.is_empty() || is_directory || includes(&include, path);
+        included && !exclude.matches(path, is_directory, 0)
+    };
+    let repository = access::open(global)?;
+    let selected = select(&repository, &arguments.snapshot)?;
+    let mut options = Options::new(interrupted);
+    options.overwrite = match arguments.overwrite {
+        OverwriteArg::Always => Overwrite::Always,
+        OverwriteArg::IfChanged => Overwrite::IfChanged,
+        OverwriteArg::Never => Overwrite::Never,
+    };
+    (options.delete, options.dry_run, options.verify) = (arguments.delete, arguments.dry_run, arguments.verify);
+    if !(arguments.include.is_empty() && arguments.exclude.is_empty()) {
+        options.filter = Some(&takes);
+    }
+    let messages = Messages { ui, entries: AtomicU64::new(0), bytes: AtomicU64::new(0), problems: AtomicU64::new(0) };
+    let sources = selected.sources()?;
+    let status = || Status {
+        bytes_done: messages.bytes.load(Ordering::Relaxed),
+        bytes_total: selected.path.is_none().then(|| sources.iter().map(|(source, _)| source.bytes).sum()),
+        files_done: messages.entries.load(Ordering::Relaxed),
+        files_total: selected.path.is_none().then(|| sources.iter().map(|(source, _)| source.root.entries).sum()),
+        errors: messages.problems.load(Ordering::Relaxed),
+    };
+    let report = ui.with_progress(&status, || match &selected.path {
+        Some(path) => {
+            lifeboat::restore_path(&repository, &selected.snapshot, path, &arguments.to, &options, &messages)
+        }
+        None => lifeboat::restore_snapshot(&repository, &selected.snapshot, &arguments.to, &options, &messages),
+    })?;
+    repository.take_notices().iter().for_each(|text| ui.notice(text));
+    print(ui, &report, arguments, began);
+    Ok(if report.is_exact() { DONE } else { PARTIAL })
+}
+
+/// A file is included by its own name or by any directory above it.
+fn includes(rules: &ExcludeSet, path: &TreePath) -> bool {
+    let mut ancestor = path.parent();
+    let mut found = rules.matches(path, false, 0);
+    while let Some(directory) = ancestor.filter(|_| !found) {
+        found = !directory.is_root() && rules.matches(&directory, true, 0);
+        ancestor = directory.parent();
+    }
+    found
+}
+
+struct Messages<'u> {
+    ui: &'u Ui,
+    entries: AtomicU64,
+    bytes: AtomicU64,
+    problems: AtomicU64,
+}
+
+impl restore::Progress for Messages<'_> {
+    fn advanced(&self, entries: u64, bytes: u64) {
+        self.entries.fetch_add(entries, Ordering::Relaxed);
+        self.bytes.fetch_add(bytes, Ordering::Relaxed);
+    }
+
+    fn problem(&self, problem: &Problem) {
+        /// A whole tree restored by an ordinary user has one for every file; the summary counts them all.
+        const SHOWN_MAX: u64 = 20;
+        let number = self.problems.fetch_add(1, Ordering::Relaxed);
+        if number < SHOWN_MAX || self.ui.verbose > 0 || self.ui.json {
+            let path = problem.path.to_slashes();
+            let detail = format!("{}: {}", problem.kind.phrase(), problem.detail);
+            self.ui.trouble(OsStr::from_bytes(&path), "restore", &detail);
+        } else if number == SHOWN_MAX {
+            self.ui.notice("further problems are only counted; use -v to see them all");
+        }
+    }
+}
+
+fn print(ui: &Ui, report: &Report, arguments: &RestoreArgs, began: Instant) {
+    let seconds = began.elapsed().as_secs_f64();
+    let restored = report.files + report.directories + report.symlinks + report.others + report.links;
+    if ui.json {
+        let problems: serde_json::Map<String, serde_json::Value> =
+            report.problem_counts.iter().map(|(kind, count)| (format!("{kind:?}"), json!(count))).collect();
+        ui.emit(
+            "summary",
+            json!({
+                "seconds_elapsed": seconds,
+                "total_files": restored + report.kept + report.failed,
+                "files_restored": restored,
+                "files_skipped": report.kept,
+                "files_deleted": report.deleted,
+                "total_bytes": report.bytes,
+                "bytes_restored": report.bytes,
+                "files_failed": report.failed + report.unreached,
+                "files_verified": if arguments.verify { report.files } else { 0 },
+                "problems": problems,
+                "dry_run": arguments.dry_run,
+            }),
+        );
+        return;
+    }
+    let verb = if arguments.dry_run { "Would restore" } else { "Restored" };
+    ui.say(format!(
+        "{verb} {} files, {} directories, {} links and others, {} in {seconds:.1} s",
+        report.files,
+        report.directories,
+        report.symlinks + report.others + report.links,
+        bytes(report.bytes)
+    ));
+    if report.kept + report.deleted > 0 {
+        ui.say(format!("{} kept, {} deleted", report.kept, report.deleted));
+    }
+    if arguments.verify && !arguments.dry_run {
+        ui.say("Every written file was read again and compared");
+    }
+    for (kind, count) in &report.problem_counts {
+        eprintln!("Warning: {count} × {}", kind.phrase());
+    }
+    if report.unreached > 0 {
+        eprintln!("Warning: {} entries lie in directories that could not be restored", report.unreached);
+    }
+}

@@ -1,0 +1,273 @@
+//! `lifeboat snapshot`.
+
+use crate::access;
+use crate::args::{Global, Kind, SnapshotArgs};
+use crate::failure::{DONE, Hinted, PARTIAL};
+use crate::ui::{self, Status, Ui, bytes};
+use anyhow::{Context, Result, bail};
+use lifeboat::backup::{self, Counters, Options, Outcome, SourceSpec};
+use lifeboat::format::snapshot::SnapshotKind;
+use lifeboat::source::walk::Walk;
+use serde_json::json;
+use std::ffi::{OsStr, OsString};
+use std::os::unix::ffi::{OsStrExt, OsStringExt};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::Instant;
+
+/// Takes a snapshot.
+pub(crate) fn run(global: &Global, ui: &Ui, arguments: SnapshotArgs, interrupted: &Arc<AtomicBool>) -> Result<u8> {
+    let began = Instant::now();
+    let options = options(&arguments)?;
+    let (specs, missing) = sources(&arguments, ui)?;
+    let repository = access::open(global)?;
+    let counters = Counters::new(interrupted.clone());
+    let totals = Totals::default();
+    let messages = Messages(ui);
+    let status = || Status {
+        bytes_done: counters.bytes_done.load(Ordering::Relaxed),
+        bytes_total: totals.get(&totals.bytes),
+        files_done: counters.files_done(),
+        files_total: totals.get(&totals.files),
+        errors: counters.errors(),
+    };
+    let outcome = std::thread::scope(|scope| {
+        if totals.are_wanted(ui) {
+            scope.spawn(|| totals.scan(&specs, &options));
+        }
+        let outcome = ui.with_progress(&status, || match arguments.dry_run {
+            true => backup::dry_run(&repository, &specs, &options, &counters, &messages),
+            false => backup::backup(&repository, &specs, &options, &counters, &messages),
+        });
+        totals.stop.store(true, Ordering::Relaxed);
+        outcome
+    })?;
+    report(ui, &outcome, began, arguments.dry_run);
+    let errors = outcome.snapshot.errors() + missing;
+    if errors == 0 {
+        return Ok(DONE);
+    }
+    if !ui.json {
+        let plural = if errors == 1 { "" } else { "s" };
+        eprintln!("Warning: {errors} item{plural} could not be read; everything else is stored");
+    }
+    Ok(PARTIAL)
+}
+
+fn options(arguments: &SnapshotArgs) -> Result<Options> {
+    let mut options = lifeboat::backup_options(&lifeboat::state_directory());
+    options.kind = match arguments.kind {
+        Kind::Full => SnapshotKind::Full,
+        Kind::Incremental => SnapshotKind::Incremental,
+        Kind::Differential => SnapshotKind::Differential,
+    };
+    options.tags = arguments.tag.clone();
+    if let Some(host) = &arguments.host {
+        options.host = host.clone();
+    }
+    options.compression_level = arguments.compression;
+    if let Some(threads) = arguments.threads {
+        options.threads = threads;
+    }
+    options.comparison.ignore_inode = arguments.ignore_inode;
+    options.comparison.ignore_ctime = arguments.ignore_ctime;
+    let excludes = &mut options.excludes;
+    excludes.patterns = arguments.exclude.clone();
+    for file in &arguments.exclude_file {
+        let text = std::fs::read_to_string(file).with_context(|| format!("{} cannot be read", file.display()))?;
+        excludes.patterns.extend(text.lines().map(str::to_owned));
+    }
+    excludes.patterns_any_case = arguments.iexclude.clone();
+    excludes.caches = arguments.exclude_caches;
+    excludes.if_present = arguments.exclude_if_present.clone();
+    excludes.larger_than = arguments.exclude_larger_than;
+    excludes.one_file_system = arguments.one_file_system;
+    excludes.compile().map_err(anyhow::Error::msg)?;
+    Ok(options)
+}
+
+/// What to back up, and how many of the named paths are not there.
+fn sources(arguments: &SnapshotArgs, ui: &Ui) -> Result<(Vec<SourceSpec>, u64)> {
+    let mut named: Vec<OsString> = arguments.sources.clone();
+    for file in &arguments.files_from {
+        let text = match file.as_os_str() == "-" {
+            true => std::io::read_to_string(std::io::stdin()).map(String::into_bytes),
+            false => std::fs::read(file),
+        };
+        let text = text.with_context(|| format!("{} cannot be read", file.display()))?;
+        let lines = text.split(|byte| *byte == b'\n').filter(|line| !line.is_empty() && line[0] != b'#');
+        named.extend(lines.map(|line| OsString::from_vec(line.to_vec())));
+    }
+    if named.is_empty() {
+        bail!(Hinted::new("there is nothing to back up", "lifeboat snapshot /srv/app    # or stdin:NAME, command:NAME -- COMMAND"));
+    }
+    let mut specs: Vec<SourceSpec> = Vec::new();
+    let mut missing = 0;
+    for name in named {
+        match source(&name, arguments)? {
+            Ok(spec) if specs.contains(&spec) => {}
+            Ok(spec) => specs.push(spec),
+            Err(error) => {
+                missing += 1;
+                ui.trouble(&name, "scan", &error.to_string());
+            }
+        }
+    }
+    if specs.is_empty() {
+        bail!("none of the sources can be read; no snapshot was made");
+    }
+    Ok((without_nested(specs, ui), missing))
+}
+
+fn source(name: &OsStr, arguments: &SnapshotArgs) -> Result<std::io::Result<SourceSpec>> {
+    let text = name.to_string_lossy();
+    if let Some(name) = text.strip_prefix("stdin:") {
+        return Ok(Ok(SourceSpec::Stdin(checked_name(name)?)));
+    }
+    if let Some(name) = text.strip_prefix("command:") {
+        if arguments.command.is_empty() {
+            bail!(Hinted::new(format!("command:{name} has no command"), format!("lifeboat snapshot command:{name} -- pg_dump app")));
+        }
+        return Ok(Ok(SourceSpec::Command(checked_name(name)?, arguments.command.clone())));
+    }
+    let path = Path::new(name.as_bytes().strip_prefix(b"path:").map(OsStr::from_bytes).unwrap_or(name));
+    Ok(std::fs::canonicalize(path).map(SourceSpec::Path))
+}
+
+fn checked_name(name: &str) -> Result<String> {
+    if name.is_empty() || name.contains(['/', '\0', '\n']) {
+        bail!("`{name}` is no name for a stream: use letters, digits, dots and dashes");
+    }
+    Ok(name.to_owned())
+}
+
+/// A source inside another one is in the snapshot already.
+fn without_nested(specs: Vec<SourceSpec>, ui: &Ui) -> Vec<SourceSpec> {
+    let paths: Vec<PathBuf> = specs.iter().filter_map(|spec| match spec {
+        SourceSpec::Path(path) => Some(path.clone()),
+        _ => None,
+    }).collect();
+    specs
+        .into_iter()
+        .filter(|spec| match spec {
+            SourceSpec::Path(path) => match paths.iter().find(|other| *other != path && path.starts_with(other)) {
+                Some(outer) => {
+                    ui.notice(&format!("{} is part of {}", path.display(), outer.display()));
+                    false
+                }
+                None => true,
+            },
+            _ => true,
+        })
+        .collect()
+}
+
+/// Counts what there is, beside the backup, so that the remaining time can be told.
+#[derive(Default)]
+struct Totals {
+    files: AtomicU64,
+    bytes: AtomicU64,
+    finished: AtomicBool,
+    stop: AtomicBool,
+}
+
+impl Totals {
+    fn are_wanted(&self, ui: &Ui) -> bool {
+        use std::io::IsTerminal;
+        std::io::stderr().is_terminal() && !ui.quiet && !ui.json
+    }
+
+    fn get(&self, count: &AtomicU64) -> Option<u64> {
+        self.finished.load(Ordering::Relaxed).then(|| count.load(Ordering::Relaxed))
+    }
+
+    fn scan(&self, specs: &[SourceSpec], options: &Options) {
+        for spec in specs {
+            let SourceSpec::Path(path) = spec else { return };
+            let Ok(excludes) = options.excludes.compile() else { return };
+            let Ok(walk) = Walk::new(path, excludes) else { return };
+            for met in walk.flatten() {
+                if self.stop.load(Ordering::Relaxed) {
+                    return;
+                }
+                self.files.fetch_add(1, Ordering::Relaxed);
+                if met.status.kind == rustix::fs::FileType::RegularFile {
+                    self.bytes.fetch_add(met.status.size, Ordering::Relaxed);
+                }
+            }
+        }
+        self.finished.store(true, Ordering::Relaxed);
+    }
+}
+
+struct Messages<'u>(&'u Ui);
+
+impl backup::Progress for Messages<'_> {
+    fn unreadable(&self, path: &OsStr, detail: &str) {
+        self.0.trouble(path, "archival", detail);
+    }
+
+    fn notice(&self, text: &str) {
+        self.0.notice(text);
+    }
+}
+
+fn report(ui: &Ui, outcome: &Outcome, began: Instant, dry_run: bool) {
+    let snapshot = &outcome.snapshot;
+    let figures = &snapshot.statistics;
+    let seconds = began.elapsed().as_secs_f64();
+    if ui.json {
+        let mut value = json!({
+            "files_new": figures.files_new,
+            "files_changed": figures.files_changed,
+            "files_unmodified": figures.files_unmodified,
+            "dirs_new": figures.dirs_new,
+            "dirs_changed": figures.dirs_changed,
+            "dirs_unmodified": figures.dirs_unmodified,
+            "data_blobs": figures.data_blobs,
+            "tree_blobs": figures.tree_blobs,
+            "data_added": figures.data_added,
+            "data_added_packed": figures.data_added_packed,
+            "total_files_processed": figures.total_files_processed,
+            "total_bytes_processed": figures.total_bytes_processed,
+            "total_duration": seconds,
+            "backup_start": ui::rfc3339(snapshot.started),
+            "backup_end": ui::rfc3339(snapshot.finished),
+            "error_count": snapshot.errors(),
+            "files_vanished": outcome.vanished,
+            "files_torn": outcome.torn,
+            "dry_run": dry_run,
+        });
+        if !dry_run {
+            value["snapshot_id"] = json!(snapshot.id.to_string());
+        }
+        ui.emit("summary", value);
+        return;
+    }
+    let total = figures.total_files_processed;
+    ui.say(format!(
+        "Files:       {:>9} new, {:>9} changed, {:>9} unmodified",
+        figures.files_new, figures.files_changed, figures.files_unmodified
+    ));
+    ui.say(format!(
+        "Directories: {:>9} new, {:>9} changed, {:>9} unmodified",
+        figures.dirs_new, figures.dirs_changed, figures.dirs_unmodified
+    ));
+    ui.say(format!("Processed {total} files, {} in {seconds:.1} s", bytes(figures.total_bytes_processed)));
+    if dry_run {
+        ui.say("Nothing was stored: this was a dry run");
+        return;
+    }
+    ui.say(format!(
+        "Added {} of new data, {} stored",
+        bytes(figures.data_added),
+        bytes(figures.data_added_packed)
+    ));
+    for source in &snapshot.sources {
+        if source.parent.is_none() && snapshot.sources.len() == 1 && ui.verbose > 0 {
+            ui.say("There was no earlier snapshot of this source: everything was read");
+        }
+    }
+    ui.say(format!("Snapshot {} saved", &snapshot.id.to_string()[..8]));
+}

@@ -1,0 +1,112 @@
+//! From errors to exit codes, messages and hints.
+
+use lifeboat::repo::ErrorKind;
+use std::fmt;
+
+/// Everything was done.
+pub(crate) const DONE: u8 = 0;
+/// It failed.
+pub(crate) const FAILED: u8 = 1;
+/// It was done, but for some files.
+pub(crate) const PARTIAL: u8 = 3;
+/// There is no repository.
+pub(crate) const NO_REPOSITORY: u8 = 10;
+/// Wrong password or key.
+pub(crate) const WRONG_KEY: u8 = 12;
+/// The user interrupted.
+pub(crate) const INTERRUPTED: u8 = 130;
+
+/// An error that knows what to type next.
+#[derive(Debug)]
+pub(crate) struct Hinted {
+    message: String,
+    hint: String,
+}
+
+impl Hinted {
+    /// A message, and a command that can be pasted.
+    pub(crate) fn new(message: impl Into<String>, hint: impl Into<String>) -> Self {
+        Self { message: message.into(), hint: hint.into() }
+    }
+}
+
+impl fmt::Display for Hinted {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str(&self.message)
+    }
+}
+
+impl std::error::Error for Hinted {}
+
+fn repository_error(error: &anyhow::Error) -> Option<&lifeboat::repo::Error> {
+    error.chain().find_map(|cause| {
+        cause.downcast_ref::<lifeboat::repo::Error>().or_else(|| match cause.downcast_ref::<lifeboat::Error>() {
+            Some(lifeboat::Error::Repository(error)) => Some(error),
+            _ => match cause.downcast_ref::<lifeboat::RestoreError>() {
+                Some(lifeboat::RestoreError::Repository(error)) => Some(error),
+                _ => None,
+            },
+        })
+    })
+}
+
+fn is_interrupted(error: &anyhow::Error) -> bool {
+    let restore = error.chain().find_map(|cause| {
+        cause.downcast_ref::<lifeboat::restore::Error>().or_else(|| match cause.downcast_ref::<lifeboat::RestoreError>() {
+            Some(lifeboat::RestoreError::Restore(error)) => Some(error),
+            _ => None,
+        })
+    });
+    matches!(restore, Some(lifeboat::restore::Error::Interrupted))
+        || matches!(repository_error(error), Some(lifeboat::repo::Error::Interrupted))
+}
+
+/// The exit code for an error.
+pub(crate) fn exit_code(error: &anyhow::Error) -> u8 {
+    use lifeboat::repo::Error;
+    if is_interrupted(error) {
+        return INTERRUPTED;
+    }
+    match repository_error(error) {
+        Some(Error::NoRepository { .. } | Error::HalfCreated { .. }) => NO_REPOSITORY,
+        Some(Error::WrongKey { .. }) => WRONG_KEY,
+        _ => FAILED,
+    }
+}
+
+/// What to type next, where that can be said.
+pub(crate) fn hint(error: &anyhow::Error) -> Option<String> {
+    use lifeboat::repo::Error;
+    if let Some(hinted) = error.chain().find_map(|cause| cause.downcast_ref::<Hinted>()) {
+        return Some(hinted.hint.clone());
+    }
+    if is_interrupted(error) {
+        return Some("run the same command again: what was stored is kept and not read again".into());
+    }
+    let error = repository_error(error)?;
+    Some(match error {
+        Error::NoRepository { location } => format!("lifeboat init -r {location}"),
+        Error::HalfCreated { location } => format!("lifeboat init -r {location}    # starts it over; nothing was stored in it yet"),
+        Error::WrongKey { .. } => "check LIFEBOAT_PASSWORD, LIFEBOAT_PASSWORD_FILE and --key-file".into(),
+        Error::NoSnapshot(_) | Error::AmbiguousSnapshot { .. } => "lifeboat snapshots".into(),
+        Error::MissingChunk(_) | Error::MissingPack(_) => "lifeboat check --read-data    # names every file that is touched".into(),
+        _ => match error.kind() {
+            ErrorKind::Damaged => "lifeboat check --read-data    # names everything that is damaged".into(),
+            ErrorKind::Full => "df -h    # make room and run the same command again; nothing stored is lost".into(),
+            ErrorKind::Unsupported => "install a newer lifeboat".into(),
+            _ => return None,
+        },
+    })
+}
+
+/// The error and its causes, without saying anything twice.
+pub(crate) fn chain(error: &anyhow::Error) -> Vec<String> {
+    let mut lines: Vec<String> = Vec::new();
+    for cause in error.chain() {
+        let text = cause.to_string();
+        if lines.last().is_none_or(|last| !last.ends_with(&text)) {
+            lines.push(text);
+        }
+    }
+    lines
+}

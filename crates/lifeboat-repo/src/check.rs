@@ -1,0 +1,453 @@
+//! Checks a repository: that every snapshot can be read back, and, on demand, that every stored byte is sound.
+//!
+//! Must stay true: check only reads. Every kind of damage is named with the object that has it and the snapshots that
+//! it touches; trouble with one object never hides another's.
+
+use crate::cursor::NodeSource;
+use crate::error::{Error, Result};
+use crate::lists::read_list_node;
+use crate::lookup::read_index_object;
+use crate::reader::ChunkReader;
+use crate::repository::Repository;
+use lifeboat_format::entry::{ListRoot, XattrValue};
+use lifeboat_format::index::{IndexObject, IndexedPack};
+use lifeboat_format::list::{ListChild, ListNode, Piece};
+use lifeboat_format::node::{Item, NodeReader};
+use lifeboat_format::pack::{TRAILER_BYTES, Trailer};
+use lifeboat_format::region::{ChunkKind, RegionOpener, verify_chunks};
+use lifeboat_format::snapshot::TreeRoot;
+use lifeboat_format::{ChunkId, Content, Entry, IndexName, Node, ObjectKey, ObjectKind, PackName, SnapshotId};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
+use std::sync::{Arc, Mutex};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+
+/// How much is read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Depth {
+    /// Everything but file contents: index objects, pack lengths and directories, trees, and that each chunk is stored.
+    Structure,
+    /// All stored bytes: pack names, seals and chunk ids too.
+    Data,
+}
+
+/// One thing that is wrong.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Finding {
+    /// The object or chunk.
+    pub what: String,
+    /// What is wrong with it, with its causes.
+    pub detail: String,
+    /// Snapshots that cannot be restored completely because of it; empty when none is known to need it.
+    pub snapshots: Vec<SnapshotId>,
+}
+
+/// What a check found.
+#[derive(Debug, Default)]
+pub struct Report {
+    /// Everything that is wrong.
+    pub findings: Vec<Finding>,
+    /// Packs that no index object names: left by interrupted runs, harmless.
+    pub unindexed_packs: u64,
+    /// Snapshots checked.
+    pub snapshots: u64,
+    /// Packs checked.
+    pub packs: u64,
+    /// Chunks in them.
+    pub chunks: u64,
+    /// Bytes read from packs.
+    pub bytes_read: u64,
+}
+
+/// Progress of a check, for a display.
+#[derive(Debug, Default)]
+pub struct Progress {
+    /// Packs to check.
+    pub packs_total: AtomicU64,
+    /// Packs checked.
+    pub packs_done: AtomicU64,
+    /// Set to stop.
+    pub interrupted: Arc<AtomicBool>,
+}
+
+struct Check<'r> {
+    repository: &'r Repository,
+    reader: ChunkReader,
+    report: Report,
+    /// Nodes already seen to be sound, or found damaged: by kind, first half of the id.
+    visited: HashMap<[u8; 16], bool>,
+    /// Chunks that packs should hold but that did not decode.
+    bad_chunks: HashSet<ChunkId>,
+    current: Option<SnapshotId>,
+    missing: BTreeMap<String, (String, BTreeSet<SnapshotId>)>,
+}
+
+/// Checks `repository`.
+pub fn check(repository: &Repository, depth: Depth, progress: &Progress) -> Result<Report> {
+    let mut check = Check {
+        repository,
+        reader: ChunkReader::new(repository),
+        report: Report::default(),
+        visited: HashMap::new(),
+        bad_chunks: HashSet::new(),
+        current: None,
+        missing: BTreeMap::new(),
+    };
+    check.slots()?;
+    let packs = check.index_objects()?;
+    check.packs(&packs, depth, progress)?;
+    check.snapshots(progress)?;
+    for (what, (detail, snapshots)) in std::mem::take(&mut check.missing) {
+        check.report.findings.push(Finding { what, detail, snapshots: snapshots.into_iter().collect() });
+    }
+    Ok(check.report)
+}
+
+fn chain(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut source = error.source();
+    while let Some(cause) = source {
+        text.push_str(": ");
+        text.push_str(&cause.to_string());
+        source = cause.source();
+    }
+    text
+}
+
+impl Check<'_> {
+    fn finding(&mut self, what: String, error: &dyn std::error::Error) {
+        self.report.findings.push(Finding { what, detail: chain(error), snapshots: Vec::new() });
+    }
+
+    fn slots(&mut self) -> Result<()> {
+        for listed in self.repository.store().list(ObjectKind::Slot).map_err(Error::store("key slots cannot be listed"))? {
+            let bytes = self.repository.store().get(&listed.key).map_err(Error::store("a key slot cannot be read"));
+            let result = bytes.and_then(|bytes| {
+                lifeboat_format::slot::Slot::decode(&bytes).map_err(Error::format("a key slot cannot be read"))
+            });
+            if let Err(error) = result {
+                self.finding(listed.key.to_string(), &error);
+            }
+        }
+        Ok(())
+    }
+
+    /// Reads every index object; memory holds one at a time, and which objects name which packs.
+    fn index_objects(&mut self) -> Result<BTreeMap<PackName, (IndexName, u32)>> {
+        let store = self.repository.store();
+        let mut packs = BTreeMap::new();
+        for listed in store.list(ObjectKind::Index).map_err(Error::store("the index objects cannot be listed"))? {
+            let name = IndexName(listed.key.name().try_into().expect("an index object's name has 32 bytes"));
+            match read_index_object(store, self.repository.keys(), &name) {
+                Ok(object) => packs.extend(object.packs.iter().map(|pack| (pack.name, (name, pack.bytes)))),
+                Err(error) => self.finding(listed.key.to_string(), &error),
+            }
+        }
+        Ok(packs)
+    }
+
+    fn packs(&mut self, packs: &BTreeMap<PackName, (IndexName, u32)>, depth: Depth, progress: &Progress) -> Result<()> {
+        let store = self.repository.store();
+        let stored: BTreeMap<PackName, u64> = store
+            .list(ObjectKind::Pack)
+            .map_err(Error::store("the packs cannot be listed"))?
+            .iter()
+            .map(|listed| (PackName(listed.key.name().try_into().expect("a pack's name has 32 bytes")), listed.bytes))
+            .collect();
+        self.report.unindexed_packs = stored.keys().filter(|name| !packs.contains_key(name)).count() as u64;
+        progress.packs_total.store(packs.len() as u64, Ordering::Relaxed);
+        let mut by_object: BTreeMap<IndexName, BTreeSet<PackName>> = BTreeMap::new();
+        for (pack, (object, _)) in packs {
+            by_object.entry(*object).or_default().insert(*pack);
+        }
+        for (name, wanted) in by_object {
+            let object = read_index_object(store, self.repository.keys(), &name)?;
+            self.packs_of(object, &wanted, &stored, depth, progress)?;
+        }
+        Ok(())
+    }
+
+    fn packs_of(
+        &mut self, object: IndexObject, wanted: &BTreeSet<PackName>, stored: &BTreeMap<PackName, u64>, depth: Depth,
+        progress: &Progress,
+    ) -> Result<()> {
+        let packs: Vec<IndexedPack> = object.packs.into_iter().filter(|pack| wanted.contains(&pack.name)).collect();
+        let queue = Mutex::new(packs.iter());
+        let results = Mutex::new(Vec::new());
+        let bytes_read = AtomicU64::new(0);
+        std::thread::scope(|scope| {
+            for _ in 0..std::thread::available_parallelism().map_or(1, usize::from) {
+                scope.spawn(|| {
+                    let mut checker = PackChecker::new(self.repository, &self.reader, depth, &bytes_read);
+                    loop {
+                        let next = queue.lock().map(|mut queue| queue.next()).ok().flatten();
+                        let Some(pack) = next.filter(|_| !progress.interrupted.load(Ordering::Relaxed)) else { break };
+                        let bad = checker.check(pack, stored.get(&pack.name).copied());
+                        progress.packs_done.fetch_add(1, Ordering::Relaxed);
+                        if !bad.is_empty()
+                            && let Ok(mut results) = results.lock()
+                        {
+                            results.push((pack.name, bad));
+                        }
+                    }
+                });
+            }
+        });
+        if progress.interrupted.load(Ordering::Relaxed) {
+            return Err(Error::Interrupted);
+        }
+        self.report.bytes_read += bytes_read.into_inner();
+        self.report.packs += packs.len() as u64;
+        self.report.chunks += packs.iter().map(|pack| pack.ids.len() as u64).sum::<u64>();
+        for (name, bad) in results.into_inner().unwrap_or_default() {
+            for (error, chunks) in bad {
+                self.bad_chunks.extend(chunks);
+                self.finding(format!("pack {name}"), &error);
+            }
+        }
+        Ok(())
+    }
+
+    fn snapshots(&mut self, progress: &Progress) -> Result<()> {
+        let list = self.repository.snapshots()?;
+        for (key, error) in &list.damaged {
+            self.finding(key.to_string(), error);
+        }
+        for listed in &list.snapshots {
+            self.current = Some(listed.snapshot.id);
+            for source in &listed.snapshot.sources {
+                if progress.interrupted.load(Ordering::Relaxed) {
+                    return Err(Error::Interrupted);
+                }
+                self.tree(source.root)?;
+            }
+            self.report.snapshots += 1;
+        }
+        Ok(())
+    }
+
+    /// Notes that something is wrong for the snapshot being walked.
+    fn wrong(&mut self, what: String, detail: String) {
+        let entry = self.missing.entry(what).or_insert_with(|| (detail, BTreeSet::new()));
+        entry.1.extend(self.current);
+    }
+
+    /// Checks a subtree; `false` when something below it is damaged. Each distinct node is read once, unless it is
+    /// damaged: then every snapshot that needs it is named.
+    fn tree(&mut self, root: TreeRoot) -> Result<bool> {
+        if let Some(true) = self.visited.get(&half(&root.id)) {
+            return Ok(true);
+        }
+        let mut sound = true;
+        let mut chunks = Vec::new();
+        // One node per level is in memory, whatever its entries unfold to.
+        let mut reader = match self.open_node(&root) {
+            Ok(reader) => reader,
+            Err(error) => {
+                self.wrong(format!("tree node {}", root.id), chain(&error));
+                return Ok(false);
+            }
+        };
+        loop {
+            sound &= match reader.next_item() {
+                Ok(None) => break,
+                Ok(Some(Item::Child(child))) => {
+                    self.tree(TreeRoot { id: child.id, height: root.height - 1, entries: child.entries })?
+                }
+                Ok(Some(Item::Entry(_, entry))) => self.entry(&entry, &mut chunks)?,
+                Err(error) => {
+                    self.wrong(format!("tree node {}", root.id), chain(&error));
+                    return Ok(false);
+                }
+            };
+        }
+        sound &= self.stored(&chunks)?;
+        self.visited.insert(half(&root.id), sound);
+        Ok(sound)
+    }
+
+    fn open_node(&self, root: &TreeRoot) -> Result<NodeReader<'static>> {
+        let bytes = self.reader.read_node(ChunkKind::Tree, &root.id)?;
+        let reader = NodeReader::new(bytes).map_err(Error::format("a tree node cannot be read"))?;
+        if reader.height() == root.height {
+            Ok(reader)
+        } else {
+            Err(Error::Damaged { what: format!("tree node {}", root.id), detail: "it has another height".into() })
+        }
+    }
+
+    fn entry(&mut self, entry: &Entry, chunks: &mut Vec<ChunkId>) -> Result<bool> {
+        for xattr in &entry.metadata.xattrs {
+            if let XattrValue::Chunk(id, _) = xattr.value {
+                chunks.push(id);
+            }
+        }
+        match &entry.node {
+            Node::File { content: Content::Chunk(id), .. } => {
+                chunks.push(*id);
+                Ok(true)
+            }
+            Node::File { content: Content::List(ListRoot { id, height, .. }), size } => {
+                self.list(ListChild { id: *id, bytes: *size }, *height)
+            }
+            _ => Ok(true),
+        }
+    }
+
+    fn list(&mut self, child: ListChild, height: u8) -> Result<bool> {
+        if let Some(true) = self.visited.get(&half(&child.id)) {
+            return Ok(true);
+        }
+        let sound = match read_list_node(&self.reader, &child, height) {
+            Err(error) => {
+                self.wrong(format!("chunk list {}", child.id), chain(&error));
+                return Ok(false);
+            }
+            Ok(ListNode::Leaf(pieces)) => {
+                let chunks: Vec<ChunkId> = pieces
+                    .iter()
+                    .filter_map(|piece| match piece {
+                        Piece::Chunk(id, _) => Some(*id),
+                        _ => None,
+                    })
+                    .collect();
+                self.stored(&chunks)?
+            }
+            Ok(ListNode::Inner(_, children)) => {
+                let mut sound = true;
+                for child in children {
+                    sound &= self.list(child, height - 1)?;
+                }
+                sound
+            }
+        };
+        self.visited.insert(half(&child.id), sound);
+        Ok(sound)
+    }
+
+    /// Whether all these chunks are stored and, as far as was read, sound.
+    fn stored(&mut self, chunks: &[ChunkId]) -> Result<bool> {
+        let mut sound = true;
+        let present = self.repository.lookup()?.contains(chunks)?;
+        for (id, present) in chunks.iter().zip(present) {
+            if !present {
+                self.wrong(format!("chunk {id}"), "it is in no pack".into());
+            } else if self.bad_chunks.contains(id) {
+                self.wrong(format!("chunk {id}"), "its pack is damaged or missing".into());
+            }
+            sound &= present && !self.bad_chunks.contains(id);
+        }
+        Ok(sound)
+    }
+}
+
+fn half(id: &ChunkId) -> [u8; 16] {
+    let mut half = [0; 16];
+    half.copy_from_slice(&id.0[..16]);
+    half
+}
+
+/// Checks packs, with buffers that it keeps.
+struct PackChecker<'r> {
+    repository: &'r Repository,
+    reader: &'r ChunkReader,
+    depth: Depth,
+    bytes_read: &'r AtomicU64,
+    opener: RegionOpener,
+    stored: Vec<u8>,
+    plain: Vec<u8>,
+}
+
+impl<'r> PackChecker<'r> {
+    fn new(repository: &'r Repository, reader: &'r ChunkReader, depth: Depth, bytes_read: &'r AtomicU64) -> Self {
+        let opener = RegionOpener::new(repository.id());
+        Self { repository, reader, depth, bytes_read, opener, stored: Vec::new(), plain: Vec::new() }
+    }
+
+    /// What is wrong with a pack, and the chunks that cannot be read because of it.
+    fn check(&mut self, pack: &IndexedPack, stored_bytes: Option<u64>) -> Vec<(Error, Vec<ChunkId>)> {
+        let whole = |error| vec![(error, pack.ids.clone())];
+        match stored_bytes {
+            None => return whole(Error::MissingPack(pack.name)),
+            Some(bytes) if bytes != u64::from(pack.bytes) => {
+                let detail = format!("{bytes} bytes instead of {}", pack.bytes);
+                return whole(Error::Damaged { what: format!("pack {}", pack.name), detail });
+            }
+            Some(_) => {}
+        }
+        match self.depth {
+            Depth::Structure => self.directory(pack).err().map(|error| vec![(error, Vec::new())]).unwrap_or_default(),
+            Depth::Data => self.regions(pack),
+        }
+    }
+
+    fn read(&self, pack: &IndexedPack, offset: u64, length: usize) -> Result<Vec<u8>> {
+        let key = ObjectKey::new(ObjectKind::Pack, &pack.name.0);
+        let mut buffer = vec![0; length];
+        self.repository
+            .store()
+            .get_range(&key, offset, &mut buffer)
+            .map_err(Error::store(format!("{key} cannot be read")))?;
+        self.bytes_read.fetch_add(length as u64, Ordering::Relaxed);
+        Ok(buffer)
+    }
+
+    /// Compares the pack's own directory with what the index says.
+    fn directory(&self, pack: &IndexedPack) -> Result<()> {
+        let pack_bytes = u64::from(pack.bytes);
+        let damaged = || Error::format(format!("pack {} has no sound directory", pack.name));
+        let tail = self.read(pack, pack_bytes - TRAILER_BYTES as u64, TRAILER_BYTES)?;
+        let trailer = Trailer::decode(&tail, pack_bytes).map_err(damaged())?;
+        let length = trailer.directory_bytes as usize;
+        let sealed = self.read(pack, pack_bytes - (TRAILER_BYTES + length) as u64, length)?;
+        let directory = trailer.open(self.repository.keys(), &sealed, pack_bytes).map_err(damaged())?;
+        if directory == pack.directory {
+            Ok(())
+        } else {
+            let detail = "its directory is not the one that the index names".into();
+            Err(Error::Damaged { what: format!("pack {}", pack.name), detail })
+        }
+    }
+
+    /// Reads the whole pack: its name, its directory, every region and every chunk id.
+    fn regions(&mut self, pack: &IndexedPack) -> Vec<(Error, Vec<ChunkId>)> {
+        let mut wrong = Vec::new();
+        if let Err(error) = self.directory(pack) {
+            wrong.push((error, Vec::new()));
+        }
+        let mut hasher = blake3::Hasher::new();
+        let mut position = 0;
+        let mut ids = &pack.ids[..];
+        for (region, offset) in pack.directory.regions.iter().zip(pack.directory.offsets()) {
+            let (region_ids, rest) = ids.split_at(region.chunk_bytes.len());
+            ids = rest;
+            // The header lies between the pack's beginning and its first region.
+            let length = (offset - position) as usize + region.head.stored_bytes as usize;
+            let skip = (offset - position) as usize;
+            let result = self.read(pack, u64::from(position), length).and_then(|bytes| {
+                hasher.update(&bytes);
+                self.stored.clear();
+                self.stored.extend_from_slice(&bytes[skip..]);
+                let session = self.reader.session_key(&pack.directory.envelopes[usize::from(region.head.envelope)])?;
+                let keys = self.repository.keys();
+                self.opener
+                    .open(&region.head, &session, &mut self.stored, &mut self.plain)
+                    .and_then(|()| verify_chunks(keys, region, region_ids, &self.plain))
+                    .map_err(Error::format(format!("pack {} is damaged at byte {offset}", pack.name)))
+            });
+            position = offset + region.head.stored_bytes;
+            if let Err(error) = result {
+                wrong.push((error, region_ids.to_vec()));
+            }
+        }
+        let rest = self.read(pack, u64::from(position), (pack.bytes - position) as usize);
+        match rest {
+            Ok(bytes) => drop(hasher.update(&bytes)),
+            Err(error) => wrong.push((error, Vec::new())),
+        }
+        if wrong.is_empty() && hasher.finalize().as_bytes() != &pack.name.0 {
+            let detail = "its bytes are not those it was named after".into();
+            wrong.push((Error::Damaged { what: format!("pack {}", pack.name), detail }, Vec::new()));
+        }
+        wrong
+    }
+}

@@ -1,0 +1,253 @@
+//! Builds and reads chunk lists: where the bytes of a large file are.
+//!
+//! Must stay true: an insertion early in a file changes the leaf it falls into and the nodes above it, not the rest.
+//! Leaves of files cut by content end at a chunk whose id says so; leaves of page files hold a fixed number of pages.
+
+use crate::error::{Error, Result};
+use lifeboat_format::entry::{Chunker, ListRoot};
+use lifeboat_format::limits::NODE_DEPTH_MAX;
+use lifeboat_format::list::{ListChild, ListNode, Piece};
+use lifeboat_format::region::ChunkKind;
+use lifeboat_format::{ChunkId, Content};
+
+use crate::cursor::NodeSource;
+
+/// One chunk in so many ends a leaf or an inner node of a file that is cut by content.
+const IDS_PER_CUT: u8 = 64;
+/// A node ends after so many items at the latest.
+const ITEMS_MAX: usize = 256;
+/// Pages in a leaf of a page file: small, because random page updates touch many leaves.
+const PAGES_PER_LEAF: usize = 32;
+
+/// Takes the pieces of one file in order.
+pub struct ListBuilder {
+    chunker: Chunker,
+    leaf: Vec<Piece>,
+    inner: Vec<Vec<ListChild>>,
+    bytes: u64,
+    first_chunk: Option<ChunkId>,
+    pieces: u64,
+}
+
+impl ListBuilder {
+    /// An empty list of a file that is cut by `chunker`.
+    pub fn new(chunker: Chunker) -> Self {
+        Self { chunker, leaf: Vec::new(), inner: Vec::new(), bytes: 0, first_chunk: None, pieces: 0 }
+    }
+
+    /// Bytes so far.
+    pub fn bytes(&self) -> u64 {
+        self.bytes
+    }
+
+    /// Appends a piece; neighbouring holes and runs of zeros become one.
+    pub fn push(&mut self, piece: Piece, put: &mut dyn FnMut(Vec<u8>) -> Result<ChunkId>) -> Result<()> {
+        self.bytes += piece.bytes();
+        match (self.leaf.last_mut(), piece) {
+            (_, Piece::Chunk(_, 0) | Piece::Hole(0) | Piece::Zeros(0)) => return Ok(()),
+            (Some(Piece::Hole(last)), Piece::Hole(more)) | (Some(Piece::Zeros(last)), Piece::Zeros(more)) => {
+                *last += more;
+                return Ok(());
+            }
+            _ => {}
+        }
+        self.pieces += 1;
+        let ends_leaf = match (self.chunker, piece) {
+            (Chunker::Content, Piece::Chunk(id, _)) => ends_node(&id),
+            (Chunker::Content, _) => false,
+            _ => self.leaf.len() + 1 >= PAGES_PER_LEAF,
+        };
+        if let (1, Piece::Chunk(id, _)) = (self.pieces, piece) {
+            self.first_chunk = Some(id);
+        }
+        self.leaf.push(piece);
+        if ends_leaf || self.leaf.len() >= ITEMS_MAX { self.close_leaf(put) } else { Ok(()) }
+    }
+
+    /// Ends the file. One chunk alone needs no list.
+    pub fn finish(mut self, put: &mut dyn FnMut(Vec<u8>) -> Result<ChunkId>) -> Result<Content> {
+        if self.bytes == 0 {
+            return Ok(Content::Empty);
+        }
+        if let (1, Some(id)) = (self.pieces, self.first_chunk) {
+            return Ok(Content::Chunk(id));
+        }
+        if !self.leaf.is_empty() {
+            self.close_leaf(put)?;
+        }
+        let mut level = 0;
+        loop {
+            let is_top = level + 1 == self.inner.len();
+            if is_top && self.inner[level].len() == 1 {
+                let root = self.inner[level][0];
+                let list = ListRoot { id: root.id, height: level as u8, chunker: self.chunker };
+                return Ok(Content::List(list));
+            }
+            if !self.inner[level].is_empty() {
+                self.close_inner(level, put)?;
+            }
+            level += 1;
+        }
+    }
+
+    fn close_leaf(&mut self, put: &mut dyn FnMut(Vec<u8>) -> Result<ChunkId>) -> Result<()> {
+        let pieces = std::mem::take(&mut self.leaf);
+        let bytes = pieces.iter().map(Piece::bytes).sum();
+        let id = put(ListNode::Leaf(pieces).encode())?;
+        self.push_child(0, ListChild { id, bytes }, put)
+    }
+
+    /// `inner[level]` holds the children of the open node of height `level + 1`.
+    fn push_child(
+        &mut self, level: usize, child: ListChild, put: &mut dyn FnMut(Vec<u8>) -> Result<ChunkId>,
+    ) -> Result<()> {
+        if self.inner.len() == level {
+            self.inner.push(Vec::new());
+        }
+        self.inner[level].push(child);
+        let count = self.inner[level].len();
+        if count >= ITEMS_MAX || (count > 1 && ends_node(&child.id)) { self.close_inner(level, put) } else { Ok(()) }
+    }
+
+    fn close_inner(&mut self, level: usize, put: &mut dyn FnMut(Vec<u8>) -> Result<ChunkId>) -> Result<()> {
+        let children = std::mem::take(&mut self.inner[level]);
+        let bytes = children.iter().map(|child| child.bytes).sum();
+        let id = put(ListNode::Inner(level as u8 + 1, children).encode())?;
+        self.push_child(level + 1, ListChild { id, bytes }, put)
+    }
+}
+
+fn ends_node(id: &ChunkId) -> bool {
+    id.0[31] % IDS_PER_CUT == 0
+}
+
+/// Walks the pieces of a list in order; holds one node per level.
+pub struct Pieces<'s> {
+    source: &'s dyn NodeSource,
+    stack: Vec<Level>,
+}
+
+enum Level {
+    Pieces(std::vec::IntoIter<Piece>),
+    Children(u8, std::vec::IntoIter<ListChild>),
+}
+
+impl<'s> Pieces<'s> {
+    /// The pieces of a file of `size` bytes.
+    pub fn new(source: &'s dyn NodeSource, root: ListRoot, size: u64) -> Self {
+        let top = vec![ListChild { id: root.id, bytes: size }];
+        Self { source, stack: vec![Level::Children(root.height.min(NODE_DEPTH_MAX) + 1, top.into_iter())] }
+    }
+
+    fn step(&mut self) -> Result<Option<Piece>> {
+        while let Some(level) = self.stack.last_mut() {
+            match level {
+                Level::Pieces(pieces) => match pieces.next() {
+                    Some(piece) => return Ok(Some(piece)),
+                    None => drop(self.stack.pop()),
+                },
+                Level::Children(height, children) => match children.next() {
+                    Some(child) => {
+                        let expected = *height - 1;
+                        let node = read_list_node(self.source, &child, expected)?;
+                        self.stack.push(match node {
+                            ListNode::Leaf(pieces) => Level::Pieces(pieces.into_iter()),
+                            ListNode::Inner(height, children) => Level::Children(height, children.into_iter()),
+                        });
+                    }
+                    None => drop(self.stack.pop()),
+                },
+            }
+        }
+        Ok(None)
+    }
+}
+
+/// Reads a node that stands for `child.bytes` bytes and must have the given height.
+pub fn read_list_node(source: &dyn NodeSource, child: &ListChild, height: u8) -> Result<ListNode> {
+    let bytes = source.read_node(ChunkKind::List, &child.id)?;
+    let node = ListNode::decode(&bytes, child.bytes)
+        .map_err(Error::format(format!("chunk list {} cannot be read", child.id)))?;
+    if node.height() == height {
+        Ok(node)
+    } else {
+        let detail = format!("a node of height {} stands where {height} is expected", node.height());
+        Err(Error::Damaged { what: format!("chunk list {}", child.id), detail })
+    }
+}
+
+impl Iterator for Pieces<'_> {
+    type Item = Result<Piece>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        self.step().transpose()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::tree::tests::keys;
+    use proptest::prelude::*;
+    use std::collections::HashMap;
+
+    #[derive(Default)]
+    struct Lists(HashMap<ChunkId, Vec<u8>>);
+
+    impl NodeSource for Lists {
+        fn read_node(&self, _: ChunkKind, id: &ChunkId) -> Result<Vec<u8>> {
+            self.0.get(id).cloned().ok_or(Error::MissingChunk(*id))
+        }
+    }
+
+    fn build(lists: &mut Lists, pieces: &[Piece], chunker: Chunker) -> Content {
+        let mut put = |bytes: Vec<u8>| {
+            let id = keys().chunk_id(ChunkKind::List, &bytes);
+            lists.0.insert(id, bytes);
+            Ok(id)
+        };
+        let mut builder = ListBuilder::new(chunker);
+        pieces.iter().for_each(|piece| builder.push(*piece, &mut put).unwrap());
+        builder.finish(&mut put).unwrap()
+    }
+
+    fn piece(number: u32) -> Piece {
+        Piece::Chunk(keys().chunk_id(ChunkKind::Data, &number.to_le_bytes()), 1000)
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(40))]
+        #[test]
+        fn a_list_reads_back(count in 2u32..20_000, pages: bool) {
+            let chunker = if pages { Chunker::Pages8K } else { Chunker::Content };
+            let pieces: Vec<Piece> = (0..count).map(piece).collect();
+            let mut lists = Lists::default();
+            let Content::List(root) = build(&mut lists, &pieces, chunker) else { panic!("a list") };
+            let read: Result<Vec<Piece>> = Pieces::new(&lists, root, u64::from(count) * 1000).collect();
+            prop_assert_eq!(read.unwrap(), pieces);
+        }
+    }
+
+    #[test]
+    fn one_changed_chunk_changes_one_node_of_each_level() {
+        let mut lists = Lists::default();
+        let mut pieces: Vec<Piece> = (0..50_000).map(piece).collect();
+        build(&mut lists, &pieces, Chunker::Content);
+        let before = lists.0.len();
+        pieces.insert(20, piece(1_000_000));
+        build(&mut lists, &pieces, Chunker::Content);
+        assert!(lists.0.len() - before <= 6, "{} new nodes", lists.0.len() - before);
+    }
+
+    #[test]
+    fn holes_and_zeros_stay_apart_and_join_their_like() {
+        let mut lists = Lists::default();
+        let pieces = [Piece::Hole(5), Piece::Hole(6), Piece::Zeros(1), Piece::Zeros(2), piece(1)];
+        let Content::List(root) = build(&mut lists, &pieces, Chunker::Content) else { panic!("a list") };
+        let read: Result<Vec<Piece>> = Pieces::new(&lists, root, 1014).collect();
+        assert_eq!(read.unwrap(), [Piece::Hole(11), Piece::Zeros(3), piece(1)]);
+        assert!(Pieces::new(&lists, root, 1015).next().unwrap().is_err());
+        assert_eq!(build(&mut lists, &[], Chunker::Content), Content::Empty);
+        assert!(matches!(build(&mut lists, &[piece(1)], Chunker::Content), Content::Chunk(_)));
+    }
+}

@@ -1,0 +1,190 @@
+//! The local index of one repository, kept in step with its index objects.
+//!
+//! Must stay true: the index is a cache. Whatever happens to it (deleted, corrupt, another repository's, its disk full)
+//! costs time and is reported once; it never fails an operation that the repository itself allows.
+
+use crate::error::{Error, Result};
+use lifeboat_format::index::IndexObject;
+use lifeboat_format::keys::Keys;
+use lifeboat_format::{ChunkId, IndexName, ObjectKey, ObjectKind, PackName};
+use lifeboat_index::{ErrorKind, Index, Options, RegionLocation};
+use lifeboat_store::Store;
+use std::collections::BTreeSet;
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex, PoisonError, RwLock};
+
+/// Where a chunk lies.
+#[derive(Debug, Clone)]
+pub struct Found {
+    /// The region that holds it.
+    pub region: RegionLocation,
+    /// Where it begins in the region's plaintext.
+    pub offset: u32,
+    /// Its length.
+    pub bytes: u32,
+}
+
+/// The local index.
+pub struct Lookup {
+    store: Arc<dyn Store>,
+    keys: Keys,
+    /// `None` uses a throw-away index.
+    directory: Option<PathBuf>,
+    index: RwLock<Index>,
+    notices: Mutex<Vec<String>>,
+}
+
+impl Lookup {
+    /// Opens the index in `directory`, or a throw-away one; it may be behind until [`Self::sync`].
+    pub(crate) fn open(store: Arc<dyn Store>, keys: Keys, directory: Option<PathBuf>) -> Result<Self> {
+        let mut notices = Vec::new();
+        let index = open_index(&keys, directory.as_ref(), &mut notices)?;
+        Ok(Self { store, keys, directory, index: RwLock::new(index), notices: Mutex::new(notices) })
+    }
+
+    /// What happened to the cache that the user may want to know; each is given once.
+    pub fn take_notices(&self) -> Vec<String> {
+        std::mem::take(&mut *self.notices.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    fn notice(&self, text: String) {
+        self.notices.lock().unwrap_or_else(PoisonError::into_inner).push(text);
+    }
+
+    /// Runs `operation` on the index. A corrupt index is rebuilt, one whose disk is full is replaced by a throw-away
+    /// one elsewhere, and the operation is tried once more.
+    fn with_index<T>(&self, operation: impl Fn(&Index) -> lifeboat_index::Result<T>) -> Result<T> {
+        let failed = {
+            let index = self.index.read().unwrap_or_else(PoisonError::into_inner);
+            match operation(&index) {
+                Ok(value) => return Ok(value),
+                Err(error) => error,
+            }
+        };
+        self.replace_index(failed)?;
+        operation(&self.index.read().unwrap_or_else(PoisonError::into_inner)).map_err(Error::Index)
+    }
+
+    fn replace_index(&self, failed: lifeboat_index::Error) -> Result<()> {
+        let mut index = self.index.write().unwrap_or_else(PoisonError::into_inner);
+        let mut notices = Vec::new();
+        // The old instance must let go of its lock before another can be opened in its place.
+        *index = Index::open_temporary(&std::env::temp_dir(), self.keys.repository(), &Options::default())
+            .map_err(Error::Index)?;
+        match (&self.directory, failed.kind()) {
+            (Some(directory), ErrorKind::Corrupt) => {
+                notices.push(format!("the local index was damaged and is being rebuilt ({failed})"));
+                Index::discard(directory).map_err(Error::Index)?;
+                *index = open_index(&self.keys, Some(directory), &mut notices)?;
+            }
+            _ => notices.push(format!("the local index cannot be used; a temporary one takes its place ({failed})")),
+        }
+        notices.into_iter().for_each(|text| self.notice(text));
+        sync_index(&index, self.store.as_ref(), &self.keys)
+    }
+
+    /// Takes in what other writers stored since the last time, and drops what collections removed.
+    pub fn sync(&self) -> Result<()> {
+        let failed = {
+            let index = self.index.read().unwrap_or_else(PoisonError::into_inner);
+            match sync_index(&index, self.store.as_ref(), &self.keys) {
+                Err(Error::Index(error)) => error,
+                result => return result,
+            }
+        };
+        self.replace_index(failed)
+    }
+
+    /// Takes in one index object that was just stored; `false` when the index cannot hold it.
+    pub(crate) fn add(&self, name: IndexName, object: IndexObject) -> Result<bool> {
+        let failed = {
+            let index = self.index.read().unwrap_or_else(PoisonError::into_inner);
+            match index.apply(&mut std::iter::once((name, object))) {
+                Ok(()) => return Ok(true),
+                Err(error) => error,
+            }
+        };
+        // The object is stored: the replacement reads it from there with all others.
+        Ok(self.replace_index(failed).is_ok())
+    }
+
+    /// Whether each chunk is stored.
+    pub fn contains(&self, ids: &[ChunkId]) -> Result<Vec<bool>> {
+        let locations = self.with_index(|index| index.locate(ids))?;
+        Ok(locations.iter().map(Option::is_some).collect())
+    }
+
+    /// Where a chunk lies; `None` when no pack has it.
+    pub fn find(&self, id: &ChunkId) -> Result<Option<Found>> {
+        self.with_index(|index| {
+            let Some(location) = index.locate(std::slice::from_ref(id))?.into_iter().next().flatten() else {
+                return Ok(None);
+            };
+            let region = index.region(location.pack, location.region)?;
+            Ok(region.map(|region| Found { region, offset: location.offset, bytes: location.length }))
+        })
+    }
+
+    /// Every pack that an index object names, with its length.
+    pub fn packs(&self) -> Result<Vec<(PackName, u32)>> {
+        self.with_index(|index| index.packs()?.map(|pack| pack.map(|pack| (pack.name, pack.bytes))).collect())
+    }
+
+    /// Sizes, for people.
+    pub fn counts(&self) -> Result<lifeboat_index::Counts> {
+        self.with_index(Index::counts)
+    }
+}
+
+fn open_index(keys: &Keys, directory: Option<&PathBuf>, notices: &mut Vec<String>) -> Result<Index> {
+    let options = Options::default();
+    if let Some(directory) = directory {
+        match Index::open(directory, keys.repository(), &options) {
+            Ok(index) => return Ok(index),
+            Err(error) if error.kind() == ErrorKind::Corrupt => {
+                notices.push(format!("the local index was damaged and is being rebuilt ({error})"));
+                let again = Index::discard(directory).and_then(|()| Index::open(directory, keys.repository(), &options));
+                if let Ok(index) = again {
+                    return Ok(index);
+                }
+            }
+            Err(error) => notices.push(format!("the local index cannot be used; a temporary one takes its place ({error})")),
+        }
+    }
+    Index::open_temporary(&std::env::temp_dir(), keys.repository(), &options).map_err(Error::Index)
+}
+
+/// Reads the index objects that the index does not cover, one at a time.
+fn sync_index(index: &Index, store: &dyn Store, keys: &Keys) -> Result<()> {
+    let stored: BTreeSet<IndexName> = store
+        .list(ObjectKind::Index)
+        .map_err(Error::store("the index objects cannot be listed"))?
+        .iter()
+        .filter_map(|listed| listed.key.name().try_into().ok().map(IndexName))
+        .collect();
+    let covered = index.covered().map_err(Error::Index)?;
+    let mut failed = None;
+    let mut missing = stored.difference(&covered).map_while(|name| match read_index_object(store, keys, name) {
+        Ok(object) => Some((*name, object)),
+        Err(error) => {
+            failed = Some(error);
+            None
+        }
+    });
+    index.apply(&mut missing).map_err(Error::Index)?;
+    if let Some(error) = failed {
+        return Err(error);
+    }
+    let gone: Vec<IndexName> = covered.difference(&stored).copied().collect();
+    if gone.is_empty() { Ok(()) } else { index.retire(&gone).map_err(Error::Index) }
+}
+
+/// Reads and authenticates one index object.
+pub(crate) fn read_index_object(store: &dyn Store, keys: &Keys, name: &IndexName) -> Result<IndexObject> {
+    let key = ObjectKey::new(ObjectKind::Index, &name.0);
+    let bytes = store.get(&key).map_err(Error::store(format!("{key} cannot be read")))?;
+    if blake3::hash(&bytes).as_bytes() != &name.0 {
+        return Err(Error::Damaged { what: key.to_string(), detail: "its bytes are not those it was named after".into() });
+    }
+    IndexObject::decode(keys, &bytes).map_err(Error::format(format!("{key} cannot be read")))
+}

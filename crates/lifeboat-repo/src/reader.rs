@@ -1,0 +1,183 @@
+//! Reads chunks: finds the region, opens it once, and checks the chunk's name.
+//!
+//! Must stay true: bytes leave this module only after the seal held and the chunk's id was recomputed. Memory is
+//! [`CACHE_BYTES`] of opened regions, and one more per reading thread.
+
+use crate::cursor::NodeSource;
+use crate::error::{Error, ErrorKind, Result};
+use crate::lookup::{Found, Lookup};
+use crate::repository::Repository;
+use lifeboat_format::keys::{Envelope, SessionKey};
+use lifeboat_format::region::{ChunkKind, RegionOpener};
+use lifeboat_format::{ChunkId, EnvelopeId, ObjectKey, ObjectKind, PackName};
+use std::collections::HashMap;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+/// Opened regions that are kept: about 32 of them.
+pub const CACHE_BYTES: usize = 32 << 20;
+
+/// Reads chunks of one repository; shared by threads.
+pub struct ChunkReader {
+    repository: Repository,
+    cache: Mutex<Cache>,
+    sessions: Mutex<HashMap<EnvelopeId, Arc<SessionKey>>>,
+    openers: Mutex<Vec<RegionOpener>>,
+    regions_read: AtomicU64,
+}
+
+/// Which region: its pack, and where it begins there.
+type RegionKey = (PackName, u32);
+/// Empty until the first thread that wants the region has read it; others wait for that.
+type Slot = Arc<Mutex<Option<Arc<Vec<u8>>>>>;
+
+#[derive(Default)]
+struct Cache {
+    slots: HashMap<RegionKey, (Slot, u64)>,
+    clock: u64,
+    bytes: usize,
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl ChunkReader {
+    /// A reader with an empty cache.
+    pub fn new(repository: &Repository) -> Self {
+        Self {
+            repository: repository.clone(),
+            cache: Mutex::default(),
+            sessions: Mutex::default(),
+            openers: Mutex::default(),
+            regions_read: AtomicU64::new(0),
+        }
+    }
+
+    /// Regions fetched and opened so far.
+    pub fn regions_read(&self) -> u64 {
+        self.regions_read.load(Ordering::Relaxed)
+    }
+
+    /// Appends a chunk's plaintext to `output`.
+    pub fn read_into(&self, kind: ChunkKind, id: &ChunkId, output: &mut Vec<u8>) -> Result<()> {
+        let lookup = self.repository.lookup()?;
+        match self.read_found(lookup, kind, id, output) {
+            // A collection may have moved the chunk: look again before calling it damage.
+            Err(error) if matches!(error.kind(), ErrorKind::NotFound) || matches!(error, Error::MissingChunk(_)) => {
+                lookup.sync()?;
+                self.read_found(lookup, kind, id, output).map_err(|error| match error.kind() {
+                    ErrorKind::NotFound => missing_pack(lookup, id).unwrap_or(error),
+                    _ => error,
+                })
+            }
+            result => result,
+        }
+    }
+
+    fn read_found(&self, lookup: &Lookup, kind: ChunkKind, id: &ChunkId, output: &mut Vec<u8>) -> Result<()> {
+        let found = lookup.find(id)?.ok_or(Error::MissingChunk(*id))?;
+        let region = self.region(&found)?;
+        let end = found.offset as usize + found.bytes as usize;
+        let damaged = |detail: &str| Error::Damaged { what: format!("chunk {id}"), detail: detail.into() };
+        let chunk = region.get(found.offset as usize..end).ok_or_else(|| damaged("its region is too short"))?;
+        if self.repository.keys().chunk_id(kind, chunk) != *id {
+            return Err(damaged("its bytes have another name"));
+        }
+        output.extend_from_slice(chunk);
+        Ok(())
+    }
+
+    fn region(&self, found: &Found) -> Result<Arc<Vec<u8>>> {
+        let key = (found.region.pack, found.region.offset);
+        let slot = lock(&self.cache).slot(key);
+        let mut guard = lock(&slot);
+        if let Some(region) = &*guard {
+            return Ok(region.clone());
+        }
+        let region = Arc::new(self.open_region(found)?);
+        *guard = Some(region.clone());
+        drop(guard);
+        lock(&self.cache).filled(region.len());
+        Ok(region)
+    }
+
+    /// Fetches and opens a region, without the cache.
+    pub(crate) fn open_region(&self, found: &Found) -> Result<Vec<u8>> {
+        let location = &found.region;
+        let key = ObjectKey::new(ObjectKind::Pack, &location.pack.0);
+        let mut stored = vec![0; location.head.stored_bytes as usize];
+        self.repository
+            .store()
+            .get_range(&key, u64::from(location.offset), &mut stored)
+            .map_err(Error::store(format!("{key} cannot be read")))?;
+        let session = self.session_key(&location.envelope)?;
+        let mut opener = lock(&self.openers).pop().unwrap_or_else(|| RegionOpener::new(self.repository.id()));
+        let mut plain = Vec::new();
+        let result = opener.open(&location.head, &session, &mut stored, &mut plain);
+        lock(&self.openers).push(opener);
+        result.map_err(Error::format(format!("{key} is damaged at byte {}", location.offset)))?;
+        self.regions_read.fetch_add(1, Ordering::Relaxed);
+        Ok(plain)
+    }
+
+    pub(crate) fn session_key(&self, envelope: &Envelope) -> Result<Arc<SessionKey>> {
+        if let Some(session) = lock(&self.sessions).get(&envelope.id) {
+            return Ok(session.clone());
+        }
+        let session = self
+            .repository
+            .keys()
+            .open_envelope(envelope)
+            .map_err(Error::format("a session key cannot be taken from its envelope"))?;
+        let session = Arc::new(session);
+        lock(&self.sessions).insert(envelope.id, session.clone());
+        Ok(session)
+    }
+}
+
+fn missing_pack(lookup: &Lookup, id: &ChunkId) -> Option<Error> {
+    let found = lookup.find(id).ok().flatten()?;
+    Some(Error::MissingPack(found.region.pack))
+}
+
+impl Cache {
+    fn slot(&mut self, key: RegionKey) -> Slot {
+        self.clock += 1;
+        let clock = self.clock;
+        let entry = self.slots.entry(key).or_default();
+        entry.1 = clock;
+        entry.0.clone()
+    }
+
+    /// Accounts for a region that was just opened, and lets go of the ones not used for longest.
+    fn filled(&mut self, bytes: usize) {
+        self.bytes += bytes;
+        while self.bytes > CACHE_BYTES {
+            let oldest = self
+                .slots
+                .iter()
+                .filter_map(|(key, (slot, used))| {
+                    // A region that is being read is not old.
+                    let bytes = slot.try_lock().ok()?.as_ref().map(|region| region.len())?;
+                    Some((*used, *key, bytes))
+                })
+                .min();
+            let Some((_, key, bytes)) = oldest else { return };
+            self.slots.remove(&key);
+            self.bytes -= bytes;
+        }
+        // Slots whose reading failed hold nothing and count nothing.
+        if self.slots.len() > 1024 {
+            self.slots.retain(|_, (slot, _)| slot.try_lock().is_ok_and(|region| region.is_some()));
+        }
+    }
+}
+
+impl NodeSource for ChunkReader {
+    fn read_node(&self, kind: ChunkKind, id: &ChunkId) -> Result<Vec<u8>> {
+        let mut bytes = Vec::new();
+        self.read_into(kind, id, &mut bytes)?;
+        Ok(bytes)
+    }
+}

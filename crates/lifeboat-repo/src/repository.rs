@@ -1,0 +1,232 @@
+//! A repository: made by `init`, opened with a password or a key file.
+//!
+//! Must stay true: the config is written last, so a repository exists exactly when its config does; opening reads two or
+//! three small objects and nothing else. The index is opened by whoever needs it first.
+
+use crate::error::{Error, ErrorKind, Result};
+use crate::lookup::Lookup;
+use lifeboat_format::config::{Config, Features, Parameters};
+use lifeboat_format::keys::Keys;
+use lifeboat_format::seal::Key;
+use lifeboat_format::slot::{Argon2Cost, Role, RoleBundle, Secret, Slot};
+use lifeboat_format::{ObjectKey, ObjectKind, RepositoryId, SlotId, Timestamp};
+use lifeboat_store::Store;
+use std::path::PathBuf;
+use std::sync::{Arc, OnceLock};
+
+/// An open repository; clones share it.
+#[derive(Clone)]
+pub struct Repository(Arc<Inner>);
+
+struct Inner {
+    store: Arc<dyn Store>,
+    config: Config,
+    keys: Keys,
+    master: Key,
+    slot: SlotId,
+    cache: Option<PathBuf>,
+    lookup: OnceLock<Lookup>,
+}
+
+/// One way into a repository.
+#[derive(Debug, Clone)]
+pub struct SlotInfo {
+    /// Its name.
+    pub id: SlotId,
+    /// What the user called it; only known for the slot that opened the repository.
+    pub label: Option<String>,
+    /// Whether it takes a passphrase; otherwise a key file.
+    pub is_passphrase: bool,
+    /// Whether this repository was opened with it.
+    pub is_current: bool,
+}
+
+impl Repository {
+    /// Makes a repository in an empty store.
+    ///
+    /// A half-created one is started over: without a config nothing can have been stored in it.
+    pub fn init(
+        store: Arc<dyn Store>, parameters: Parameters, secret: &Secret<'_>, label: &str, now: Timestamp,
+    ) -> Result<Self> {
+        let location = store.location();
+        match store.bytes(&ObjectKey::config()) {
+            Ok(_) => return Err(Error::RepositoryExists { location }),
+            Err(error) if error.kind() == lifeboat_store::ErrorKind::NotFound => {}
+            Err(source) => return Err(Error::Store { doing: format!("{location} cannot be looked at"), source }),
+        }
+        let stale = store.list(ObjectKind::Slot).map_err(Error::store("key slots cannot be listed"))?;
+        for kind in [ObjectKind::Pack, ObjectKind::Snapshot] {
+            if !store.list(kind).map_err(Error::store("the place cannot be listed"))?.is_empty() {
+                let detail = "it holds packs or snapshots but no config: put the config back instead".into();
+                return Err(Error::Damaged { what: format!("the repository at {location}"), detail });
+            }
+        }
+        let repository = RepositoryId::random();
+        let master = Key::random();
+        let keys = Keys::derive(&master, repository, parameters.suite);
+        let slot = put_slot(store.as_ref(), repository, parameters, secret, &master, label, now)?;
+        let config = Config { repository, created: now, features: Features::default(), parameters };
+        let bytes = config.encode(&keys).map_err(Error::format("the config cannot be made"))?;
+        store.put(&ObjectKey::config(), &bytes).map_err(Error::store("the config cannot be stored"))?;
+        let stale: Vec<ObjectKey> = stale.into_iter().map(|listed| listed.key).collect();
+        store.delete_many(&stale).map_err(Error::store("old key slots cannot be deleted"))?;
+        Ok(Self::assemble(store, config, keys, master, slot))
+    }
+
+    /// Opens a repository with a secret that one of its slots takes.
+    pub fn open(store: Arc<dyn Store>, secret: &Secret<'_>) -> Result<Self> {
+        let location = store.location();
+        let bytes = store.get(&ObjectKey::config()).map_err(|source| match source.kind() {
+            lifeboat_store::ErrorKind::NotFound => match store.list(ObjectKind::Slot) {
+                Ok(slots) if !slots.is_empty() => Error::HalfCreated { location: location.clone() },
+                _ => Error::NoRepository { location: location.clone() },
+            },
+            _ => Error::Store { doing: format!("the repository at {location} cannot be opened"), source },
+        })?;
+        let unchecked = Config::decode(&bytes).map_err(Error::format("the repository's config cannot be read"))?;
+        let slots = store.list(ObjectKind::Slot).map_err(Error::store("key slots cannot be listed"))?;
+        let mut damaged = None;
+        for listed in &slots {
+            let id = slot_id(&listed.key);
+            match read_slot(store.as_ref(), id).and_then(|slot| {
+                slot.open(unchecked.claimed_repository(), id, secret).map_err(Error::format("a slot stays shut"))
+            }) {
+                Ok(bundle) => {
+                    let suite = unchecked.claimed_suite();
+                    let keys = Keys::derive(&bundle.master, unchecked.claimed_repository(), suite);
+                    let config = unchecked.check(&keys).map_err(Error::format("the repository's config is not its own"))?;
+                    return Ok(Self::assemble(store, config, keys, bundle.master.clone(), id));
+                }
+                Err(error) if error.kind() == ErrorKind::Denied => {}
+                Err(error) => damaged = Some(error),
+            }
+        }
+        // A slot that cannot be read may be the one that the secret belongs to.
+        Err(damaged.unwrap_or(Error::WrongKey { slots: slots.len() }))
+    }
+
+    fn assemble(store: Arc<dyn Store>, config: Config, keys: Keys, master: Key, slot: SlotId) -> Self {
+        Self(Arc::new(Inner { store, config, keys, master, slot, cache: None, lookup: OnceLock::new() }))
+    }
+
+    /// The same repository with its local index below `cache`, in a folder of its own.
+    ///
+    /// # Panics
+    /// When the repository is shared already.
+    #[must_use]
+    pub fn with_cache(mut self, cache: Option<PathBuf>) -> Self {
+        let inner = Arc::get_mut(&mut self.0).expect("the cache is set before the repository is shared");
+        inner.cache = cache.map(|cache| cache.join(inner.config.repository.to_string()));
+        self
+    }
+
+    /// The folder that holds what this machine caches of this repository.
+    pub fn cache_directory(&self) -> Option<&PathBuf> {
+        self.0.cache.as_ref()
+    }
+
+    /// The store that holds it.
+    pub fn store(&self) -> &dyn Store {
+        self.0.store.as_ref()
+    }
+
+    /// Its identity.
+    pub fn id(&self) -> RepositoryId {
+        self.0.config.repository
+    }
+
+    /// Its config.
+    pub fn config(&self) -> &Config {
+        &self.0.config
+    }
+
+    /// Its keys.
+    pub fn keys(&self) -> &Keys {
+        &self.0.keys
+    }
+
+    /// The local index; opened on the first call, brought up to date by [`Lookup::sync`].
+    pub fn lookup(&self) -> Result<&Lookup> {
+        if let Some(lookup) = self.0.lookup.get() {
+            return Ok(lookup);
+        }
+        let directory = self.0.cache.as_ref().map(|cache| cache.join("index"));
+        let lookup = Lookup::open(self.0.store.clone(), self.0.keys.clone(), directory)?;
+        lookup.sync()?;
+        // Another thread may have been faster; then its instance is the one, and ours read what ours could.
+        let _ = self.0.lookup.set(lookup);
+        Ok(self.0.lookup.get().expect("it was set just now"))
+    }
+
+    /// Notices about the local index, if it was opened.
+    pub fn take_notices(&self) -> Vec<String> {
+        self.0.lookup.get().map(Lookup::take_notices).unwrap_or_default()
+    }
+
+    /// The repository's slots.
+    pub fn slots(&self, secret: Option<&Secret<'_>>) -> Result<Vec<SlotInfo>> {
+        let listed = self.store().list(ObjectKind::Slot).map_err(Error::store("key slots cannot be listed"))?;
+        listed
+            .iter()
+            .map(|listed| {
+                let id = slot_id(&listed.key);
+                let slot = read_slot(self.store(), id)?;
+                let opened = secret.filter(|_| id == self.0.slot).and_then(|secret| slot.open(self.id(), id, secret).ok());
+                Ok(SlotInfo {
+                    id,
+                    label: opened.map(|bundle| bundle.label),
+                    is_passphrase: matches!(slot.derivation, lifeboat_format::slot::Derivation::Argon2id(_)),
+                    is_current: id == self.0.slot,
+                })
+            })
+            .collect()
+    }
+
+    /// Adds a way in.
+    pub fn add_slot(&self, secret: &Secret<'_>, label: &str, now: Timestamp) -> Result<SlotId> {
+        put_slot(self.store(), self.id(), self.0.config.parameters, secret, &self.0.master, label, now)
+    }
+
+    /// Removes a way in; the last one stays.
+    pub fn remove_slot(&self, id: SlotId) -> Result<()> {
+        let slots = self.store().list(ObjectKind::Slot).map_err(Error::store("key slots cannot be listed"))?;
+        if !slots.iter().any(|listed| slot_id(&listed.key) == id) {
+            return Err(Error::Usage(format!("there is no key slot {id}")));
+        }
+        if slots.len() == 1 {
+            return Err(Error::Usage("the last key slot cannot be removed: nobody could open the repository".into()));
+        }
+        let key = ObjectKey::new(ObjectKind::Slot, &id.0);
+        self.store().delete(&key).map_err(Error::store(format!("{key} cannot be removed")))
+    }
+
+    /// Replaces the slot that opened this repository: the new one is durable before the old one goes.
+    pub fn replace_slot(&self, secret: &Secret<'_>, label: &str, now: Timestamp) -> Result<SlotId> {
+        let id = self.add_slot(secret, label, now)?;
+        self.remove_slot(self.0.slot)?;
+        Ok(id)
+    }
+}
+
+fn slot_id(key: &ObjectKey) -> SlotId {
+    SlotId(key.name().try_into().expect("a slot's name has 16 bytes"))
+}
+
+fn read_slot(store: &dyn Store, id: SlotId) -> Result<Slot> {
+    let key = ObjectKey::new(ObjectKind::Slot, &id.0);
+    let bytes = store.get(&key).map_err(Error::store(format!("{key} cannot be read")))?;
+    Slot::decode(&bytes).map_err(Error::format(format!("{key} cannot be read")))
+}
+
+fn put_slot(
+    store: &dyn Store, repository: RepositoryId, parameters: Parameters, secret: &Secret<'_>, master: &Key, label: &str,
+    now: Timestamp,
+) -> Result<SlotId> {
+    let id = SlotId::random();
+    let bundle = RoleBundle { role: Role::Full, master: master.clone(), label: label.into(), created: now };
+    let slot = Slot::seal(repository, id, parameters.suite, secret, Argon2Cost::default(), &bundle)
+        .map_err(Error::format("a key slot cannot be made"))?;
+    let key = ObjectKey::new(ObjectKind::Slot, &id.0);
+    store.put(&key, &slot.encode()).map_err(Error::store(format!("{key} cannot be stored")))?;
+    Ok(id)
+}

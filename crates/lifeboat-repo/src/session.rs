@@ -1,0 +1,355 @@
+//! A session: one run of a writer, from its intent to its snapshot.
+//!
+//! Must stay true: the order is packs, index objects, draft, fence check, snapshot, each durable before the next. Chunks
+//! that this session wrote count as present for it at once; for everybody else when an index object names them.
+//!
+//! Read next: `docs/format/session.md`, [`crate::sink`].
+
+use crate::error::{Error, ErrorKind, Result};
+use crate::packer::OpenPack;
+use crate::repository::Repository;
+use crate::sink::PlainRegion;
+use lifeboat_format::index::{IndexObject, IndexedPack};
+use lifeboat_format::intent::Intent;
+use lifeboat_format::keys::{Keys, SessionKey};
+use lifeboat_format::region::{ChunkKind, Region};
+use lifeboat_format::snapshot::Snapshot;
+use lifeboat_format::{ChunkId, HostId, ObjectKey, ObjectKind, SessionId};
+use std::collections::HashSet;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::mpsc::{SyncSender, sync_channel};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+/// An index object is written after so many new chunks: until then they are remembered in memory, 40 bytes each.
+const CHUNKS_PER_INDEX: usize = 64 << 10;
+/// How often an intent's counter goes up while the session makes progress.
+const INTENT_INTERVAL: Duration = Duration::from_secs(60);
+/// Packs that wait for their fsync; more would only move the wait.
+const FINISHING_PACKS: usize = 2;
+/// Empty region buffers that are kept for reuse.
+const SPARE_REGIONS: usize = 8;
+const SHARDS: usize = 16;
+
+/// What a session may be told.
+#[derive(Debug, Clone)]
+pub struct SessionOptions {
+    /// zstd level; 0 stores everything raw.
+    pub compression_level: i32,
+    /// Whose session it is.
+    pub host: HostId,
+}
+
+/// Counts of what a session stored.
+#[derive(Debug, Default)]
+pub struct Stored {
+    /// New chunks, by kind: data, tree, list.
+    pub chunks: [AtomicU64; 3],
+    /// Their plaintext bytes.
+    pub plain_bytes: AtomicU64,
+    /// Their bytes in packs.
+    pub stored_bytes: AtomicU64,
+}
+
+/// A running session.
+pub struct Session {
+    repository: Repository,
+    id: SessionId,
+    key: SessionKey,
+    options: SessionOptions,
+    claimed: [Mutex<HashSet<ChunkId>>; SHARDS],
+    /// Data packs and tree packs.
+    packs: [Mutex<Option<OpenPack>>; 2],
+    finisher: Mutex<Option<Finisher>>,
+    failure: Mutex<Option<Error>>,
+    unindexed: Mutex<Vec<IndexedPack>>,
+    spare: Mutex<Vec<PlainRegion>>,
+    intent: Mutex<(Intent, Instant)>,
+    /// What was stored so far.
+    pub stored: Stored,
+}
+
+struct Finisher {
+    packs: SyncSender<OpenPack>,
+    thread: JoinHandle<()>,
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    // A panicking worker takes the session down anyway; its lock must not hide the first panic behind others.
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl Session {
+    /// Announces a session that will carry over entries from `parents`, and brings the index up to date.
+    pub fn begin(repository: &Repository, options: SessionOptions, parents: Vec<ChunkId>) -> Result<Arc<Self>> {
+        repository.config().check_writable().map_err(Error::format("this repository cannot be written to"))?;
+        let intent = Intent { session: SessionId::random(), counter: 0, host: options.host, parents };
+        repository
+            .store()
+            .put(&intent.key(), &intent.encode(repository.keys()))
+            .map_err(Error::store("the session cannot be announced"))?;
+        // Version 1 has no collection yet. A condemned list was written by a newer program: its chunks must not be
+        // relied on, and this program does not know which they are.
+        for kind in [ObjectKind::Condemned, ObjectKind::Verdict] {
+            let found = repository.store().list(kind).map_err(Error::store("the repository cannot be listed"))?;
+            if !found.is_empty() {
+                return Err(Error::Newer { what: format!("a {}", kind.noun()) });
+            }
+        }
+        repository.lookup()?.sync()?;
+        let key = repository.keys().new_session();
+        let session = Arc::new(Self {
+            repository: repository.clone(),
+            id: intent.session,
+            key,
+            options,
+            claimed: Default::default(),
+            packs: Default::default(),
+            finisher: Mutex::default(),
+            failure: Mutex::default(),
+            unindexed: Mutex::default(),
+            spare: Mutex::default(),
+            intent: Mutex::new((intent, Instant::now())),
+            stored: Stored::default(),
+        });
+        *lock(&session.finisher) = Some(session.start_finisher());
+        Ok(session)
+    }
+
+    /// The session's id, which becomes the snapshot object's name.
+    pub fn id(&self) -> SessionId {
+        self.id
+    }
+
+    /// The repository.
+    pub fn repository(&self) -> &Repository {
+        &self.repository
+    }
+
+    pub(crate) fn keys(&self) -> &Keys {
+        self.repository.keys()
+    }
+
+    pub(crate) fn key(&self) -> &SessionKey {
+        &self.key
+    }
+
+    pub(crate) fn compression_level(&self) -> i32 {
+        self.options.compression_level
+    }
+
+    pub(crate) fn region_bytes(&self) -> usize {
+        self.repository.config().parameters.region_bytes as usize
+    }
+
+    fn shard(&self, id: &ChunkId) -> &Mutex<HashSet<ChunkId>> {
+        &self.claimed[usize::from(id.0[0]) % SHARDS]
+    }
+
+    /// For each chunk, whether the caller must store it: nobody has it, and nobody else was told so.
+    pub(crate) fn claim(&self, ids: &[ChunkId]) -> Result<Vec<bool>> {
+        let mut is_new: Vec<bool> = ids.iter().map(|id| !lock(self.shard(id)).contains(id)).collect();
+        let asked: Vec<ChunkId> = ids.iter().zip(&is_new).filter(|(_, is_new)| **is_new).map(|(id, _)| *id).collect();
+        if asked.is_empty() {
+            return Ok(is_new);
+        }
+        let mut present = self.repository.lookup()?.contains(&asked)?.into_iter();
+        for (id, is_new) in ids.iter().zip(&mut is_new).filter(|(_, is_new)| **is_new) {
+            let present = present.next().expect("the index answers for every id");
+            *is_new = !present && lock(self.shard(id)).insert(*id);
+        }
+        Ok(is_new)
+    }
+
+    /// Whether each chunk can be relied on without being stored by this session.
+    pub fn has(&self, ids: &[ChunkId]) -> Result<Vec<bool>> {
+        self.repository.lookup()?.contains(ids)
+    }
+
+    pub(crate) fn spare_region(&self) -> PlainRegion {
+        lock(&self.spare).pop().unwrap_or_default()
+    }
+
+    pub(crate) fn recycle(&self, region: PlainRegion) {
+        let mut spare = lock(&self.spare);
+        if spare.len() < SPARE_REGIONS {
+            spare.push(region);
+        }
+    }
+
+    /// Puts a sealed region into the open pack of its sort.
+    pub(crate) fn append(&self, region: Region, ids: &[ChunkId], stored: &[u8]) -> Result<()> {
+        self.check_failure()?;
+        let kind = region.head.kind;
+        self.stored.chunks[kind as usize - 1].fetch_add(ids.len() as u64, Ordering::Relaxed);
+        self.stored.plain_bytes.fetch_add(u64::from(region.head.plain_bytes), Ordering::Relaxed);
+        self.stored.stored_bytes.fetch_add(stored.len() as u64, Ordering::Relaxed);
+        let pack_bytes = self.repository.config().parameters.pack_bytes;
+        let mut slot = lock(&self.packs[usize::from(kind != ChunkKind::Data)]);
+        let full = slot.take_if(|pack| !pack.fits(region.head.stored_bytes, ids.len(), pack_bytes));
+        let pack = match &mut *slot {
+            Some(pack) => pack,
+            None => slot.insert(OpenPack::begin(self.repository.store(), self.key.envelope())?),
+        };
+        pack.append(region, ids, stored)?;
+        drop(slot);
+        match full {
+            Some(full) => self.finish_in_background(full),
+            None => Ok(()),
+        }
+    }
+
+    fn start_finisher(self: &Arc<Self>) -> Finisher {
+        let (packs, queue) = sync_channel::<OpenPack>(FINISHING_PACKS);
+        // Weak, or the thread would keep the session alive that waits for it.
+        let session = Arc::downgrade(self);
+        let thread = std::thread::spawn(move || {
+            for pack in queue {
+                let Some(session) = session.upgrade() else { break };
+                if let Err(error) = session.finish_pack(pack, false) {
+                    lock(&session.failure).get_or_insert(error);
+                }
+            }
+        });
+        Finisher { packs, thread }
+    }
+
+    fn finish_in_background(&self, pack: OpenPack) -> Result<()> {
+        let sender = lock(&self.finisher).as_ref().map(|finisher| finisher.packs.clone());
+        match sender {
+            Some(sender) => sender.send(pack).map_err(|_| Error::Interrupted),
+            None => self.finish_pack(pack, false),
+        }
+    }
+
+    fn finish_pack(&self, pack: OpenPack, is_last: bool) -> Result<()> {
+        let pack_bytes = self.repository.config().parameters.pack_bytes;
+        let indexed = pack.finish(self.keys(), pack_bytes, is_last)?;
+        let mut unindexed = lock(&self.unindexed);
+        unindexed.push(indexed);
+        let chunks: usize = unindexed.iter().map(|pack| pack.ids.len()).sum();
+        if chunks >= CHUNKS_PER_INDEX {
+            let packs = std::mem::take(&mut *unindexed);
+            drop(unindexed);
+            self.write_index(packs)?;
+        }
+        self.show_progress()
+    }
+
+    /// Makes packs known: durable first, then in the local index, then forgotten here.
+    fn write_index(&self, packs: Vec<IndexedPack>) -> Result<()> {
+        let object = IndexObject::new(packs);
+        let (name, bytes) = object.encode(self.keys()).map_err(Error::format("an index object cannot be made"))?;
+        let key = ObjectKey::new(ObjectKind::Index, &name.0);
+        self.repository.store().put(&key, &bytes).map_err(Error::store(format!("{key} cannot be stored")))?;
+        let ids: Vec<ChunkId> = object.packs.iter().flat_map(|pack| pack.ids.iter().copied()).collect();
+        // Where the local index cannot take them, they stay in memory: a full cache disk never fails a backup.
+        if self.repository.lookup()?.add(name, object)? {
+            for id in ids {
+                lock(self.shard(&id)).remove(&id);
+            }
+        }
+        Ok(())
+    }
+
+    /// Moves the intent's counter, so that a collector sees that this session is alive.
+    fn show_progress(&self) -> Result<()> {
+        let mut guard = lock(&self.intent);
+        let (intent, written) = &mut *guard;
+        if written.elapsed() < INTENT_INTERVAL {
+            return Ok(());
+        }
+        let old = intent.key();
+        intent.counter += 1;
+        let store = self.repository.store();
+        store.put(&intent.key(), &intent.encode(self.keys())).map_err(Error::store("the session cannot be announced"))?;
+        store.delete(&old).map_err(Error::store("an old announcement cannot be deleted"))?;
+        *written = Instant::now();
+        Ok(())
+    }
+
+    fn check_failure(&self) -> Result<()> {
+        match lock(&self.failure).take() {
+            Some(error) => Err(error),
+            None => Ok(()),
+        }
+    }
+
+    /// Makes everything durable that was appended, and names it in the index.
+    ///
+    /// The caller has flushed its sinks. Afterwards the session can go on.
+    pub fn settle(self: &Arc<Self>) -> Result<()> {
+        let finisher = lock(&self.finisher).take();
+        if let Some(Finisher { packs, thread }) = finisher {
+            drop(packs);
+            thread.join().expect("the finisher does not panic");
+        }
+        self.check_failure()?;
+        for slot in &self.packs {
+            if let Some(pack) = lock(slot).take().filter(|pack| !pack.is_empty()) {
+                self.finish_pack(pack, true)?;
+            }
+        }
+        let packs = std::mem::take(&mut *lock(&self.unindexed));
+        if !packs.is_empty() {
+            self.write_index(packs)?;
+        }
+        *lock(&self.finisher) = Some(self.start_finisher());
+        Ok(())
+    }
+
+    /// Leaves an incomplete snapshot, which makes the next run cheap. Call [`Self::settle`] first.
+    pub fn checkpoint(&self, snapshot: &Snapshot) -> Result<()> {
+        let key = ObjectKey::new(ObjectKind::Checkpoint, &self.id.0);
+        let bytes = snapshot
+            .encode(ObjectKind::Checkpoint, self.keys(), self.id, &self.key)
+            .map_err(Error::format("a checkpoint cannot be made"))?;
+        let store = self.repository.store();
+        // Replaced, not updated: objects never change. A crash between the two costs the checkpoint, nothing else.
+        store.delete(&key).map_err(Error::store("the last checkpoint cannot be replaced"))?;
+        store.put(&key, &bytes).map_err(Error::store("the checkpoint cannot be stored"))
+    }
+
+    /// Lists the snapshot: after this returns, power may go.
+    ///
+    /// # Errors
+    /// [`Error::Fenced`] when a collector ended the session: start over, only what is missing is uploaded again.
+    pub fn commit(self: &Arc<Self>, snapshot: &Snapshot) -> Result<()> {
+        self.settle()?;
+        let store = self.repository.store();
+        let object = |kind| snapshot.encode(kind, self.keys(), self.id, &self.key);
+        let draft = object(ObjectKind::Draft).map_err(Error::format("the snapshot cannot be made"))?;
+        let listed = object(ObjectKind::Snapshot).map_err(Error::format("the snapshot cannot be made"))?;
+        let key = |kind| ObjectKey::new(kind, &self.id.0);
+        store.put(&key(ObjectKind::Draft), &draft).map_err(Error::store("the draft cannot be stored"))?;
+        match store.bytes(&key(ObjectKind::Fence)).map_err(Error::store("the fence cannot be looked for")) {
+            Ok(_) => return Err(Error::Fenced),
+            Err(error) if error.kind() == ErrorKind::NotFound => {}
+            Err(error) => return Err(error),
+        }
+        store.put(&key(ObjectKind::Snapshot), &listed).map_err(Error::store("the snapshot cannot be listed"))?;
+        self.clean_up();
+        Ok(())
+    }
+
+    /// Removes what only a running session needs. A failure is no loss: a later session or collection does it again.
+    fn clean_up(&self) {
+        let store = self.repository.store();
+        let intent = lock(&self.intent).0.key();
+        let checkpoint = ObjectKey::new(ObjectKind::Checkpoint, &self.id.0);
+        let draft = ObjectKey::new(ObjectKind::Draft, &self.id.0);
+        let _ = store.delete_many(&[draft, checkpoint, intent]);
+    }
+
+    /// Ends a session that stores no snapshot; its packs stay for the next one.
+    pub fn abandon(self: &Arc<Self>) {
+        let finisher = lock(&self.finisher).take();
+        if let Some(Finisher { packs, thread }) = finisher {
+            drop(packs);
+            let _ = thread.join();
+        }
+        let intent = lock(&self.intent).0.key();
+        let _ = self.repository.store().delete_many(&[intent]);
+    }
+}

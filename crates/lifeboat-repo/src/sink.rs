@@ -1,0 +1,134 @@
+//! Takes chunks, keeps what is new, and seals it region by region.
+//!
+//! Each worker has a sink of its own; what they share is in [`crate::session::Session`]. Must stay true: every region is
+//! opened again and its chunk ids recomputed before it goes into a pack, so that a flaw in compression, encryption or
+//! memory is found while the source is still there.
+
+use crate::error::{Error, Result};
+use crate::session::Session;
+use lifeboat_format::ChunkId;
+use lifeboat_format::region::{ChunkKind, Region, RegionOpener, RegionSealer, verify_chunks};
+use std::sync::Arc;
+
+/// Chunks that wait to be compressed and sealed together.
+#[derive(Default)]
+pub struct PlainRegion {
+    kind: Option<ChunkKind>,
+    plain: Vec<u8>,
+    ids: Vec<ChunkId>,
+    chunk_bytes: Vec<u32>,
+}
+
+impl PlainRegion {
+    fn clear(&mut self) {
+        self.plain.clear();
+        self.ids.clear();
+        self.chunk_bytes.clear();
+    }
+}
+
+/// Takes chunks from one thread.
+pub struct ChunkSink {
+    session: Arc<Session>,
+    open: [PlainRegion; 3],
+    full: Vec<PlainRegion>,
+    sealer: RegionSealer,
+    opener: RegionOpener,
+    stored: Vec<u8>,
+    plain: Vec<u8>,
+}
+
+impl ChunkSink {
+    /// A sink into `session`.
+    pub fn new(session: &Arc<Session>) -> Result<Self> {
+        let keys = session.keys();
+        let sealer = RegionSealer::new(keys, session.key(), session.compression_level())
+            .map_err(Error::format("the compression level cannot be used"))?;
+        Ok(Self {
+            session: session.clone(),
+            open: Default::default(),
+            full: Vec::new(),
+            sealer,
+            opener: RegionOpener::new(keys.repository()),
+            stored: Vec::new(),
+            plain: Vec::new(),
+        })
+    }
+
+    /// Adds one chunk, if the repository does not have it.
+    pub fn add(&mut self, kind: ChunkKind, plain: &[u8]) -> Result<ChunkId> {
+        let id = self.session.keys().chunk_id(kind, plain);
+        self.add_named(kind, &[(id, plain)])?;
+        self.seal_full()?;
+        Ok(id)
+    }
+
+    /// Adds chunks whose names are known already; the index is asked once for all of them.
+    ///
+    /// Full regions pile up until [`Self::take_full`] or [`Self::seal_full`].
+    pub fn add_named(&mut self, kind: ChunkKind, chunks: &[(ChunkId, &[u8])]) -> Result<()> {
+        let ids: Vec<ChunkId> = chunks.iter().map(|(id, _)| *id).collect();
+        let is_new = self.session.claim(&ids)?;
+        for ((id, plain), is_new) in chunks.iter().zip(is_new) {
+            if is_new {
+                self.append(kind, *id, plain);
+            }
+        }
+        Ok(())
+    }
+
+    fn append(&mut self, kind: ChunkKind, id: ChunkId, plain: &[u8]) {
+        let region = &mut self.open[kind as usize - 1];
+        region.kind = Some(kind);
+        region.plain.extend_from_slice(plain);
+        region.ids.push(id);
+        region.chunk_bytes.push(plain.len() as u32);
+        if region.plain.len() >= self.session.region_bytes() {
+            let empty = self.session.spare_region();
+            self.full.push(std::mem::replace(&mut self.open[kind as usize - 1], empty));
+        }
+    }
+
+    /// A full region that somebody else may seal.
+    pub fn take_full(&mut self) -> Option<PlainRegion> {
+        self.full.pop()
+    }
+
+    /// Seals the full regions here.
+    pub fn seal_full(&mut self) -> Result<()> {
+        while let Some(region) = self.full.pop() {
+            self.seal(region)?;
+        }
+        Ok(())
+    }
+
+    /// Compresses, seals, verifies and packs one region.
+    pub fn seal(&mut self, mut region: PlainRegion) -> Result<()> {
+        let Some(kind) = region.kind.filter(|_| !region.ids.is_empty()) else {
+            return Ok(());
+        };
+        let (head, sealed) = self.sealer.seal(kind, 0, &region.plain);
+        let sealed_region = Region { head, chunk_bytes: std::mem::take(&mut region.chunk_bytes) };
+        self.stored.clear();
+        self.stored.extend_from_slice(sealed);
+        let session = &self.session;
+        self.opener
+            .open(&head, session.key(), &mut self.stored, &mut self.plain)
+            .and_then(|()| verify_chunks(session.keys(), &sealed_region, &region.ids, &self.plain))
+            .map_err(Error::format("a region that was just sealed does not read back: this machine's memory may be bad"))?;
+        session.append(sealed_region, &region.ids, sealed)?;
+        region.clear();
+        session.recycle(region);
+        Ok(())
+    }
+
+    /// Seals everything that is still open.
+    pub fn flush(&mut self) -> Result<()> {
+        self.seal_full()?;
+        for kind in ChunkKind::ALL {
+            let region = std::mem::take(&mut self.open[kind as usize - 1]);
+            self.seal(region)?;
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,119 @@
+//! Lists and finds snapshots.
+
+use crate::error::{Error, Result};
+use crate::repository::Repository;
+use lifeboat_format::snapshot::{Snapshot, Source, SourceKind};
+use lifeboat_format::{ObjectKey, ObjectKind, SessionId, TreePath};
+
+/// A snapshot, and the session whose object holds it.
+#[derive(Debug, Clone)]
+pub struct ListedSnapshot {
+    /// The object's name.
+    pub session: SessionId,
+    /// Its content.
+    pub snapshot: Snapshot,
+}
+
+/// All snapshots, and the objects that could not be read.
+#[derive(Debug, Default)]
+pub struct SnapshotList {
+    /// Oldest first.
+    pub snapshots: Vec<ListedSnapshot>,
+    /// Damaged ones, by object.
+    pub damaged: Vec<(ObjectKey, Error)>,
+}
+
+impl Repository {
+    /// Reads all complete snapshots, oldest first. A damaged one is reported beside the others.
+    pub fn snapshots(&self) -> Result<SnapshotList> {
+        self.read_snapshots(ObjectKind::Snapshot)
+    }
+
+    /// Reads what interrupted or running sessions left.
+    pub fn checkpoints(&self) -> Result<SnapshotList> {
+        self.read_snapshots(ObjectKind::Checkpoint)
+    }
+
+    fn read_snapshots(&self, kind: ObjectKind) -> Result<SnapshotList> {
+        let mut list = SnapshotList::default();
+        for listed in self.store().list(kind).map_err(Error::store("the snapshots cannot be listed"))? {
+            let session = SessionId(listed.key.name().try_into().expect("a snapshot's name has 16 bytes"));
+            match self.read_snapshot(&listed.key, session) {
+                Ok(snapshot) => list.snapshots.push(ListedSnapshot { session, snapshot }),
+                // It may have been forgotten between the listing and the reading.
+                Err(error) if error.kind() == crate::ErrorKind::NotFound => {}
+                Err(error) => list.damaged.push((listed.key, error)),
+            }
+        }
+        list.snapshots.sort_by_key(|listed| (listed.snapshot.started, listed.snapshot.sequence, listed.session));
+        Ok(list)
+    }
+
+    fn read_snapshot(&self, key: &ObjectKey, session: SessionId) -> Result<Snapshot> {
+        let bytes = self.store().get(key).map_err(Error::store(format!("{key} cannot be read")))?;
+        Snapshot::decode(key.kind(), self.keys(), session, &bytes).map_err(Error::format(format!("{key} cannot be read")))
+    }
+
+    /// Whether a snapshot is still listed.
+    pub fn is_listed(&self, session: SessionId) -> Result<bool> {
+        match self.store().bytes(&ObjectKey::new(ObjectKind::Snapshot, &session.0)) {
+            Ok(_) => Ok(true),
+            Err(error) if error.kind() == lifeboat_store::ErrorKind::NotFound => Ok(false),
+            Err(source) => Err(Error::Store { doing: "the snapshots cannot be listed".into(), source }),
+        }
+    }
+}
+
+impl SnapshotList {
+    /// Finds a snapshot: `latest`, `latest~N`, or a unique prefix of an id.
+    pub fn find(&self, selector: &str) -> Result<&ListedSnapshot> {
+        let none = || Error::NoSnapshot(selector.to_owned());
+        if let Some(rest) = selector.strip_prefix("latest") {
+            let back: usize = match rest.strip_prefix('~') {
+                Some(number) => number.parse().map_err(|_| none())?,
+                None if rest.is_empty() => 0,
+                None => return Err(none()),
+            };
+            return self.snapshots.iter().rev().nth(back).ok_or_else(none);
+        }
+        let is_prefix = !selector.is_empty() && selector.bytes().all(|byte| byte.is_ascii_hexdigit());
+        let wanted = selector.to_ascii_lowercase();
+        let mut matches =
+            self.snapshots.iter().filter(|listed| is_prefix && listed.snapshot.id.to_string().starts_with(&wanted));
+        match (matches.next(), matches.next()) {
+            (Some(found), None) => Ok(found),
+            (None, _) => Err(none()),
+            (Some(first), Some(second)) => Err(Error::AmbiguousSnapshot {
+                prefix: selector.to_owned(),
+                matches: format!("{} and {}", first.snapshot.id, second.snapshot.id),
+            }),
+        }
+    }
+}
+
+/// Picks the source that `path` names, and what is left of the path below it.
+///
+/// `/abs/path` is matched with the path sources, the longest first; `stdin:NAME` and `command:NAME` by their names.
+pub fn pick_source<'s>(snapshot: &'s Snapshot, path: &[u8]) -> Result<(&'s Source, TreePath)> {
+    let none = || Error::Usage(format!("the snapshot has no source that holds `{}`", String::from_utf8_lossy(path)));
+    let words = snapshot.sources.iter().filter(|source| source.kind != SourceKind::Path);
+    for source in words {
+        let mut name = format!("{}:", source.kind.word()).into_bytes();
+        name.extend_from_slice(&source.name);
+        if path == name {
+            return Ok((source, TreePath::root()));
+        }
+    }
+    let wanted = TreePath::from_slashes(path).map_err(|_| none())?;
+    snapshot
+        .sources
+        .iter()
+        .filter(|source| source.kind == SourceKind::Path)
+        .filter_map(|source| {
+            let base = TreePath::from_slashes(&source.name).ok()?;
+            Some((source, wanted.strip(&base)?, base.depth()))
+        })
+        .max_by_key(|(_, _, depth)| *depth)
+        .map(|(source, rest, _)| (source, rest))
+        .ok_or_else(none)
+}

@@ -1,0 +1,289 @@
+//! From bytes to chunks: cuts, names and stores the content of files and streams.
+//!
+//! Must stay true: a byte is copied once, from the read buffer into its region, and only if its chunk is new.
+
+use super::queue::WorkQueue;
+use lifeboat_chunker::Cutter;
+use lifeboat_format::entry::Chunker;
+use lifeboat_format::list::Piece;
+use lifeboat_format::region::ChunkKind;
+use lifeboat_format::{ChunkId, Content, XattrValue};
+use lifeboat_repo::lists::ListBuilder;
+use lifeboat_repo::session::Session;
+use lifeboat_repo::sink::ChunkSink;
+use rustix::fd::{AsFd, OwnedFd};
+use rustix::fs::SeekFrom;
+use rustix::io::Errno;
+use std::io::Read;
+use std::ops::Range;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+
+/// Bytes that are read and cut before the index is asked about their chunks: they stay in the processor's cache.
+const BUFFER_BYTES: usize = 1 << 20;
+
+/// Why content could not be stored.
+pub(crate) enum Failure {
+    /// The file: report it and go on.
+    File(std::io::Error),
+    /// The repository: give up.
+    Repository(lifeboat_repo::Error),
+}
+
+impl From<lifeboat_repo::Error> for Failure {
+    fn from(error: lifeboat_repo::Error) -> Self {
+        Self::Repository(error)
+    }
+}
+
+impl From<Errno> for Failure {
+    fn from(errno: Errno) -> Self {
+        Self::File(errno.into())
+    }
+}
+
+/// Takes the content of one file after the other, on one thread.
+pub(crate) struct ContentWriter<'q, B> {
+    session: Arc<Session>,
+    sink: ChunkSink,
+    cutter: Cutter,
+    queue: &'q WorkQueue<B>,
+    buffer: Vec<u8>,
+    filled: usize,
+    chunks: Vec<(ChunkId, Range<usize>)>,
+    bytes_done: &'q AtomicU64,
+    interrupted: &'q AtomicBool,
+}
+
+impl<'q, B> ContentWriter<'q, B> {
+    pub(crate) fn new(
+        session: &Arc<Session>, cutter: &Cutter, queue: &'q WorkQueue<B>, bytes_done: &'q AtomicU64,
+        interrupted: &'q AtomicBool,
+    ) -> lifeboat_repo::Result<Self> {
+        Ok(Self {
+            session: session.clone(),
+            sink: ChunkSink::new(session)?,
+            cutter: cutter.clone(),
+            queue,
+            buffer: vec![0; BUFFER_BYTES + cutter.bytes_max()],
+            filled: 0,
+            chunks: Vec::new(),
+            bytes_done,
+            interrupted,
+        })
+    }
+
+    pub(crate) fn sink(&mut self) -> &mut ChunkSink {
+        &mut self.sink
+    }
+
+    /// Stores the content of an open file whose length was `size` a moment ago.
+    ///
+    /// Gives the content and how many bytes it has, which differs from `size` when somebody writes.
+    pub(crate) fn file(&mut self, file: &OwnedFd, size: u64, may_have_holes: bool) -> Result<(Content, u64), Failure> {
+        if size < self.cutter.bytes_max() as u64 && !may_have_holes {
+            return self.small_file(file, size as usize);
+        }
+        let mut list = ListBuilder::new(Chunker::Content);
+        if may_have_holes {
+            self.sparse(file, size, &mut list)?;
+        } else {
+            self.stretch(&mut list, None, |buffer, _| read_some(file, buffer))?;
+        }
+        let bytes = list.bytes();
+        Ok((self.finish_list(list)?, bytes))
+    }
+
+    /// Stores a stream to its end.
+    pub(crate) fn stream(&mut self, stream: &mut dyn Read) -> Result<(Content, u64), Failure> {
+        let mut list = ListBuilder::new(Chunker::Content);
+        self.stretch(&mut list, None, |buffer, _| match stream.read(buffer) {
+            Err(error) if error.kind() == std::io::ErrorKind::Interrupted => Ok(None),
+            result => result.map(Some).map_err(Failure::File),
+        })?;
+        let bytes = list.bytes();
+        Ok((self.finish_list(list)?, bytes))
+    }
+
+    /// Stores one attribute value as a chunk.
+    pub(crate) fn xattr(&mut self, value: &[u8]) -> lifeboat_repo::Result<XattrValue> {
+        Ok(XattrValue::Chunk(self.sink.add(ChunkKind::Data, value)?, value.len() as u32))
+    }
+
+    /// The file is read behind those that wait in the buffer: one question to the index serves many files.
+    fn small_file(&mut self, file: &OwnedFd, size: usize) -> Result<(Content, u64), Failure> {
+        if self.filled + size + 1 > self.buffer.len() {
+            self.store_buffered()?;
+        }
+        let start = self.filled;
+        let mut end = start;
+        // One byte more than expected: reading it says that the file grew.
+        while end - start <= size {
+            let room = &mut self.buffer[end..start + size + 1];
+            match rustix::io::read(file, room) {
+                Ok(0) => break,
+                Ok(length) => end += length,
+                Err(Errno::INTR) => {}
+                Err(errno) => return Err(errno.into()),
+            }
+            if end - start == size {
+                break;
+            }
+        }
+        let length = end - start;
+        let mut list = ListBuilder::new(Chunker::Content);
+        let mut position = start;
+        while position < end {
+            let cut = position..position + self.cutter.cut(&self.buffer[position..end]);
+            position = cut.end;
+            let piece = self.name(cut);
+            let sink = &mut self.sink;
+            list.push(piece, &mut |node| sink.add(ChunkKind::List, &node))?;
+        }
+        self.filled = end;
+        self.bytes_done.fetch_add(length as u64, Ordering::Relaxed);
+        Ok((self.finish_list(list)?, length as u64))
+    }
+
+    /// Names a chunk of the buffer, and queues it unless it is all zeros.
+    fn name(&mut self, range: Range<usize>) -> Piece {
+        let chunk = &self.buffer[range.clone()];
+        if is_zero(chunk) {
+            return Piece::Zeros(chunk.len() as u64);
+        }
+        let id = self.session.repository().keys().chunk_id(ChunkKind::Data, chunk);
+        let bytes = chunk.len() as u32;
+        self.chunks.push((id, range));
+        Piece::Chunk(id, bytes)
+    }
+
+    fn finish_list(&mut self, list: ListBuilder) -> Result<Content, Failure> {
+        let sink = &mut self.sink;
+        Ok(list.finish(&mut |node| sink.add(ChunkKind::List, &node))?)
+    }
+
+    /// Reads data extents and steps over holes.
+    fn sparse(&mut self, file: &OwnedFd, size: u64, list: &mut ListBuilder) -> Result<(), Failure> {
+        let mut position = 0;
+        while position < size {
+            let data = match rustix::fs::seek(file, SeekFrom::Data(position)) {
+                Ok(data) => data.min(size),
+                // Nothing but a hole up to the end.
+                Err(Errno::NXIO) => size,
+                // The file system cannot tell: everything is data.
+                Err(Errno::INVAL | Errno::OPNOTSUPP) => position,
+                Err(errno) => return Err(errno.into()),
+            };
+            let sink = &mut self.sink;
+            list.push(Piece::Hole(data - position), &mut |node| sink.add(ChunkKind::List, &node))?;
+            if data == size {
+                break;
+            }
+            let end = match rustix::fs::seek(file, SeekFrom::Hole(data)) {
+                Ok(end) => end.min(size),
+                Err(_) => size,
+            };
+            self.stretch(list, Some(end - data), |buffer, done| read_at(file, buffer, data + done))?;
+            // A file that shrank meanwhile ends here; the caller compares the length and tries again.
+            if list.bytes() < end {
+                break;
+            }
+            position = end;
+        }
+        Ok(())
+    }
+
+    /// Cuts what `read` gives until it ends or `limit` bytes were read. `read` gives `None` to be asked again.
+    fn stretch(
+        &mut self, list: &mut ListBuilder, limit: Option<u64>,
+        mut read: impl FnMut(&mut [u8], u64) -> Result<Option<usize>, Failure>,
+    ) -> Result<(), Failure> {
+        self.store_buffered()?;
+        let mut done = 0;
+        loop {
+            if self.interrupted.load(Ordering::Relaxed) {
+                return Err(lifeboat_repo::Error::Interrupted.into());
+            }
+            let left = limit.map_or(usize::MAX as u64, |limit| limit - done);
+            let room = (self.buffer.len() - self.filled).min(usize::try_from(left).unwrap_or(usize::MAX));
+            let length = if room == 0 { Some(0) } else { read(&mut self.buffer[self.filled..self.filled + room], done)? };
+            let Some(length) = length else { continue };
+            let is_end = length == 0;
+            self.filled += length;
+            done += length as u64;
+            self.bytes_done.fetch_add(length as u64, Ordering::Relaxed);
+            if !is_end && self.filled < self.buffer.len() && limit != Some(done) {
+                continue;
+            }
+            let kept = self.cut_buffer(list, is_end || limit == Some(done))?;
+            self.store_buffered()?;
+            self.buffer.copy_within(kept.clone(), 0);
+            self.filled = kept.len();
+            if is_end || limit == Some(done) {
+                return Ok(());
+            }
+        }
+    }
+
+    /// Cuts the buffer; what is too short to cut before more is read is left over.
+    fn cut_buffer(&mut self, list: &mut ListBuilder, is_end: bool) -> Result<Range<usize>, Failure> {
+        let mut position = 0;
+        while position < self.filled {
+            if !is_end && self.filled - position < self.cutter.bytes_max() {
+                break;
+            }
+            let cut = position..position + self.cutter.cut(&self.buffer[position..self.filled]);
+            position = cut.end;
+            let piece = self.name(cut);
+            let sink = &mut self.sink;
+            list.push(piece, &mut |node| sink.add(ChunkKind::List, &node))?;
+        }
+        Ok(position..self.filled)
+    }
+
+    /// Stores the chunks that wait in the buffer. The buffer keeps its bytes, but nobody needs them any more.
+    pub(crate) fn store_buffered(&mut self) -> lifeboat_repo::Result<()> {
+        self.filled = 0;
+        if self.chunks.is_empty() {
+            return Ok(());
+        }
+        let chunks: Vec<(ChunkId, &[u8])> =
+            self.chunks.iter().map(|(id, range)| (*id, &self.buffer[range.clone()])).collect();
+        self.sink.add_named(ChunkKind::Data, &chunks)?;
+        self.chunks.clear();
+        while let Some(region) = self.sink.take_full() {
+            if let Some(region) = self.queue.offer(region) {
+                self.sink.seal(region)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Stores and seals everything.
+    pub(crate) fn flush(&mut self) -> lifeboat_repo::Result<()> {
+        self.store_buffered()?;
+        self.sink.flush()
+    }
+}
+
+fn read_some(file: impl AsFd, buffer: &mut [u8]) -> Result<Option<usize>, Failure> {
+    match rustix::io::read(file, buffer) {
+        Ok(length) => Ok(Some(length)),
+        Err(Errno::INTR) => Ok(None),
+        Err(errno) => Err(errno.into()),
+    }
+}
+
+fn read_at(file: impl AsFd, buffer: &mut [u8], offset: u64) -> Result<Option<usize>, Failure> {
+    match rustix::io::pread(file, buffer, offset) {
+        Ok(length) => Ok(Some(length)),
+        Err(Errno::INTR) => Ok(None),
+        Err(errno) => Err(errno.into()),
+    }
+}
+
+fn is_zero(bytes: &[u8]) -> bool {
+    // Most chunks fail at their first byte; the rest is compared 16 bytes at a time.
+    let (head, body, tail) = (bytes.first().copied().unwrap_or(0), bytes.as_chunks::<16>(), 0u128);
+    head == 0 && body.0.iter().all(|block| u128::from_ne_bytes(*block) == tail) && body.1.iter().all(|byte| *byte == 0)
+}

@@ -1,0 +1,94 @@
+//! Work for the threads of a backup: batches of entries, and regions that one thread cut and another may seal.
+//!
+//! Must stay true: memory is bounded. At most [`BATCHES_MAX`] batches are out at once, and a region changes hands only
+//! when somebody is idle; otherwise who cut it seals it.
+
+use lifeboat_repo::sink::PlainRegion;
+use std::collections::VecDeque;
+use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
+
+/// Batches between the walk and the tree: enough that one large file does not starve the other threads.
+pub(crate) const BATCHES_MAX: usize = 32;
+
+/// What a thread does next.
+pub(crate) enum Work<B> {
+    /// Read these entries.
+    Batch(B),
+    /// Compress and seal this region.
+    Region(PlainRegion),
+}
+
+/// Shared by the threads of one backup.
+pub(crate) struct WorkQueue<B> {
+    state: Mutex<State<B>>,
+    changed: Condvar,
+}
+
+struct State<B> {
+    batches: VecDeque<B>,
+    regions: VecDeque<PlainRegion>,
+    idle: usize,
+    closed: bool,
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl<B> WorkQueue<B> {
+    pub(crate) fn new() -> Self {
+        let state = State { batches: VecDeque::new(), regions: VecDeque::new(), idle: 0, closed: false };
+        Self { state: Mutex::new(state), changed: Condvar::new() }
+    }
+
+    /// Adds a batch; the caller counts how many are out.
+    pub(crate) fn submit(&self, batch: B) {
+        lock(&self.state).batches.push_back(batch);
+        self.changed.notify_one();
+    }
+
+    /// Gives a region to an idle thread, or back.
+    pub(crate) fn offer(&self, region: PlainRegion) -> Option<PlainRegion> {
+        let mut state = lock(&self.state);
+        if state.idle <= state.regions.len() + state.batches.len() {
+            return Some(region);
+        }
+        state.regions.push_back(region);
+        self.changed.notify_one();
+        None
+    }
+
+    /// The next work; `None` when the queue is closed and empty.
+    pub(crate) fn take(&self) -> Option<Work<B>> {
+        let mut state = lock(&self.state);
+        loop {
+            // Regions first: they hold memory, and somebody is ahead of us.
+            if let Some(region) = state.regions.pop_front() {
+                return Some(Work::Region(region));
+            }
+            if let Some(batch) = state.batches.pop_front() {
+                return Some(Work::Batch(batch));
+            }
+            if state.closed {
+                return None;
+            }
+            state.idle += 1;
+            state = self.changed.wait(state).unwrap_or_else(PoisonError::into_inner);
+            state.idle -= 1;
+        }
+    }
+
+    /// No more work will come.
+    pub(crate) fn close(&self) {
+        lock(&self.state).closed = true;
+        self.changed.notify_all();
+    }
+
+    /// Drops the batches that nobody began. Regions stay: finished batches rely on them.
+    pub(crate) fn cancel(&self) {
+        let mut state = lock(&self.state);
+        state.batches.clear();
+        state.closed = true;
+        self.changed.notify_all();
+    }
+}

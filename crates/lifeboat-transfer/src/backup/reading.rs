@@ -1,0 +1,113 @@
+//! Turns what the walk met into an entry: content, attributes, link target.
+
+use super::content::{ContentWriter, Failure};
+use crate::source::file::{Status, open_file, read_xattrs, read_xattrs_at};
+use crate::source::walk::{Met, Problem};
+use lifeboat_format::limits::XATTR_INLINE_BYTES_MAX;
+use lifeboat_format::{Content, Entry, LinkGroup, Node, TreePath, Xattr, XattrValue};
+use rustix::fd::AsFd;
+use rustix::fs::FileType;
+
+/// How often a file is read again when it changes meanwhile.
+const ATTEMPTS: u32 = 3;
+
+/// Why an entry could not be made.
+pub(crate) enum Unread {
+    /// The source's fault: report it and go on.
+    Problem(Problem),
+    /// The repository's fault: give up.
+    Repository(lifeboat_repo::Error),
+}
+
+impl From<lifeboat_repo::Error> for Unread {
+    fn from(error: lifeboat_repo::Error) -> Self {
+        Self::Repository(error)
+    }
+}
+
+/// Reads one entry.
+pub(crate) fn read_entry<B>(
+    writer: &mut ContentWriter<'_, B>, met: &Met, link: Option<LinkGroup>,
+) -> Result<Entry, Unread> {
+    if met.status.kind == FileType::RegularFile {
+        return read_file(writer, met, link);
+    }
+    let problem = |doing| move |errno| Unread::Problem(Problem::new(&met.path, doing, errno));
+    let (major, minor) = met.status.special;
+    let node = match met.status.kind {
+        FileType::Directory => Node::Directory,
+        FileType::Symlink => {
+            let target = rustix::fs::readlinkat(&met.directory.0, &met.name, Vec::new());
+            Node::Symlink { target: target.map_err(problem("its target cannot be read"))?.into_bytes() }
+        }
+        FileType::Fifo => Node::Fifo,
+        FileType::Socket => Node::Socket,
+        FileType::CharacterDevice => Node::CharDevice { major, minor },
+        FileType::BlockDevice => Node::BlockDevice { major, minor },
+        _ => return Err(problem("is of no kind that can be stored")(rustix::io::Errno::NOTSUP)),
+    };
+    let xattrs = match &met.own {
+        Some(own) => read_xattrs(own.0.as_fd()),
+        None => read_xattrs_at(&met.directory, &met.name),
+    }
+    .map_err(problem("its extended attributes cannot be read"))?;
+    let mut metadata = met.status.metadata();
+    metadata.xattrs = store_xattrs(writer, xattrs)?;
+    Ok(Entry { node, metadata, link, torn: false })
+}
+
+/// Reads a regular file; one that changes while it is read is read again, and at last stored as it came.
+fn read_file<B>(writer: &mut ContentWriter<'_, B>, met: &Met, link: Option<LinkGroup>) -> Result<Entry, Unread> {
+    let problem = |doing, errno| Unread::Problem(Problem::new(&met.path, doing, errno));
+    let mut before = met.status;
+    let mut attempt = 1;
+    loop {
+        let file = open_file(&met.directory, &met.name).map_err(|errno| problem("cannot be opened", errno))?;
+        let may_have_holes = before.blocks.saturating_mul(512) < before.size;
+        let stored = writer.file(&file, before.size, may_have_holes);
+        let (content, bytes) = stored.map_err(|failure| unread(&met.path, failure))?;
+        let after = Status::of_open(&file).map_err(|errno| problem("cannot be looked at", errno))?;
+        if after.kind != FileType::RegularFile {
+            return Err(problem("became something else while it was read", rustix::io::Errno::NOENT));
+        }
+        let is_whole = after.is_same_moment(&before) && bytes == after.size;
+        if is_whole || attempt == ATTEMPTS {
+            let xattrs = read_xattrs(file.as_fd());
+            let xattrs = xattrs.map_err(|errno| problem("its extended attributes cannot be read", errno))?;
+            let mut metadata = after.metadata();
+            metadata.xattrs = store_xattrs(writer, xattrs)?;
+            return Ok(Entry { node: Node::File { size: bytes, content }, metadata, link, torn: !is_whole });
+        }
+        before = after;
+        attempt += 1;
+    }
+}
+
+fn unread(path: &TreePath, failure: Failure) -> Unread {
+    match failure {
+        Failure::File(error) => {
+            Unread::Problem(Problem { path: path.clone(), doing: "cannot be read", error, vanished: false })
+        }
+        Failure::Repository(error) => Unread::Repository(error),
+    }
+}
+
+fn store_xattrs<B>(
+    writer: &mut ContentWriter<'_, B>, xattrs: Vec<(Vec<u8>, Vec<u8>)>,
+) -> lifeboat_repo::Result<Vec<Xattr>> {
+    xattrs
+        .into_iter()
+        .map(|(name, value)| {
+            let value = match value.len() <= XATTR_INLINE_BYTES_MAX as usize {
+                true => XattrValue::Inline(value),
+                false => writer.xattr(&value)?,
+            };
+            Ok(Xattr { name, value })
+        })
+        .collect()
+}
+
+/// An entry for a stream: a single regular file at the source's root.
+pub(crate) fn stream_entry(content: Content, size: u64, metadata: lifeboat_format::Metadata) -> Entry {
+    Entry { node: Node::File { size, content }, metadata, link: None, torn: false }
+}

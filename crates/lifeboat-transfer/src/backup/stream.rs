@@ -1,0 +1,100 @@
+//! Backs up standard input or a command's output: one file at the source's root.
+
+use super::content::{ContentWriter, Failure};
+use super::queue::{Work, WorkQueue};
+use super::reading::stream_entry;
+use super::{Counters, Run, now};
+use crate::error::{Error, Result};
+use lifeboat_format::region::ChunkKind;
+use lifeboat_format::snapshot::TreeRoot;
+use lifeboat_format::{Content, Metadata, TreePath};
+use lifeboat_repo::sink::ChunkSink;
+use lifeboat_repo::tree::TreeBuilder;
+use std::ffi::OsString;
+use std::io::Read;
+use std::process::{Command, Stdio};
+
+/// Backs up standard input to its end.
+pub(crate) fn stdin(run: &Run<'_>) -> Result<(TreeRoot, u64)> {
+    store(run, &mut std::io::stdin().lock())
+}
+
+/// Runs a command and backs up what it writes.
+///
+/// # Errors
+/// When it cannot be started or does not exit with 0: then there is no snapshot.
+pub(crate) fn command(run: &Run<'_>, name: &str, arguments: &[OsString]) -> Result<(TreeRoot, u64)> {
+    let failed = |detail: String| Error::Command { name: name.to_owned(), detail };
+    let Some((program, arguments)) = arguments.split_first() else {
+        return Err(failed("no command is given".into()));
+    };
+    let mut child = Command::new(program)
+        .args(arguments)
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .spawn()
+        .map_err(|error| failed(format!("`{}` cannot be started: {error}", program.to_string_lossy())))?;
+    let mut output = child.stdout.take().ok_or_else(|| failed("it has no output".into()))?;
+    let stored = store(run, &mut output);
+    drop(output);
+    if stored.is_err() {
+        // Nobody reads its output any more.
+        let _ = child.kill();
+    }
+    let status = child.wait().map_err(|error| failed(error.to_string()))?;
+    let stored = stored?;
+    if status.success() { Ok(stored) } else { Err(failed(format!("it ended with {status}; no snapshot was made"))) }
+}
+
+fn store(run: &Run<'_>, stream: &mut dyn Read) -> Result<(TreeRoot, u64)> {
+    let queue = WorkQueue::<()>::new();
+    let Counters { bytes_done, interrupted, .. } = run.counters;
+    let (content, size) = std::thread::scope(|scope| {
+        let helpers: Vec<_> = (1..run.threads).map(|_| scope.spawn(|| seal_regions(run, &queue))).collect();
+        let stored = (|| {
+            let mut writer = ContentWriter::new(&run.session, &run.cutter, &queue, bytes_done, interrupted)?;
+            let stored = writer.stream(stream)?;
+            writer.flush()?;
+            Ok::<_, Failure>(stored)
+        })();
+        queue.close();
+        for helper in helpers {
+            helper.join().expect("a helper does not panic")?;
+        }
+        stored.map_err(|failure| match failure {
+            Failure::Repository(error) => Error::Repository(error),
+            Failure::File(source) => Error::Source { path: run.name.clone(), doing: "cannot be read", source },
+        })
+    })?;
+    Ok((one_file(run, content, size)?, size))
+}
+
+fn seal_regions(run: &Run<'_>, queue: &WorkQueue<()>) -> lifeboat_repo::Result<()> {
+    let mut sink = ChunkSink::new(&run.session)?;
+    while let Some(work) = queue.take() {
+        if let Work::Region(region) = work {
+            sink.seal(region)?;
+        }
+    }
+    Ok(())
+}
+
+/// A tree whose root is the file itself.
+fn one_file(run: &Run<'_>, content: Content, size: u64) -> Result<TreeRoot> {
+    let mut sink = ChunkSink::new(&run.session)?;
+    let mut put = |node: Vec<u8>| sink.add(ChunkKind::Tree, &node);
+    let time = now();
+    let metadata = Metadata {
+        mode: 0o600,
+        uid: rustix::process::getuid().as_raw(),
+        gid: rustix::process::getgid().as_raw(),
+        mtime: time,
+        ctime: time,
+        ..Metadata::default()
+    };
+    let mut builder = TreeBuilder::new(run.session.repository().keys());
+    builder.push(&TreePath::root(), &stream_entry(content, size, metadata), &mut put)?;
+    let root = builder.finish(&mut put)?;
+    sink.flush()?;
+    Ok(root)
+}
