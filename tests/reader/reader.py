@@ -22,8 +22,8 @@ from seals import Secret
 
 def read_secret(password_file: str | None, key_file: str | None) -> Secret:
     if password_file is not None:
-        # One line end is the editor's; whatever else is there belongs to the passphrase.
-        return Secret(passphrase=re.sub(rb"\r?\n\Z", b"", Path(password_file).read_bytes()))
+        line, end, _ = Path(password_file).read_bytes().partition(b"\n")
+        return Secret(passphrase=line.removesuffix(b"\r") if end else line)
     match = re.fullmatch(r"lifeboat-key-1 ([0-9a-f]{64})\n?", Path(key_file).read_text("utf-8"))
     if match is None:
         raise FormatError(f"{key_file} is not a key file: it has one line, `lifeboat-key-1` and 64 digits")

@@ -18,10 +18,14 @@ SPECIAL = {"fifo": stat.S_IFIFO, "socket": stat.S_IFSOCK,
 
 
 def place(source: Source) -> list[bytes]:
-    """Where a source goes: its own path, or for a stream `stdin/NAME` and `command/NAME`."""
+    """Where a source goes: its own path, or for a stream the last component of its name."""
     names = [name for name in source.name.split(b"/") if name]
     split_key(b"\0".join(names))
-    return names if source.kind == "path" else [source.kind.encode(), *names]
+    if source.kind == "path":
+        return names
+    if not names:
+        raise Damaged("a stream has no name")
+    return names[-1:]
 
 
 class Restore:

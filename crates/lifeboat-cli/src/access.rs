@@ -96,7 +96,8 @@ fn prompt(is_new: bool) -> Result<OwnedSecret> {
             "export LIFEBOAT_PASSWORD_FILE=/path/to/file    # or LIFEBOAT_PASSWORD, LIFEBOAT_PASSWORD_COMMAND, --key-file",
         ));
     }
-    let ask = |text| rpassword::prompt_password(text).map(Zeroizing::new).context("the password cannot be read");
+    let ask =
+        |text| rpassword::prompt_password(text).map(Zeroizing::new).context("the password cannot be read");
     let first = ask(if is_new { "New password: " } else { "Password: " })?;
     if is_new && *first != *ask("Again: ")? {
         bail!("the two passwords differ");

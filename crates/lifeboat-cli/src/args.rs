@@ -6,9 +6,17 @@ use std::path::PathBuf;
 
 /// Backup store: content-addressed, deduplicating, encrypted.
 #[derive(Debug, Parser)]
-#[command(name = "lifeboat", version, max_term_width = 100, subcommand_required = true, arg_required_else_help = true)]
-#[command(after_help = "Exit codes: 0 done; 1 failed; 3 done, but some files could not be read or restored; \
-    10 no repository; 11 busy; 12 wrong password or key; 130 interrupted. Treat any other code as failure.")]
+#[command(
+    name = "lifeboat",
+    version,
+    max_term_width = 100,
+    subcommand_required = true,
+    arg_required_else_help = true
+)]
+#[command(
+    after_help = "Exit codes: 0 done; 1 failed; 3 done, but some files could not be read or restored; \
+    10 no repository; 11 busy; 12 wrong password or key; 130 interrupted. Treat any other code as failure."
+)]
 pub(crate) struct Cli {
     /// What applies to every command.
     #[command(flatten)]
@@ -22,7 +30,14 @@ pub(crate) struct Cli {
 #[derive(Debug, Args)]
 pub(crate) struct Global {
     /// Where the repository is
-    #[arg(short, long, global = true, env = "LIFEBOAT_REPOSITORY", value_name = "PATH", alias = "repository")]
+    #[arg(
+        short,
+        long,
+        global = true,
+        env = "LIFEBOAT_REPOSITORY",
+        value_name = "PATH",
+        alias = "repository"
+    )]
     pub(crate) repo: Option<String>,
     /// Read the repository's location from a file
     #[arg(long, global = true, env = "LIFEBOAT_REPOSITORY_FILE", value_name = "FILE")]

@@ -40,21 +40,25 @@ impl std::error::Error for Hinted {}
 
 fn repository_error(error: &anyhow::Error) -> Option<&lifeboat::repo::Error> {
     error.chain().find_map(|cause| {
-        cause.downcast_ref::<lifeboat::repo::Error>().or_else(|| match cause.downcast_ref::<lifeboat::Error>() {
-            Some(lifeboat::Error::Repository(error)) => Some(error),
-            _ => match cause.downcast_ref::<lifeboat::RestoreError>() {
-                Some(lifeboat::RestoreError::Repository(error)) => Some(error),
-                _ => None,
-            },
+        cause.downcast_ref::<lifeboat::repo::Error>().or_else(|| {
+            match cause.downcast_ref::<lifeboat::Error>() {
+                Some(lifeboat::Error::Repository(error)) => Some(error),
+                _ => match cause.downcast_ref::<lifeboat::RestoreError>() {
+                    Some(lifeboat::RestoreError::Repository(error)) => Some(error),
+                    _ => None,
+                },
+            }
         })
     })
 }
 
 fn is_interrupted(error: &anyhow::Error) -> bool {
     let restore = error.chain().find_map(|cause| {
-        cause.downcast_ref::<lifeboat::restore::Error>().or_else(|| match cause.downcast_ref::<lifeboat::RestoreError>() {
-            Some(lifeboat::RestoreError::Restore(error)) => Some(error),
-            _ => None,
+        cause.downcast_ref::<lifeboat::restore::Error>().or_else(|| {
+            match cause.downcast_ref::<lifeboat::RestoreError>() {
+                Some(lifeboat::RestoreError::Restore(error)) => Some(error),
+                _ => None,
+            }
         })
     });
     matches!(restore, Some(lifeboat::restore::Error::Interrupted))
@@ -86,13 +90,19 @@ pub(crate) fn hint(error: &anyhow::Error) -> Option<String> {
     let error = repository_error(error)?;
     Some(match error {
         Error::NoRepository { location } => format!("lifeboat init -r {location}"),
-        Error::HalfCreated { location } => format!("lifeboat init -r {location}    # starts it over; nothing was stored in it yet"),
+        Error::HalfCreated { location } => {
+            format!("lifeboat init -r {location}    # starts it over; nothing was stored in it yet")
+        }
         Error::WrongKey { .. } => "check LIFEBOAT_PASSWORD, LIFEBOAT_PASSWORD_FILE and --key-file".into(),
         Error::NoSnapshot(_) | Error::AmbiguousSnapshot { .. } => "lifeboat snapshots".into(),
-        Error::MissingChunk(_) | Error::MissingPack(_) => "lifeboat check --read-data    # names every file that is touched".into(),
+        Error::MissingChunk(_) | Error::MissingPack(_) => {
+            "lifeboat check --read-data    # names every file that is touched".into()
+        }
         _ => match error.kind() {
             ErrorKind::Damaged => "lifeboat check --read-data    # names everything that is damaged".into(),
-            ErrorKind::Full => "df -h    # make room and run the same command again; nothing stored is lost".into(),
+            ErrorKind::Full => {
+                "df -h    # make room and run the same command again; nothing stored is lost".into()
+            }
             ErrorKind::Unsupported => "install a newer lifeboat".into(),
             _ => return None,
         },

@@ -83,7 +83,11 @@ impl Ui {
     }
 
     /// Shows progress while `work` runs: a line on a terminal, `status` messages in JSON, nothing in pipes.
-    pub(crate) fn with_progress<T>(&self, status: &(dyn Fn() -> Status + Sync), work: impl FnOnce() -> T) -> T {
+    pub(crate) fn with_progress<T>(
+        &self,
+        status: &(dyn Fn() -> Status + Sync),
+        work: impl FnOnce() -> T,
+    ) -> T {
         let on_terminal = std::io::stderr().is_terminal() && !self.quiet && !self.json;
         if !on_terminal && !self.json {
             return work();
@@ -132,8 +136,12 @@ pub(crate) struct Status {
 
 impl Status {
     fn fraction(&self) -> Option<f64> {
-        let part = |done: u64, total: Option<u64>| total.filter(|total| *total > 0).map(|total| done as f64 / total as f64);
-        part(self.bytes_done, self.bytes_total).or_else(|| part(self.files_done, self.files_total)).map(|part| part.min(1.0))
+        let part = |done: u64, total: Option<u64>| {
+            total.filter(|total| *total > 0).map(|total| done as f64 / total as f64)
+        };
+        part(self.bytes_done, self.bytes_total)
+            .or_else(|| part(self.files_done, self.files_total))
+            .map(|part| part.min(1.0))
     }
 
     fn remaining(&self, elapsed: Duration) -> Option<Duration> {
@@ -203,7 +211,8 @@ pub(crate) fn escape(name: &[u8]) -> String {
     let mut shown = String::with_capacity(name.len());
     for part in name.utf8_chunks() {
         for symbol in part.valid().chars() {
-            let hidden = symbol.is_control() || matches!(symbol, '\u{200e}'..='\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}');
+            let hidden = symbol.is_control()
+                || matches!(symbol, '\u{200e}'..='\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}');
             if hidden { shown.extend(symbol.escape_default()) } else { shown.push(symbol) }
         }
         part.invalid().iter().for_each(|byte| shown.push_str(&format!("\\x{byte:02x}")));
@@ -222,12 +231,16 @@ pub(crate) fn put_path(value: &mut Value, field: &str, path: &[u8]) {
 
 /// A time with its zone, for people.
 pub(crate) fn time(time: lifeboat::format::Timestamp) -> String {
-    zoned(time).map_or_else(|| time.seconds.to_string(), |zoned| zoned.strftime("%Y-%m-%d %H:%M:%S").to_string())
+    zoned(time)
+        .map_or_else(|| time.seconds.to_string(), |zoned| zoned.strftime("%Y-%m-%d %H:%M:%S").to_string())
 }
 
 /// A time in RFC 3339, for programs.
 pub(crate) fn rfc3339(time: lifeboat::format::Timestamp) -> String {
-    zoned(time).map_or_else(|| time.seconds.to_string(), |zoned| zoned.strftime("%Y-%m-%dT%H:%M:%S%.9f%:z").to_string())
+    zoned(time).map_or_else(
+        || time.seconds.to_string(),
+        |zoned| zoned.strftime("%Y-%m-%dT%H:%M:%S%.9f%:z").to_string(),
+    )
 }
 
 fn zoned(time: lifeboat::format::Timestamp) -> Option<jiff::Zoned> {

@@ -47,7 +47,9 @@ impl TreePath {
         let path = Self(key);
         match path.depth() {
             0..PATH_COMPONENTS_MAX => Ok(path),
-            depth => Err(Error::limit("path", format!("{depth} components, at most {}", PATH_COMPONENTS_MAX - 1))),
+            depth => {
+                Err(Error::limit("path", format!("{depth} components, at most {}", PATH_COMPONENTS_MAX - 1)))
+            }
         }
     }
 

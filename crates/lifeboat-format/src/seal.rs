@@ -256,7 +256,9 @@ pub const BOX_HEADER_BYTES: usize = 6;
 /// Seals a small object with all that opening it needs: suite, codec, length, then the sealed bytes.
 pub fn seal_box(suite: Suite, key: &Key, binding: Binding, plain: &[u8]) -> Vec<u8> {
     match zstd::bulk::compress(plain, 3) {
-        Ok(packed) if packed.len() < plain.len() => seal_packed(Codec::Zstd, suite, key, binding, plain.len(), &packed),
+        Ok(packed) if packed.len() < plain.len() => {
+            seal_packed(Codec::Zstd, suite, key, binding, plain.len(), &packed)
+        }
         _ => seal_box_raw(suite, key, binding, plain),
     }
 }
@@ -267,7 +269,12 @@ pub(crate) fn seal_box_raw(suite: Suite, key: &Key, binding: Binding, plain: &[u
 }
 
 fn seal_packed(
-    codec: Codec, suite: Suite, key: &Key, binding: Binding, plain_bytes: usize, packed: &[u8],
+    codec: Codec,
+    suite: Suite,
+    key: &Key,
+    binding: Binding,
+    plain_bytes: usize,
+    packed: &[u8],
 ) -> Vec<u8> {
     let binding = Binding { codec, plain_bytes: plain_bytes as u32, ..binding };
     let mut buffer = vec![0; NONCE_BYTES];

@@ -282,7 +282,8 @@ mod tests {
             salt: [0; 32],
             sealed: vec![],
         };
-        for (memory, passes, lanes) in [(1 << 30, 3, 1), (65536, 1 << 30, 1), (65536, 3, u32::MAX), (0, 0, 0)] {
+        for (memory, passes, lanes) in [(1 << 30, 3, 1), (65536, 1 << 30, 1), (65536, 3, u32::MAX), (0, 0, 0)]
+        {
             assert!(Slot::decode(&slot(memory, passes, lanes).encode()).is_err());
         }
         assert!(Slot::decode(&slot(65536, 3, 1).encode()).is_ok());

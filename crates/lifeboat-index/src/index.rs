@@ -8,8 +8,8 @@ use crate::database::{Census, Database, SharedCensus};
 use crate::live::LiveSet;
 use crate::open::{Home, Opening};
 use crate::record::{
-    ChunkLocation, OBJECT, ObjectRecord, ObjectStage, PackNumber, PackRecord, RegionRecord, StateRecord,
-    chunk_key, decode_envelope, envelope_key, name_key, pack_key, region_key,
+    ChunkLocation, OBJECT, ObjectRecord, ObjectStage, PackNumber, RegionRecord, StateRecord, chunk_key,
+    decode_envelope, envelope_key, pack_key, region_key,
 };
 use crate::{Error, ErrorKind, Result};
 use lifeboat_format::keys::Envelope;
@@ -109,23 +109,6 @@ pub struct RegionLocation {
     pub envelope: Arc<Envelope>,
 }
 
-/// A live pack.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Pack {
-    /// Its name.
-    pub name: PackName,
-    /// Its number in this cache.
-    pub number: PackNumber,
-    /// Its length.
-    pub bytes: u32,
-    /// How many regions it has.
-    pub regions: u32,
-    /// How many chunks it has.
-    pub chunks: u32,
-    /// The index objects that list it, at least one.
-    pub listed_by: Vec<IndexName>,
-}
-
 /// How much is in the cache.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Counts {
@@ -191,21 +174,6 @@ impl Index {
         let name = self.pack_name(pack)?;
         let envelope = self.envelope(&record.envelope)?;
         Ok(Some(RegionLocation { pack: name, offset: record.offset, head: record.head, envelope }))
-    }
-
-    /// The number of a live pack.
-    pub fn pack_number(&self, name: &PackName) -> Result<Option<PackNumber>> {
-        let state = self.state();
-        let bytes = self.look_up(&name_key(name))?;
-        let number = bytes.map(|bytes| self.decode_number(&bytes)).transpose()?;
-        Ok(number.filter(|number| state.live.contains(*number)).map(PackNumber))
-    }
-
-    /// All live packs, in no order that means anything. One that is added or retired meanwhile may be missing.
-    pub fn packs(&self) -> Result<Packs<'_>> {
-        let objects = self.objects(ObjectStage::Covered)?;
-        let objects = objects.into_iter().map(|(name, record)| (record.number, name)).collect();
-        Ok(Packs { index: self, objects, next: 0, page: Vec::new().into_iter() })
     }
 
     /// How much is in here.
@@ -302,27 +270,6 @@ impl Index {
         Ok(objects)
     }
 
-    /// The records of up to [`BATCH_KEYS`] live packs, from number `next` on.
-    pub(crate) fn pack_page(&self, live: &LiveSet, next: u32) -> Result<Vec<(u32, PackRecord)>> {
-        let following = |number: &u32| number.checked_add(1).and_then(|next| live.next_from(next));
-        let numbers: Vec<u32> =
-            std::iter::successors(live.next_from(next), following).take(BATCH_KEYS).collect();
-        self.pack_records(numbers)
-    }
-
-    /// The records of live packs.
-    pub(crate) fn pack_records(&self, numbers: Vec<u32>) -> Result<Vec<(u32, PackRecord)>> {
-        let keys: Vec<_> = numbers.iter().map(|number| pack_key(*number)).collect();
-        let values = self.look_up_many(&keys)?;
-        numbers.into_iter().zip(values).map(|(number, value)| self.decode_pack(number, value)).collect()
-    }
-
-    fn decode_pack(&self, number: u32, value: Option<Vec<u8>>) -> Result<(u32, PackRecord)> {
-        let value = value.ok_or_else(|| self.corrupt(format!("it has no record of pack {number}")))?;
-        let record = PackRecord::decode(&value).map_err(|error| self.corrupt(error.to_string()))?;
-        Ok((number, record))
-    }
-
     pub(crate) fn decode_number(&self, bytes: &[u8]) -> Result<u32> {
         let bytes = bytes.try_into().map_err(|_| self.corrupt("the number of a pack has another length"))?;
         Ok(u32::from_be_bytes(bytes))
@@ -379,39 +326,5 @@ impl Index {
         drop(current);
         *self.census.lock().unwrap_or_else(PoisonError::into_inner) = census;
         Ok(())
-    }
-}
-
-/// Iterates over live packs.
-pub struct Packs<'a> {
-    index: &'a Index,
-    objects: HashMap<u32, IndexName>,
-    next: u32,
-    page: std::vec::IntoIter<(u32, PackRecord)>,
-}
-
-impl Iterator for Packs<'_> {
-    type Item = Result<Pack>;
-
-    fn next(&mut self) -> Option<Self::Item> {
-        if self.page.len() == 0 {
-            let page = {
-                let state = self.index.state();
-                self.index.pack_page(&state.live, self.next)
-            };
-            match page {
-                Ok(page) => self.page = page.into_iter(),
-                Err(error) => {
-                    // Nothing follows an error: the cache is to be thrown away.
-                    self.next = u32::MAX;
-                    return Some(Err(error));
-                }
-            }
-        }
-        let (number, record) = self.page.next()?;
-        self.next = number.saturating_add(1);
-        let PackRecord { name, bytes, regions, chunks, listed_by } = record;
-        let listed_by = listed_by.iter().filter_map(|object| self.objects.get(object).copied()).collect();
-        Some(Ok(Pack { name, number: PackNumber(number), bytes, regions, chunks, listed_by }))
     }
 }

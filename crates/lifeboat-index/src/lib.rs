@@ -26,6 +26,7 @@ mod error;
 mod index;
 mod live;
 mod open;
+mod packs;
 mod record;
 mod retire;
 mod sort;
@@ -33,6 +34,7 @@ mod spill;
 mod tables;
 
 pub use error::{Error, ErrorKind, Result};
-pub use index::{Counts, Index, Pack, Packs, RegionLocation};
+pub use index::{Counts, Index, RegionLocation};
 pub use open::{Opening, Options};
+pub use packs::{Pack, Packs};
 pub use record::{ChunkLocation, PackNumber};

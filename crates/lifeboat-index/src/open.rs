@@ -51,7 +51,7 @@ pub enum Opening {
 
 /// What an index holds besides its databases, for as long as it lives.
 pub(crate) enum Home {
-    Cache { directory: PathBuf, _lock: File },
+    Cache { directory: PathBuf, _lock: Lock },
     Spill(Spill),
 }
 
@@ -113,7 +113,17 @@ impl Index {
     }
 }
 
-fn lock(directory: &Path) -> Result<File> {
+/// The right to write a cache.
+pub(crate) struct Lock(File);
+
+impl Drop for Lock {
+    fn drop(&mut self) {
+        // Closing is not enough: a process that another thread just forked has the file open until it calls exec.
+        let _ = self.0.unlock();
+    }
+}
+
+fn lock(directory: &Path) -> Result<Lock> {
     // What it holds tells which chunks are where; that is nobody else's business.
     let mut builder = DirBuilder::new();
     builder.recursive(true).mode(0o700).create(directory).map_err(Error::io("create", directory))?;
@@ -126,7 +136,7 @@ fn lock(directory: &Path) -> Result<File> {
         .open(&path)
         .map_err(Error::io("open", &path))?;
     match lock.try_lock() {
-        Ok(()) => Ok(lock),
+        Ok(()) => Ok(Lock(lock)),
         Err(TryLockError::WouldBlock) => Err(Error::Busy { directory: directory.to_path_buf() }),
         Err(TryLockError::Error(source)) => Err(Error::Io { action: "lock", path, source }),
     }
@@ -142,7 +152,7 @@ fn remove(directory: &Path) -> Result<()> {
 fn open_writer(directory: &Path, repository: RepositoryId, cache: &Cache) -> Result<Index> {
     let lock = lock(directory)?;
     remove_stale_changes(directory);
-    if let Ok(own) = lock.metadata() {
+    if let Ok(own) = lock.0.metadata() {
         spill::remove_stale(directory, own.uid());
     }
     let census = SharedCensus::default();

@@ -16,10 +16,12 @@ use lifeboat_format::node::{Item, NodeReader};
 use lifeboat_format::pack::{TRAILER_BYTES, Trailer};
 use lifeboat_format::region::{ChunkKind, RegionOpener, verify_chunks};
 use lifeboat_format::snapshot::TreeRoot;
-use lifeboat_format::{ChunkId, Content, Entry, IndexName, Node, ObjectKey, ObjectKind, PackName, SnapshotId};
+use lifeboat_format::{
+    ChunkId, Content, Entry, IndexName, Node, ObjectKey, ObjectKind, PackName, SnapshotId,
+};
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
-use std::sync::{Arc, Mutex};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
 
 /// How much is read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -119,10 +121,17 @@ impl Check<'_> {
     }
 
     fn slots(&mut self) -> Result<()> {
-        for listed in self.repository.store().list(ObjectKind::Slot).map_err(Error::store("key slots cannot be listed"))? {
-            let bytes = self.repository.store().get(&listed.key).map_err(Error::store("a key slot cannot be read"));
+        for listed in self
+            .repository
+            .store()
+            .list(ObjectKind::Slot)
+            .map_err(Error::store("key slots cannot be listed"))?
+        {
+            let bytes =
+                self.repository.store().get(&listed.key).map_err(Error::store("a key slot cannot be read"));
             let result = bytes.and_then(|bytes| {
-                lifeboat_format::slot::Slot::decode(&bytes).map_err(Error::format("a key slot cannot be read"))
+                lifeboat_format::slot::Slot::decode(&bytes)
+                    .map_err(Error::format("a key slot cannot be read"))
             });
             if let Err(error) = result {
                 self.finding(listed.key.to_string(), &error);
@@ -135,7 +144,9 @@ impl Check<'_> {
     fn index_objects(&mut self) -> Result<BTreeMap<PackName, (IndexName, u32)>> {
         let store = self.repository.store();
         let mut packs = BTreeMap::new();
-        for listed in store.list(ObjectKind::Index).map_err(Error::store("the index objects cannot be listed"))? {
+        for listed in
+            store.list(ObjectKind::Index).map_err(Error::store("the index objects cannot be listed"))?
+        {
             let name = IndexName(listed.key.name().try_into().expect("an index object's name has 32 bytes"));
             match read_index_object(store, self.repository.keys(), &name) {
                 Ok(object) => packs.extend(object.packs.iter().map(|pack| (pack.name, (name, pack.bytes)))),
@@ -145,13 +156,20 @@ impl Check<'_> {
         Ok(packs)
     }
 
-    fn packs(&mut self, packs: &BTreeMap<PackName, (IndexName, u32)>, depth: Depth, progress: &Progress) -> Result<()> {
+    fn packs(
+        &mut self,
+        packs: &BTreeMap<PackName, (IndexName, u32)>,
+        depth: Depth,
+        progress: &Progress,
+    ) -> Result<()> {
         let store = self.repository.store();
         let stored: BTreeMap<PackName, u64> = store
             .list(ObjectKind::Pack)
             .map_err(Error::store("the packs cannot be listed"))?
             .iter()
-            .map(|listed| (PackName(listed.key.name().try_into().expect("a pack's name has 32 bytes")), listed.bytes))
+            .map(|listed| {
+                (PackName(listed.key.name().try_into().expect("a pack's name has 32 bytes")), listed.bytes)
+            })
             .collect();
         self.report.unindexed_packs = stored.keys().filter(|name| !packs.contains_key(name)).count() as u64;
         progress.packs_total.store(packs.len() as u64, Ordering::Relaxed);
@@ -167,10 +185,15 @@ impl Check<'_> {
     }
 
     fn packs_of(
-        &mut self, object: IndexObject, wanted: &BTreeSet<PackName>, stored: &BTreeMap<PackName, u64>, depth: Depth,
+        &mut self,
+        object: IndexObject,
+        wanted: &BTreeSet<PackName>,
+        stored: &BTreeMap<PackName, u64>,
+        depth: Depth,
         progress: &Progress,
     ) -> Result<()> {
-        let packs: Vec<IndexedPack> = object.packs.into_iter().filter(|pack| wanted.contains(&pack.name)).collect();
+        let packs: Vec<IndexedPack> =
+            object.packs.into_iter().filter(|pack| wanted.contains(&pack.name)).collect();
         let queue = Mutex::new(packs.iter());
         let results = Mutex::new(Vec::new());
         let bytes_read = AtomicU64::new(0);
@@ -180,7 +203,10 @@ impl Check<'_> {
                     let mut checker = PackChecker::new(self.repository, &self.reader, depth, &bytes_read);
                     loop {
                         let next = queue.lock().map(|mut queue| queue.next()).ok().flatten();
-                        let Some(pack) = next.filter(|_| !progress.interrupted.load(Ordering::Relaxed)) else { break };
+                        let Some(pack) = next.filter(|_| !progress.interrupted.load(Ordering::Relaxed))
+                        else {
+                            break;
+                        };
                         let bad = checker.check(pack, stored.get(&pack.name).copied());
                         progress.packs_done.fetch_add(1, Ordering::Relaxed);
                         if !bad.is_empty()
@@ -271,7 +297,10 @@ impl Check<'_> {
         if reader.height() == root.height {
             Ok(reader)
         } else {
-            Err(Error::Damaged { what: format!("tree node {}", root.id), detail: "it has another height".into() })
+            Err(Error::Damaged {
+                what: format!("tree node {}", root.id),
+                detail: "it has another height".into(),
+            })
         }
     }
 
@@ -358,7 +387,12 @@ struct PackChecker<'r> {
 }
 
 impl<'r> PackChecker<'r> {
-    fn new(repository: &'r Repository, reader: &'r ChunkReader, depth: Depth, bytes_read: &'r AtomicU64) -> Self {
+    fn new(
+        repository: &'r Repository,
+        reader: &'r ChunkReader,
+        depth: Depth,
+        bytes_read: &'r AtomicU64,
+    ) -> Self {
         let opener = RegionOpener::new(repository.id());
         Self { repository, reader, depth, bytes_read, opener, stored: Vec::new(), plain: Vec::new() }
     }
@@ -375,7 +409,9 @@ impl<'r> PackChecker<'r> {
             Some(_) => {}
         }
         match self.depth {
-            Depth::Structure => self.directory(pack).err().map(|error| vec![(error, Vec::new())]).unwrap_or_default(),
+            Depth::Structure => {
+                self.directory(pack).err().map(|error| vec![(error, Vec::new())]).unwrap_or_default()
+            }
             Depth::Data => self.regions(pack),
         }
     }
@@ -427,7 +463,8 @@ impl<'r> PackChecker<'r> {
                 hasher.update(&bytes);
                 self.stored.clear();
                 self.stored.extend_from_slice(&bytes[skip..]);
-                let session = self.reader.session_key(&pack.directory.envelopes[usize::from(region.head.envelope)])?;
+                let session =
+                    self.reader.session_key(&pack.directory.envelopes[usize::from(region.head.envelope)])?;
                 let keys = self.repository.keys();
                 self.opener
                     .open(&region.head, &session, &mut self.stored, &mut self.plain)

@@ -79,7 +79,10 @@ impl<'s> TreeCursor<'s> {
             self.next = frame.advance()?;
             if let Some(Next::Entry(key, _)) = &self.next {
                 if self.last.as_ref().is_some_and(|last| last >= key) {
-                    return Err(Error::Damaged { what: "tree".into(), detail: "keys are not in order".into() });
+                    return Err(Error::Damaged {
+                        what: "tree".into(),
+                        detail: "keys are not in order".into(),
+                    });
                 }
                 self.last = Some(key.clone());
             }
@@ -97,7 +100,8 @@ impl<'s> TreeCursor<'s> {
             return Ok(());
         };
         let bytes = self.source.read_node(ChunkKind::Tree, &child.id)?;
-        let reader = NodeReader::new(bytes).map_err(Error::format(format!("tree node {} cannot be read", child.id)))?;
+        let reader = NodeReader::new(bytes)
+            .map_err(Error::format(format!("tree node {} cannot be read", child.id)))?;
         // Heights go down by one from node to node, so a cycle is impossible.
         if reader.height() != height {
             let detail = format!("a node of height {} stands where {height} is expected", reader.height());

@@ -46,7 +46,9 @@ impl<'s> Diff<'s> {
                     Step::SkipBoth
                 } else if first_height == second_height && first.first == second.first {
                     Step::Both
-                } else if first_height > second_height || (first_height == second_height && first.first < second.first) {
+                } else if first_height > second_height
+                    || (first_height == second_height && first.first < second.first)
+                {
                     Step::First
                 } else {
                     Step::Second
@@ -92,7 +94,9 @@ impl<'s> Diff<'s> {
         let first = if order.is_le() { self.first.next_entry()? } else { None };
         let second = if order.is_ge() { self.second.next_entry()? } else { None };
         Ok(match (first, second) {
-            (Some((path, first)), Some((_, second))) if first != second => Some(Change::Modified(path, first, second)),
+            (Some((path, first)), Some((_, second))) if first != second => {
+                Some(Change::Modified(path, first, second))
+            }
             (Some((path, entry)), None) => Some(Change::Removed(path, entry)),
             (None, Some((path, entry))) => Some(Change::Added(path, entry)),
             _ => None,

@@ -99,14 +99,21 @@ impl ListBuilder {
 
     /// `inner[level]` holds the children of the open node of height `level + 1`.
     fn push_child(
-        &mut self, level: usize, child: ListChild, put: &mut dyn FnMut(Vec<u8>) -> Result<ChunkId>,
+        &mut self,
+        level: usize,
+        child: ListChild,
+        put: &mut dyn FnMut(Vec<u8>) -> Result<ChunkId>,
     ) -> Result<()> {
         if self.inner.len() == level {
             self.inner.push(Vec::new());
         }
         self.inner[level].push(child);
         let count = self.inner[level].len();
-        if count >= ITEMS_MAX || (count > 1 && ends_node(&child.id)) { self.close_inner(level, put) } else { Ok(()) }
+        if count >= ITEMS_MAX || (count > 1 && ends_node(&child.id)) {
+            self.close_inner(level, put)
+        } else {
+            Ok(())
+        }
     }
 
     fn close_inner(&mut self, level: usize, put: &mut dyn FnMut(Vec<u8>) -> Result<ChunkId>) -> Result<()> {
@@ -118,7 +125,7 @@ impl ListBuilder {
 }
 
 fn ends_node(id: &ChunkId) -> bool {
-    id.0[31] % IDS_PER_CUT == 0
+    id.0[31].is_multiple_of(IDS_PER_CUT)
 }
 
 /// Walks the pieces of a list in order; holds one node per level.
@@ -152,7 +159,9 @@ impl<'s> Pieces<'s> {
                         let node = read_list_node(self.source, &child, expected)?;
                         self.stack.push(match node {
                             ListNode::Leaf(pieces) => Level::Pieces(pieces.into_iter()),
-                            ListNode::Inner(height, children) => Level::Children(height, children.into_iter()),
+                            ListNode::Inner(height, children) => {
+                                Level::Children(height, children.into_iter())
+                            }
                         });
                     }
                     None => drop(self.stack.pop()),

@@ -65,21 +65,33 @@ impl Lookup {
         operation(&self.index.read().unwrap_or_else(PoisonError::into_inner)).map_err(Error::Index)
     }
 
+    /// Puts another index in the place of one that failed, and brings it up to date.
     fn replace_index(&self, failed: lifeboat_index::Error) -> Result<()> {
         let mut index = self.index.write().unwrap_or_else(PoisonError::into_inner);
-        let mut notices = Vec::new();
+        let repository = self.keys.repository();
+        let options = Options::default();
         // The old instance must let go of its lock before another can be opened in its place.
-        *index = Index::open_temporary(&std::env::temp_dir(), self.keys.repository(), &Options::default())
-            .map_err(Error::Index)?;
+        *index = Index::open_temporary(&std::env::temp_dir(), repository, &options).map_err(Error::Index)?;
         match (&self.directory, failed.kind()) {
             (Some(directory), ErrorKind::Corrupt) => {
-                notices.push(format!("the local index was damaged and is being rebuilt ({failed})"));
-                Index::discard(directory).map_err(Error::Index)?;
-                *index = open_index(&self.keys, Some(directory), &mut notices)?;
+                self.notice(format!("the local index was damaged and is being rebuilt ({failed})"));
+                // Where another process writes the cache, it is that process's to mend; ours is rebuilt beside it.
+                if Index::discard(directory).is_ok() {
+                    *index = open_index(&self.keys, Some(directory), &mut Vec::new())?;
+                }
             }
-            _ => notices.push(format!("the local index cannot be used; a temporary one takes its place ({failed})")),
+            (Some(directory), ErrorKind::Full) => {
+                self.notice(format!(
+                    "the local index has no room; what is new is kept elsewhere for now ({failed})"
+                ));
+                if let Ok(spilling) = Index::open_spilling(directory, repository, &options) {
+                    *index = spilling;
+                }
+            }
+            _ => self.notice(format!(
+                "the local index cannot be used; a temporary one takes its place ({failed})"
+            )),
         }
-        notices.into_iter().for_each(|text| self.notice(text));
         sync_index(&index, self.store.as_ref(), &self.keys)
     }
 
@@ -117,11 +129,14 @@ impl Lookup {
     /// Where a chunk lies; `None` when no pack has it.
     pub fn find(&self, id: &ChunkId) -> Result<Option<Found>> {
         self.with_index(|index| {
-            let Some(location) = index.locate(std::slice::from_ref(id))?.into_iter().next().flatten() else {
-                return Ok(None);
-            };
-            let region = index.region(location.pack, location.region)?;
-            Ok(region.map(|region| Found { region, offset: location.offset, bytes: location.length }))
+            // A pack may be retired between the two questions, and the chunk have another copy.
+            for _ in 0..3 {
+                let Some(location) = index.locate_one(id)? else { return Ok(None) };
+                if let Some(region) = index.region(location.pack, location.region)? {
+                    return Ok(Some(Found { region, offset: location.offset, bytes: location.length }));
+                }
+            }
+            Ok(None)
         })
     }
 
@@ -140,15 +155,17 @@ fn open_index(keys: &Keys, directory: Option<&PathBuf>, notices: &mut Vec<String
     let options = Options::default();
     if let Some(directory) = directory {
         match Index::open(directory, keys.repository(), &options) {
-            Ok(index) => return Ok(index),
-            Err(error) if error.kind() == ErrorKind::Corrupt => {
-                notices.push(format!("the local index was damaged and is being rebuilt ({error})"));
-                let again = Index::discard(directory).and_then(|()| Index::open(directory, keys.repository(), &options));
-                if let Ok(index) = again {
-                    return Ok(index);
+            Ok(index) => {
+                if index.rebuilt() {
+                    notices.push("the local index was damaged or foreign and is being rebuilt".to_owned());
                 }
+                return Ok(index);
             }
-            Err(error) => notices.push(format!("the local index cannot be used; a temporary one takes its place ({error})")),
+            Err(error) => {
+                notices.push(format!(
+                    "the local index cannot be used; a temporary one takes its place ({error})"
+                ));
+            }
         }
     }
     Index::open_temporary(&std::env::temp_dir(), keys.repository(), &options).map_err(Error::Index)
@@ -164,13 +181,14 @@ fn sync_index(index: &Index, store: &dyn Store, keys: &Keys) -> Result<()> {
         .collect();
     let covered = index.covered().map_err(Error::Index)?;
     let mut failed = None;
-    let mut missing = stored.difference(&covered).map_while(|name| match read_index_object(store, keys, name) {
-        Ok(object) => Some((*name, object)),
-        Err(error) => {
-            failed = Some(error);
-            None
-        }
-    });
+    let mut missing =
+        stored.difference(&covered).map_while(|name| match read_index_object(store, keys, name) {
+            Ok(object) => Some((*name, object)),
+            Err(error) => {
+                failed = Some(error);
+                None
+            }
+        });
     index.apply(&mut missing).map_err(Error::Index)?;
     if let Some(error) = failed {
         return Err(error);
@@ -184,7 +202,10 @@ pub(crate) fn read_index_object(store: &dyn Store, keys: &Keys, name: &IndexName
     let key = ObjectKey::new(ObjectKind::Index, &name.0);
     let bytes = store.get(&key).map_err(Error::store(format!("{key} cannot be read")))?;
     if blake3::hash(&bytes).as_bytes() != &name.0 {
-        return Err(Error::Damaged { what: key.to_string(), detail: "its bytes are not those it was named after".into() });
+        return Err(Error::Damaged {
+            what: key.to_string(),
+            detail: "its bytes are not those it was named after".into(),
+        });
     }
     IndexObject::decode(keys, &bytes).map_err(Error::format(format!("{key} cannot be read")))
 }

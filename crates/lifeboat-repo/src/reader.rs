@@ -64,7 +64,9 @@ impl ChunkReader {
         let lookup = self.repository.lookup()?;
         match self.read_found(lookup, kind, id, output) {
             // A collection may have moved the chunk: look again before calling it damage.
-            Err(error) if matches!(error.kind(), ErrorKind::NotFound) || matches!(error, Error::MissingChunk(_)) => {
+            Err(error)
+                if matches!(error.kind(), ErrorKind::NotFound) || matches!(error, Error::MissingChunk(_)) =>
+            {
                 lookup.sync()?;
                 self.read_found(lookup, kind, id, output).map_err(|error| match error.kind() {
                     ErrorKind::NotFound => missing_pack(lookup, id).unwrap_or(error),
@@ -80,7 +82,8 @@ impl ChunkReader {
         let region = self.region(&found)?;
         let end = found.offset as usize + found.bytes as usize;
         let damaged = |detail: &str| Error::Damaged { what: format!("chunk {id}"), detail: detail.into() };
-        let chunk = region.get(found.offset as usize..end).ok_or_else(|| damaged("its region is too short"))?;
+        let chunk =
+            region.get(found.offset as usize..end).ok_or_else(|| damaged("its region is too short"))?;
         if self.repository.keys().chunk_id(kind, chunk) != *id {
             return Err(damaged("its bytes have another name"));
         }

@@ -46,13 +46,19 @@ impl Repository {
     ///
     /// A half-created one is started over: without a config nothing can have been stored in it.
     pub fn init(
-        store: Arc<dyn Store>, parameters: Parameters, secret: &Secret<'_>, label: &str, now: Timestamp,
+        store: Arc<dyn Store>,
+        parameters: Parameters,
+        secret: &Secret<'_>,
+        label: &str,
+        now: Timestamp,
     ) -> Result<Self> {
         let location = store.location();
         match store.bytes(&ObjectKey::config()) {
             Ok(_) => return Err(Error::RepositoryExists { location }),
             Err(error) if error.kind() == lifeboat_store::ErrorKind::NotFound => {}
-            Err(source) => return Err(Error::Store { doing: format!("{location} cannot be looked at"), source }),
+            Err(source) => {
+                return Err(Error::Store { doing: format!("{location} cannot be looked at"), source });
+            }
         }
         let stale = store.list(ObjectKind::Slot).map_err(Error::store("key slots cannot be listed"))?;
         for kind in [ObjectKind::Pack, ObjectKind::Snapshot] {
@@ -83,18 +89,22 @@ impl Repository {
             },
             _ => Error::Store { doing: format!("the repository at {location} cannot be opened"), source },
         })?;
-        let unchecked = Config::decode(&bytes).map_err(Error::format("the repository's config cannot be read"))?;
+        let unchecked =
+            Config::decode(&bytes).map_err(Error::format("the repository's config cannot be read"))?;
         let slots = store.list(ObjectKind::Slot).map_err(Error::store("key slots cannot be listed"))?;
         let mut damaged = None;
         for listed in &slots {
             let id = slot_id(&listed.key);
             match read_slot(store.as_ref(), id).and_then(|slot| {
-                slot.open(unchecked.claimed_repository(), id, secret).map_err(Error::format("a slot stays shut"))
+                slot.open(unchecked.claimed_repository(), id, secret)
+                    .map_err(Error::format("a slot stays shut"))
             }) {
                 Ok(bundle) => {
                     let suite = unchecked.claimed_suite();
                     let keys = Keys::derive(&bundle.master, unchecked.claimed_repository(), suite);
-                    let config = unchecked.check(&keys).map_err(Error::format("the repository's config is not its own"))?;
+                    let config = unchecked
+                        .check(&keys)
+                        .map_err(Error::format("the repository's config is not its own"))?;
                     return Ok(Self::assemble(store, config, keys, bundle.master.clone(), id));
                 }
                 Err(error) if error.kind() == ErrorKind::Denied => {}
@@ -165,13 +175,16 @@ impl Repository {
 
     /// The repository's slots.
     pub fn slots(&self, secret: Option<&Secret<'_>>) -> Result<Vec<SlotInfo>> {
-        let listed = self.store().list(ObjectKind::Slot).map_err(Error::store("key slots cannot be listed"))?;
+        let listed =
+            self.store().list(ObjectKind::Slot).map_err(Error::store("key slots cannot be listed"))?;
         listed
             .iter()
             .map(|listed| {
                 let id = slot_id(&listed.key);
                 let slot = read_slot(self.store(), id)?;
-                let opened = secret.filter(|_| id == self.0.slot).and_then(|secret| slot.open(self.id(), id, secret).ok());
+                let opened = secret
+                    .filter(|_| id == self.0.slot)
+                    .and_then(|secret| slot.open(self.id(), id, secret).ok());
                 Ok(SlotInfo {
                     id,
                     label: opened.map(|bundle| bundle.label),
@@ -189,12 +202,15 @@ impl Repository {
 
     /// Removes a way in; the last one stays.
     pub fn remove_slot(&self, id: SlotId) -> Result<()> {
-        let slots = self.store().list(ObjectKind::Slot).map_err(Error::store("key slots cannot be listed"))?;
+        let slots =
+            self.store().list(ObjectKind::Slot).map_err(Error::store("key slots cannot be listed"))?;
         if !slots.iter().any(|listed| slot_id(&listed.key) == id) {
             return Err(Error::Usage(format!("there is no key slot {id}")));
         }
         if slots.len() == 1 {
-            return Err(Error::Usage("the last key slot cannot be removed: nobody could open the repository".into()));
+            return Err(Error::Usage(
+                "the last key slot cannot be removed: nobody could open the repository".into(),
+            ));
         }
         let key = ObjectKey::new(ObjectKind::Slot, &id.0);
         self.store().delete(&key).map_err(Error::store(format!("{key} cannot be removed")))
@@ -219,7 +235,12 @@ fn read_slot(store: &dyn Store, id: SlotId) -> Result<Slot> {
 }
 
 fn put_slot(
-    store: &dyn Store, repository: RepositoryId, parameters: Parameters, secret: &Secret<'_>, master: &Key, label: &str,
+    store: &dyn Store,
+    repository: RepositoryId,
+    parameters: Parameters,
+    secret: &Secret<'_>,
+    master: &Key,
+    label: &str,
     now: Timestamp,
 ) -> Result<SlotId> {
     let id = SlotId::random();

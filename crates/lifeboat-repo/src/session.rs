@@ -82,8 +82,15 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 
 impl Session {
     /// Announces a session that will carry over entries from `parents`, and brings the index up to date.
-    pub fn begin(repository: &Repository, options: SessionOptions, parents: Vec<ChunkId>) -> Result<Arc<Self>> {
-        repository.config().check_writable().map_err(Error::format("this repository cannot be written to"))?;
+    pub fn begin(
+        repository: &Repository,
+        options: SessionOptions,
+        parents: Vec<ChunkId>,
+    ) -> Result<Arc<Self>> {
+        repository
+            .config()
+            .check_writable()
+            .map_err(Error::format("this repository cannot be written to"))?;
         let intent = Intent { session: SessionId::random(), counter: 0, host: options.host, parents };
         repository
             .store()
@@ -92,7 +99,8 @@ impl Session {
         // Version 1 has no collection yet. A condemned list was written by a newer program: its chunks must not be
         // relied on, and this program does not know which they are.
         for kind in [ObjectKind::Condemned, ObjectKind::Verdict] {
-            let found = repository.store().list(kind).map_err(Error::store("the repository cannot be listed"))?;
+            let found =
+                repository.store().list(kind).map_err(Error::store("the repository cannot be listed"))?;
             if !found.is_empty() {
                 return Err(Error::Newer { what: format!("a {}", kind.noun()) });
             }
@@ -150,7 +158,8 @@ impl Session {
     /// For each chunk, whether the caller must store it: nobody has it, and nobody else was told so.
     pub(crate) fn claim(&self, ids: &[ChunkId]) -> Result<Vec<bool>> {
         let mut is_new: Vec<bool> = ids.iter().map(|id| !lock(self.shard(id)).contains(id)).collect();
-        let asked: Vec<ChunkId> = ids.iter().zip(&is_new).filter(|(_, is_new)| **is_new).map(|(id, _)| *id).collect();
+        let asked: Vec<ChunkId> =
+            ids.iter().zip(&is_new).filter(|(_, is_new)| **is_new).map(|(id, _)| *id).collect();
         if asked.is_empty() {
             return Ok(is_new);
         }
@@ -240,7 +249,8 @@ impl Session {
     /// Makes packs known: durable first, then in the local index, then forgotten here.
     fn write_index(&self, packs: Vec<IndexedPack>) -> Result<()> {
         let object = IndexObject::new(packs);
-        let (name, bytes) = object.encode(self.keys()).map_err(Error::format("an index object cannot be made"))?;
+        let (name, bytes) =
+            object.encode(self.keys()).map_err(Error::format("an index object cannot be made"))?;
         let key = ObjectKey::new(ObjectKind::Index, &name.0);
         self.repository.store().put(&key, &bytes).map_err(Error::store(format!("{key} cannot be stored")))?;
         let ids: Vec<ChunkId> = object.packs.iter().flat_map(|pack| pack.ids.iter().copied()).collect();
@@ -263,7 +273,9 @@ impl Session {
         let old = intent.key();
         intent.counter += 1;
         let store = self.repository.store();
-        store.put(&intent.key(), &intent.encode(self.keys())).map_err(Error::store("the session cannot be announced"))?;
+        store
+            .put(&intent.key(), &intent.encode(self.keys()))
+            .map_err(Error::store("the session cannot be announced"))?;
         store.delete(&old).map_err(Error::store("an old announcement cannot be deleted"))?;
         *written = Instant::now();
         Ok(())
@@ -328,7 +340,9 @@ impl Session {
             Err(error) if error.kind() == ErrorKind::NotFound => {}
             Err(error) => return Err(error),
         }
-        store.put(&key(ObjectKind::Snapshot), &listed).map_err(Error::store("the snapshot cannot be listed"))?;
+        store
+            .put(&key(ObjectKind::Snapshot), &listed)
+            .map_err(Error::store("the snapshot cannot be listed"))?;
         self.clean_up();
         Ok(())
     }

@@ -115,7 +115,9 @@ impl ChunkSink {
         self.opener
             .open(&head, session.key(), &mut self.stored, &mut self.plain)
             .and_then(|()| verify_chunks(session.keys(), &sealed_region, &region.ids, &self.plain))
-            .map_err(Error::format("a region that was just sealed does not read back: this machine's memory may be bad"))?;
+            .map_err(Error::format(
+                "a region that was just sealed does not read back: this machine's memory may be bad",
+            ))?;
         session.append(sealed_region, &region.ids, sealed)?;
         region.clear();
         session.recycle(region);

@@ -45,13 +45,15 @@ impl Repository {
                 Err(error) => list.damaged.push((listed.key, error)),
             }
         }
-        list.snapshots.sort_by_key(|listed| (listed.snapshot.started, listed.snapshot.sequence, listed.session));
+        list.snapshots
+            .sort_by_key(|listed| (listed.snapshot.started, listed.snapshot.sequence, listed.session));
         Ok(list)
     }
 
     fn read_snapshot(&self, key: &ObjectKey, session: SessionId) -> Result<Snapshot> {
         let bytes = self.store().get(key).map_err(Error::store(format!("{key} cannot be read")))?;
-        Snapshot::decode(key.kind(), self.keys(), session, &bytes).map_err(Error::format(format!("{key} cannot be read")))
+        Snapshot::decode(key.kind(), self.keys(), session, &bytes)
+            .map_err(Error::format(format!("{key} cannot be read")))
     }
 
     /// Whether a snapshot is still listed.
@@ -78,8 +80,10 @@ impl SnapshotList {
         }
         let is_prefix = !selector.is_empty() && selector.bytes().all(|byte| byte.is_ascii_hexdigit());
         let wanted = selector.to_ascii_lowercase();
-        let mut matches =
-            self.snapshots.iter().filter(|listed| is_prefix && listed.snapshot.id.to_string().starts_with(&wanted));
+        let mut matches = self
+            .snapshots
+            .iter()
+            .filter(|listed| is_prefix && listed.snapshot.id.to_string().starts_with(&wanted));
         match (matches.next(), matches.next()) {
             (Some(found), None) => Ok(found),
             (None, _) => Err(none()),
@@ -95,7 +99,8 @@ impl SnapshotList {
 ///
 /// `/abs/path` is matched with the path sources, the longest first; `stdin:NAME` and `command:NAME` by their names.
 pub fn pick_source<'s>(snapshot: &'s Snapshot, path: &[u8]) -> Result<(&'s Source, TreePath)> {
-    let none = || Error::Usage(format!("the snapshot has no source that holds `{}`", String::from_utf8_lossy(path)));
+    let none =
+        || Error::Usage(format!("the snapshot has no source that holds `{}`", String::from_utf8_lossy(path)));
     let words = snapshot.sources.iter().filter(|source| source.kind != SourceKind::Path);
     for source in words {
         let mut name = format!("{}:", source.kind.word()).into_bytes();

@@ -65,10 +65,12 @@ impl TreeBuilder {
             }
             let level = &self.levels[height];
             // Only one node on the highest level: that is the root, and the level above it was never needed.
-            let above_is_empty = self.levels[height + 1..].iter().all(|above| {
-                above.closed_count == 0 && above.node.count() <= 1
-            });
-            if let Some(root) = level.closed.clone().filter(|_| level.closed_count == 1 && (is_top || above_is_empty)) {
+            let above_is_empty = self.levels[height + 1..]
+                .iter()
+                .all(|above| above.closed_count == 0 && above.node.count() <= 1);
+            if let Some(root) =
+                level.closed.clone().filter(|_| level.closed_count == 1 && (is_top || above_is_empty))
+            {
                 return Ok(TreeRoot { id: root.id, height: height as u8, entries: root.entries });
             }
             height += 1;
@@ -79,7 +81,7 @@ impl TreeBuilder {
         let node = &self.levels[height].node;
         let ends_here = || {
             let purpose = if height == 0 { "tree leaf" } else { "tree inner" };
-            self.keys.key_hash(purpose, key.as_key()) % KEYS_PER_CUT == 0
+            self.keys.key_hash(purpose, key.as_key()).is_multiple_of(KEYS_PER_CUT)
         };
         // Paths can be longer than a node: without a least count, inner nodes of one child would pile up for ever.
         let (enough, plenty) = if height == 0 { (1, 1) } else { (8, 2) };
@@ -94,7 +96,8 @@ impl TreeBuilder {
     /// Stores the open node of a level, and tells the level above.
     fn close(&mut self, height: usize, put: &mut PutNode<'_>) -> Result<()> {
         let level = &mut self.levels[height];
-        let (bytes, first, entries) = level.node.finish().map_err(Error::format("a tree node cannot be stored"))?;
+        let (bytes, first, entries) =
+            level.node.finish().map_err(Error::format("a tree node cannot be stored"))?;
         let child = Child { first, id: put(bytes)?, entries };
         level.closed_count += 1;
         level.closed = (level.closed_count == 1).then(|| child.clone());
@@ -155,7 +158,9 @@ pub(crate) mod tests {
     }
 
     pub(crate) fn wide(count: u64) -> BTreeMap<TreePath, Entry> {
-        let path = |number: u64| TreePath::from_slashes(format!("d{}/file{number}", number / 100).as_bytes()).unwrap();
+        let path = |number: u64| {
+            TreePath::from_slashes(format!("d{}/file{number}", number / 100).as_bytes()).unwrap()
+        };
         (0..count).map(|number| (path(number), entry(number))).collect()
     }
 

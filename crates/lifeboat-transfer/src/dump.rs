@@ -34,9 +34,9 @@ struct FileReader<'r> {
 impl<'r> FileReader<'r> {
     fn new(entry: &Entry, reader: &'r dyn ChunkReader) -> Self {
         let pieces: Box<dyn Iterator<Item = Result<Piece, ChunkError>> + 'r> = match &entry.node {
-            Node::File { content, size } => {
-                Box::new(Pieces::new(reader, content, *size).map(|piece| piece.map_err(|error| Box::new(error) as _)))
-            }
+            Node::File { content, size } => Box::new(
+                Pieces::new(reader, content, *size).map(|piece| piece.map_err(|error| Box::new(error) as _)),
+            ),
             _ => Box::new(std::iter::empty()),
         };
         Self { reader, pieces, chunk: Vec::new(), position: 0, zeros: 0 }
@@ -64,7 +64,9 @@ impl Read for FileReader<'_> {
                 Some(Piece::Chunk(id, bytes)) => {
                     self.chunk.clear();
                     self.position = 0;
-                    self.reader.read_chunk(ChunkKind::Data, &id, &mut self.chunk).map_err(std::io::Error::other)?;
+                    self.reader
+                        .read_chunk(ChunkKind::Data, &id, &mut self.chunk)
+                        .map_err(std::io::Error::other)?;
                     if self.chunk.len() != bytes as usize {
                         return Err(std::io::Error::other("a chunk is not as long as its list says"));
                     }
@@ -93,14 +95,19 @@ pub fn file(entry: &Entry, reader: &dyn ChunkReader, output: &mut dyn Write) -> 
 
 /// Writes the entries at and below `base` as a tar archive; names are relative to `base`.
 pub fn tar(
-    entries: &mut dyn Iterator<Item = EntryResult>, base: &TreePath, reader: &dyn ChunkReader, output: &mut dyn Write,
+    entries: &mut dyn Iterator<Item = EntryResult>,
+    base: &TreePath,
+    reader: &dyn ChunkReader,
+    output: &mut dyn Write,
 ) -> Result<(), Error> {
     let mut archive = tar::Builder::new(output);
     let mut links: HashMap<LinkGroup, Vec<u8>> = HashMap::new();
     for entry in entries {
         let (path, entry) = entry.map_err(Error::Content)?;
         let mut name = match path.strip(base) {
-            Some(inner) if inner.is_root() => path.name().filter(|_| !entry.is_directory()).unwrap_or(b".").to_vec(),
+            Some(inner) if inner.is_root() => {
+                path.name().filter(|_| !entry.is_directory()).unwrap_or(b".").to_vec()
+            }
             Some(inner) => inner.to_slashes(),
             None => continue,
         };
@@ -114,7 +121,10 @@ pub fn tar(
 }
 
 fn append<W: Write>(
-    archive: &mut tar::Builder<W>, name: &[u8], entry: &Entry, reader: &dyn ChunkReader,
+    archive: &mut tar::Builder<W>,
+    name: &[u8],
+    entry: &Entry,
+    reader: &dyn ChunkReader,
     links: &mut HashMap<LinkGroup, Vec<u8>>,
 ) -> Result<(), Error> {
     let earlier = entry.link.and_then(|group| match links.get(&group) {
@@ -160,7 +170,11 @@ fn put_truncated(field: &mut [u8], value: &[u8]) {
 }
 
 fn write_extensions<W: Write>(
-    archive: &mut tar::Builder<W>, name: &[u8], target: Option<&[u8]>, entry: &Entry, reader: &dyn ChunkReader,
+    archive: &mut tar::Builder<W>,
+    name: &[u8],
+    target: Option<&[u8]>,
+    entry: &Entry,
+    reader: &dyn ChunkReader,
 ) -> Result<(), Error> {
     let metadata = &entry.metadata;
     let mut extensions: Vec<(String, Vec<u8>)> = Vec::new();

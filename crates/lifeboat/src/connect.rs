@@ -52,9 +52,9 @@ fn explain(location: &str, error: lifeboat_store::Error) -> Error {
     let location = location.to_owned();
     match &error {
         lifeboat_store::Error::Repository { problem, .. } => match problem {
-            RepositoryProblem::Missing | RepositoryProblem::NotRepository | RepositoryProblem::NotDirectory => {
-                Error::NoRepository { location }
-            }
+            RepositoryProblem::Missing
+            | RepositoryProblem::NotRepository
+            | RepositoryProblem::NotDirectory => Error::NoRepository { location },
             RepositoryProblem::HalfCreated => Error::HalfCreated { location },
             RepositoryProblem::Repository => Error::RepositoryExists { location },
             _ => Error::store(format!("{location} cannot be used"))(error),
@@ -65,11 +65,13 @@ fn explain(location: &str, error: lifeboat_store::Error) -> Error {
 
 /// Reads a key file: one line, `lifeboat-key-1` and 64 hexadecimal digits.
 pub fn read_key_file(path: &Path) -> Result<Key> {
-    let text = std::fs::read_to_string(path).map_err(Error::io(format!("key file {} cannot be read", path.display())))?;
+    let text = std::fs::read_to_string(path)
+        .map_err(Error::io(format!("key file {} cannot be read", path.display())))?;
     let text = zeroize::Zeroizing::new(text);
     let digits = text.trim().strip_prefix(KEY_FILE_WORD).map(str::trim);
     let bytes = digits.and_then(|digits| digits.parse::<lifeboat_format::ChunkId>().ok());
-    let bytes = bytes.ok_or_else(|| Error::Usage(format!("{} is not a lifeboat key file", path.display())))?;
+    let bytes =
+        bytes.ok_or_else(|| Error::Usage(format!("{} is not a lifeboat key file", path.display())))?;
     Ok(Key::new(bytes.0))
 }
 

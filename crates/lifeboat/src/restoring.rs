@@ -24,7 +24,11 @@ pub enum RestoreError {
 
 /// Makes `target` equal to `path` of a snapshot: `/srv/app`, `stdin:NAME`, `command:NAME`.
 pub fn restore_path(
-    repository: &Repository, snapshot: &Snapshot, path: &[u8], target: &Path, options: &Options<'_>,
+    repository: &Repository,
+    snapshot: &Snapshot,
+    path: &[u8],
+    target: &Path,
+    options: &Options<'_>,
     progress: &dyn Progress,
 ) -> Result<Report, RestoreError> {
     let (source, base) = pick_source(snapshot, path)?;
@@ -35,7 +39,11 @@ pub fn restore_path(
 ///
 /// `--delete` never reaches outside the sources: the directories above them are only made where they are missing.
 pub fn restore_snapshot(
-    repository: &Repository, snapshot: &Snapshot, target: &Path, options: &Options<'_>, progress: &dyn Progress,
+    repository: &Repository,
+    snapshot: &Snapshot,
+    target: &Path,
+    options: &Options<'_>,
+    progress: &dyn Progress,
 ) -> Result<Report, RestoreError> {
     let mut total = Report::default();
     for source in &snapshot.sources {
@@ -53,7 +61,8 @@ fn place_of(repository: &Repository, source: &Source, target: &Path) -> Result<P
         SourceKind::Stdin | SourceKind::Command => Vec::new(),
     };
     // Names come from the repository: they must not climb out of the target.
-    let path = TreePath::from_slashes(&name).map_err(lifeboat_repo::Error::format("a source's name is no path"))?;
+    let path =
+        TreePath::from_slashes(&name).map_err(lifeboat_repo::Error::format("a source's name is no path"))?;
     let reader = ChunkReader::new(repository);
     let root = entries_below(&reader, source.root, &TreePath::root())?.next();
     let is_directory = matches!(root, Some(Ok((_, ref entry))) if entry.is_directory());
@@ -62,7 +71,11 @@ fn place_of(repository: &Repository, source: &Source, target: &Path) -> Result<P
 }
 
 fn restore_source(
-    repository: &Repository, source: &Source, base: &TreePath, target: &Path, options: &Options<'_>,
+    repository: &Repository,
+    source: &Source,
+    base: &TreePath,
+    target: &Path,
+    options: &Options<'_>,
     progress: &dyn Progress,
 ) -> Result<Report, RestoreError> {
     let reader = ChunkReader::new(repository);
@@ -72,7 +85,9 @@ fn restore_source(
     let first = entries.next();
     match (first, own_name) {
         (Some(Ok((path, entry))), Some(name)) if path.is_root() && !entry.is_directory() => {
-            let path = TreePath::root().join(&name).map_err(lifeboat_repo::Error::format("a source's name is no path"))?;
+            let path = TreePath::root()
+                .join(&name)
+                .map_err(lifeboat_repo::Error::format("a source's name is no path"))?;
             let mut single = std::iter::once(Ok((path.clone(), entry)));
             Ok(restore::restore(&mut single, &path, &reader, target, options, progress)?)
         }

@@ -17,19 +17,30 @@ use std::ffi::OsStr;
 use std::path::PathBuf;
 
 /// Lists snapshots.
-pub(crate) fn snapshots(global: &Global, ui: &Ui, host: Option<&str>, tags: &[String], paths: &[PathBuf]) -> Result<u8> {
+pub(crate) fn snapshots(
+    global: &Global,
+    ui: &Ui,
+    host: Option<&str>,
+    tags: &[String],
+    paths: &[PathBuf],
+) -> Result<u8> {
     let repository = access::open(global)?;
     let list = repository.snapshots()?;
     let wanted = list.snapshots.iter().map(|listed| &listed.snapshot).filter(|snapshot| {
         host.is_none_or(|host| snapshot.host == host)
             && tags.iter().all(|tag| snapshot.tags.contains(tag))
-            && paths.iter().all(|path| snapshot.sources.iter().any(|source| source.name == path.as_os_str().as_encoded_bytes()))
+            && paths.iter().all(|path| {
+                snapshot.sources.iter().any(|source| source.name == path.as_os_str().as_encoded_bytes())
+            })
     });
     let wanted: Vec<&Snapshot> = wanted.collect();
     if ui.json {
         wanted.iter().for_each(|snapshot| ui.emit("snapshot", describe(snapshot)));
     } else if !wanted.is_empty() {
-        ui.result(format!("{:8}  {:19}  {:16}  {:12}  {:>10}  Sources", "ID", "Time", "Host", "Kind", "Size"));
+        ui.result(format!(
+            "{:8}  {:19}  {:16}  {:12}  {:>10}  Sources",
+            "ID", "Time", "Host", "Kind", "Size"
+        ));
         wanted.iter().for_each(|snapshot| ui.result(row(snapshot)));
         ui.say(format!("{} snapshots", wanted.len()));
     } else {
@@ -67,7 +78,10 @@ pub(crate) fn describe(snapshot: &Snapshot) -> Value {
     let id = snapshot.id.to_string();
     let figures = &snapshot.statistics;
     let sources: Vec<Value> = snapshot.sources.iter().map(describe_source).collect();
-    let paths = snapshot.sources.iter().map(|source| String::from_utf8_lossy(&full_path(source, &TreePath::root())).into_owned());
+    let paths = snapshot
+        .sources
+        .iter()
+        .map(|source| String::from_utf8_lossy(&full_path(source, &TreePath::root())).into_owned());
     let mut value = json!({
         "time": ui::rfc3339(snapshot.started),
         "paths": paths.collect::<Vec<_>>(),
@@ -194,7 +208,9 @@ fn describe_entry(entry: &Entry) -> Value {
     match &entry.node {
         Node::File { size, .. } => value["size"] = json!(size),
         Node::Symlink { target } => put_path(&mut value, "linktarget", target),
-        Node::CharDevice { major, minor } | Node::BlockDevice { major, minor } => value["device"] = json!([major, minor]),
+        Node::CharDevice { major, minor } | Node::BlockDevice { major, minor } => {
+            value["device"] = json!([major, minor])
+        }
         _ => {}
     }
     if entry.torn {
@@ -230,7 +246,13 @@ fn permissions(entry: &Entry) -> String {
 }
 
 /// Finds files by name.
-pub(crate) fn find(global: &Global, ui: &Ui, pattern: &str, snapshot: Option<&str>, ignore_case: bool) -> Result<u8> {
+pub(crate) fn find(
+    global: &Global,
+    ui: &Ui,
+    pattern: &str,
+    snapshot: Option<&str>,
+    ignore_case: bool,
+) -> Result<u8> {
     let patterns = vec![pattern.to_owned()];
     let excludes = match ignore_case {
         true => Excludes { patterns_any_case: patterns, ..Excludes::default() },
@@ -251,7 +273,9 @@ pub(crate) fn find(global: &Global, ui: &Ui, pattern: &str, snapshot: Option<&st
             for entry in entries_below(&reader, source.root, &TreePath::root())? {
                 let (path, entry) = entry.map_err(anyhow::Error::from_boxed)?;
                 // The source itself is asked for by its last name.
-                let own = TreePath::from_slashes(&source.name).ok().and_then(|path| path.name().map(<[u8]>::to_vec));
+                let own = TreePath::from_slashes(&source.name)
+                    .ok()
+                    .and_then(|path| path.name().map(<[u8]>::to_vec));
                 let asked = match (path.is_root(), own, source.kind) {
                     (true, Some(name), SourceKind::Path) => TreePath::root().join(&name).unwrap_or_default(),
                     _ => path.clone(),

@@ -25,7 +25,10 @@ pub(crate) fn run(global: &Global, ui: &Ui, read_data: bool, interrupted: &Arc<A
     for finding in &report.findings {
         let snapshots: Vec<String> = finding.snapshots.iter().map(ToString::to_string).collect();
         if ui.json {
-            ui.emit("error", json!({"message": finding.detail, "item": finding.what, "snapshots": snapshots}));
+            ui.emit(
+                "error",
+                json!({"message": finding.detail, "item": finding.what, "snapshots": snapshots}),
+            );
         } else {
             eprintln!("{}: {}", finding.what, escape(finding.detail.as_bytes()));
             if !snapshots.is_empty() {
@@ -48,9 +51,18 @@ pub(crate) fn run(global: &Global, ui: &Ui, read_data: bool, interrupted: &Arc<A
             }),
         );
     } else {
-        ui.say(format!("{} snapshots, {} packs, {} chunks, {} read", report.snapshots, report.packs, report.chunks, bytes(report.bytes_read)));
+        ui.say(format!(
+            "{} snapshots, {} packs, {} chunks, {} read",
+            report.snapshots,
+            report.packs,
+            report.chunks,
+            bytes(report.bytes_read)
+        ));
         if report.unindexed_packs > 0 {
-            ui.say(format!("{} packs of interrupted runs are named by no index object: harmless", report.unindexed_packs));
+            ui.say(format!(
+                "{} packs of interrupted runs are named by no index object: harmless",
+                report.unindexed_packs
+            ));
         }
         match (report.findings.len(), read_data) {
             (0, true) => ui.say("No errors: every stored byte was read and verified"),

@@ -41,12 +41,16 @@ pub(crate) fn diff(global: &Global, ui: &Ui, first: &OsStr, second: &OsStr, meta
             Some((new, new_base)) if base != new_base || !same(old, new) => {
                 bail!("the two paths lie at different places; compare the same path in both snapshots")
             }
-            Some((new, _)) => compare(ui, &reader, (old, old.root), (new, new.root), base, metadata, &mut counts)?,
+            Some((new, _)) => {
+                compare(ui, &reader, (old, old.root), (new, new.root), base, metadata, &mut counts)?
+            }
             None => whole(ui, &reader, old, false, &mut counts)?,
         }
     }
     if !paths_were_given {
-        for (new, _) in new_sources.iter().filter(|(new, _)| !old_sources.iter().any(|(old, _)| same(old, new))) {
+        for (new, _) in
+            new_sources.iter().filter(|(new, _)| !old_sources.iter().any(|(old, _)| same(old, new)))
+        {
             whole(ui, &reader, new, true, &mut counts)?;
         }
     }
@@ -68,7 +72,12 @@ pub(crate) fn diff(global: &Global, ui: &Ui, first: &OsStr, second: &OsStr, meta
 }
 
 fn compare(
-    ui: &Ui, reader: &ChunkReader, old: (&Source, TreeRoot), new: (&Source, TreeRoot), base: &TreePath, metadata: bool,
+    ui: &Ui,
+    reader: &ChunkReader,
+    old: (&Source, TreeRoot),
+    new: (&Source, TreeRoot),
+    base: &TreePath,
+    metadata: bool,
     counts: &mut Counts,
 ) -> Result<()> {
     for change in Diff::new(reader, old.1, new.1) {

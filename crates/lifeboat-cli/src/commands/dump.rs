@@ -22,14 +22,18 @@ pub(crate) fn run(global: &Global, _: &Ui, argument: &OsStr, tar: bool) -> Resul
     let mut output = BufWriter::with_capacity(1 << 20, std::io::stdout().lock());
     let mut entries = lifeboat::snapshot_source::entries_below(&reader, source.root, base)?;
     if tar {
-        lifeboat::dump::tar(&mut entries, base, &reader, &mut output).context("the archive cannot be written")?;
+        lifeboat::dump::tar(&mut entries, base, &reader, &mut output)
+            .context("the archive cannot be written")?;
     } else {
         let Some(first) = entries.next() else {
             bail!("the snapshot has nothing at that path");
         };
         let (_, entry) = first.map_err(anyhow::Error::from_boxed)?;
         if entry.is_directory() {
-            bail!(Hinted::new("that is a directory", format!("lifeboat dump --tar {} | tar -x", argument.to_string_lossy())));
+            bail!(Hinted::new(
+                "that is a directory",
+                format!("lifeboat dump --tar {} | tar -x", argument.to_string_lossy())
+            ));
         }
         lifeboat::dump::file(&entry, &reader, &mut output).context("the file cannot be written")?;
     }

@@ -14,7 +14,10 @@ pub(crate) fn init(global: &Global, ui: &Ui) -> Result<u8> {
     let location = access::location(global)?;
     // Before a new key file is made: it should not be left behind by a refusal.
     if lifeboat::open_store(&location).is_ok() {
-        bail!(Hinted::new(format!("there is a repository at {location} already"), format!("lifeboat snapshots -r {location}")));
+        bail!(Hinted::new(
+            format!("there is a repository at {location} already"),
+            format!("lifeboat snapshots -r {location}")
+        ));
     }
     let secret = access::secret(global, true)?;
     let repository = lifeboat::init(&location, &secret.borrow())?;
@@ -40,11 +43,13 @@ pub(crate) fn key(global: &Global, ui: &Ui, command: &KeyCommand) -> Result<u8> 
             }
         }
         KeyCommand::Add(arguments) => {
-            let added = repository.add_slot(&access::new_secret(arguments)?.borrow(), &arguments.label, now())?;
+            let added =
+                repository.add_slot(&access::new_secret(arguments)?.borrow(), &arguments.label, now())?;
             ui.say(format!("Added key {added}"));
         }
         KeyCommand::Passwd(arguments) => {
-            let added = repository.replace_slot(&access::new_secret(arguments)?.borrow(), &arguments.label, now())?;
+            let added =
+                repository.replace_slot(&access::new_secret(arguments)?.borrow(), &arguments.label, now())?;
             ui.say(format!("Replaced the key in use by key {added}"));
         }
         KeyCommand::Remove { id } => {
@@ -53,7 +58,9 @@ pub(crate) fn key(global: &Global, ui: &Ui, command: &KeyCommand) -> Result<u8> 
             let slot = match (matching.next(), matching.next()) {
                 (Some(slot), None) => slot,
                 (None, _) => bail!(Hinted::new(format!("there is no key `{id}`"), "lifeboat key list")),
-                (Some(_), Some(_)) => bail!(Hinted::new(format!("`{id}` is not unique"), "lifeboat key list")),
+                (Some(_), Some(_)) => {
+                    bail!(Hinted::new(format!("`{id}` is not unique"), "lifeboat key list"))
+                }
             };
             if slot.is_current {
                 bail!(Hinted::new("this key is in use right now", "lifeboat key passwd    # replaces it"));
@@ -69,7 +76,8 @@ pub(crate) fn key(global: &Global, ui: &Ui, command: &KeyCommand) -> Result<u8> 
 fn show_slot(ui: &Ui, slot: &SlotInfo) {
     let kind = if slot.is_passphrase { "password" } else { "key file" };
     if ui.json {
-        let value = json!({"id": slot.id.to_string(), "kind": kind, "current": slot.is_current, "label": slot.label});
+        let value =
+            json!({"id": slot.id.to_string(), "kind": kind, "current": slot.is_current, "label": slot.label});
         ui.emit("key", value);
     } else {
         let mark = if slot.is_current { "*" } else { " " };
@@ -107,7 +115,14 @@ pub(crate) fn repo(global: &Global, ui: &Ui, command: &RepoCommand) -> Result<u8
         ("Format", "version 1".to_owned()),
         ("Created", ui::time(config.created)),
         ("Cipher", format!("{:?}", parameters.suite)),
-        ("Chunks", format!("{} to {}", bytes(parameters.cut.bytes_min.into()), bytes(parameters.cut.bytes_max.into()))),
+        (
+            "Chunks",
+            format!(
+                "{} to {}",
+                bytes(parameters.cut.bytes_min.into()),
+                bytes(parameters.cut.bytes_max.into())
+            ),
+        ),
         ("Regions", bytes(parameters.region_bytes.into())),
         ("Packs", bytes(parameters.pack_bytes.into())),
         ("Cache", repository.cache_directory().map_or("none".to_owned(), |path| path.display().to_string())),
@@ -127,7 +142,12 @@ pub(crate) fn stats(global: &Global, ui: &Ui) -> Result<u8> {
     }
     let restore_size: u64 =
         list.snapshots.iter().flat_map(|listed| &listed.snapshot.sources).map(|source| source.bytes).sum();
-    let files: u64 = list.snapshots.iter().flat_map(|listed| &listed.snapshot.sources).map(|source| source.root.entries).sum();
+    let files: u64 = list
+        .snapshots
+        .iter()
+        .flat_map(|listed| &listed.snapshot.sources)
+        .map(|source| source.root.entries)
+        .sum();
     let total: u64 = stored.iter().map(|(_, _, bytes)| bytes).sum();
     let chunks = repository.lookup()?.counts()?.chunks_estimate;
     if ui.json {
@@ -179,7 +199,8 @@ pub(crate) fn cache(global: &Global, ui: &Ui, cleanup: bool) -> Result<u8> {
         }
         let size = size_of(&entry.path());
         if cleanup {
-            std::fs::remove_dir_all(entry.path()).with_context(|| format!("{} cannot be removed", entry.path().display()))?;
+            std::fs::remove_dir_all(entry.path())
+                .with_context(|| format!("{} cannot be removed", entry.path().display()))?;
         }
         if ui.json {
             ui.emit("cache", json!({"repository": name, "bytes": size, "removed": cleanup}));

@@ -23,7 +23,9 @@ pub(crate) fn run(cli: Cli, interrupted: &Arc<AtomicBool>) -> Result<u8> {
     match command {
         Command::Init => manage::init(&global, &ui),
         Command::Snapshot(arguments) => snapshot::run(&global, &ui, arguments, interrupted),
-        Command::Snapshots { host, tag, path } => browse::snapshots(&global, &ui, host.as_deref(), &tag, &path),
+        Command::Snapshots { host, tag, path } => {
+            browse::snapshots(&global, &ui, host.as_deref(), &tag, &path)
+        }
         Command::Ls { snapshot, long } => browse::ls(&global, &ui, &snapshot, long),
         Command::Find { pattern, snapshot, ignore_case } => {
             browse::find(&global, &ui, &pattern, snapshot.as_deref(), ignore_case)

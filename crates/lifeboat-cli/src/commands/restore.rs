@@ -17,7 +17,12 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Instant;
 
 /// Restores.
-pub(crate) fn run(global: &Global, ui: &Ui, arguments: &RestoreArgs, interrupted: &Arc<AtomicBool>) -> Result<u8> {
+pub(crate) fn run(
+    global: &Global,
+    ui: &Ui,
+    arguments: &RestoreArgs,
+    interrupted: &Arc<AtomicBool>,
+) -> Result<u8> {
     let began = Instant::now();
     let rules = |patterns: &[String]| -> Result<ExcludeSet> {
         Excludes { patterns: patterns.to_vec(), ..Excludes::default() }.compile().map_err(anyhow::Error::msg)
@@ -35,24 +40,31 @@ pub(crate) fn run(global: &Global, ui: &Ui, arguments: &RestoreArgs, interrupted
         OverwriteArg::IfChanged => Overwrite::IfChanged,
         OverwriteArg::Never => Overwrite::Never,
     };
-    (options.delete, options.dry_run, options.verify) = (arguments.delete, arguments.dry_run, arguments.verify);
+    (options.delete, options.dry_run, options.verify) =
+        (arguments.delete, arguments.dry_run, arguments.verify);
     if !(arguments.include.is_empty() && arguments.exclude.is_empty()) {
         options.filter = Some(&takes);
     }
-    let messages = Messages { ui, entries: AtomicU64::new(0), bytes: AtomicU64::new(0), problems: AtomicU64::new(0) };
+    let messages =
+        Messages { ui, entries: AtomicU64::new(0), bytes: AtomicU64::new(0), problems: AtomicU64::new(0) };
     let sources = selected.sources()?;
     let status = || Status {
         bytes_done: messages.bytes.load(Ordering::Relaxed),
         bytes_total: selected.path.is_none().then(|| sources.iter().map(|(source, _)| source.bytes).sum()),
         files_done: messages.entries.load(Ordering::Relaxed),
-        files_total: selected.path.is_none().then(|| sources.iter().map(|(source, _)| source.root.entries).sum()),
+        files_total: selected
+            .path
+            .is_none()
+            .then(|| sources.iter().map(|(source, _)| source.root.entries).sum()),
         errors: messages.problems.load(Ordering::Relaxed),
     };
     let report = ui.with_progress(&status, || match &selected.path {
         Some(path) => {
             lifeboat::restore_path(&repository, &selected.snapshot, path, &arguments.to, &options, &messages)
         }
-        None => lifeboat::restore_snapshot(&repository, &selected.snapshot, &arguments.to, &options, &messages),
+        None => {
+            lifeboat::restore_snapshot(&repository, &selected.snapshot, &arguments.to, &options, &messages)
+        }
     })?;
     repository.take_notices().iter().for_each(|text| ui.notice(text));
     print(ui, &report, arguments, began);

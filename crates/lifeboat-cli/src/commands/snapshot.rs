@@ -17,7 +17,12 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Instant;
 
 /// Takes a snapshot.
-pub(crate) fn run(global: &Global, ui: &Ui, arguments: SnapshotArgs, interrupted: &Arc<AtomicBool>) -> Result<u8> {
+pub(crate) fn run(
+    global: &Global,
+    ui: &Ui,
+    arguments: SnapshotArgs,
+    interrupted: &Arc<AtomicBool>,
+) -> Result<u8> {
     let began = Instant::now();
     let options = options(&arguments)?;
     let (specs, missing) = sources(&arguments, ui)?;
@@ -44,7 +49,7 @@ pub(crate) fn run(global: &Global, ui: &Ui, arguments: SnapshotArgs, interrupted
         outcome
     })?;
     report(ui, &outcome, began, arguments.dry_run);
-    let errors = outcome.snapshot.errors() + missing;
+    let errors = outcome.snapshot.errors() + outcome.sources_failed + missing;
     if errors == 0 {
         return Ok(DONE);
     }
@@ -75,7 +80,8 @@ fn options(arguments: &SnapshotArgs) -> Result<Options> {
     let excludes = &mut options.excludes;
     excludes.patterns = arguments.exclude.clone();
     for file in &arguments.exclude_file {
-        let text = std::fs::read_to_string(file).with_context(|| format!("{} cannot be read", file.display()))?;
+        let text =
+            std::fs::read_to_string(file).with_context(|| format!("{} cannot be read", file.display()))?;
         excludes.patterns.extend(text.lines().map(str::to_owned));
     }
     excludes.patterns_any_case = arguments.iexclude.clone();
@@ -100,7 +106,10 @@ fn sources(arguments: &SnapshotArgs, ui: &Ui) -> Result<(Vec<SourceSpec>, u64)> 
         named.extend(lines.map(|line| OsString::from_vec(line.to_vec())));
     }
     if named.is_empty() {
-        bail!(Hinted::new("there is nothing to back up", "lifeboat snapshot /srv/app    # or stdin:NAME, command:NAME -- COMMAND"));
+        bail!(Hinted::new(
+            "there is nothing to back up",
+            "lifeboat snapshot /srv/app    # or stdin:NAME, command:NAME -- COMMAND"
+        ));
     }
     let mut specs: Vec<SourceSpec> = Vec::new();
     let mut missing = 0;
@@ -127,7 +136,10 @@ fn source(name: &OsStr, arguments: &SnapshotArgs) -> Result<std::io::Result<Sour
     }
     if let Some(name) = text.strip_prefix("command:") {
         if arguments.command.is_empty() {
-            bail!(Hinted::new(format!("command:{name} has no command"), format!("lifeboat snapshot command:{name} -- pg_dump app")));
+            bail!(Hinted::new(
+                format!("command:{name} has no command"),
+                format!("lifeboat snapshot command:{name} -- pg_dump app")
+            ));
         }
         return Ok(Ok(SourceSpec::Command(checked_name(name)?, arguments.command.clone())));
     }
@@ -144,20 +156,25 @@ fn checked_name(name: &str) -> Result<String> {
 
 /// A source inside another one is in the snapshot already.
 fn without_nested(specs: Vec<SourceSpec>, ui: &Ui) -> Vec<SourceSpec> {
-    let paths: Vec<PathBuf> = specs.iter().filter_map(|spec| match spec {
-        SourceSpec::Path(path) => Some(path.clone()),
-        _ => None,
-    }).collect();
+    let paths: Vec<PathBuf> = specs
+        .iter()
+        .filter_map(|spec| match spec {
+            SourceSpec::Path(path) => Some(path.clone()),
+            _ => None,
+        })
+        .collect();
     specs
         .into_iter()
         .filter(|spec| match spec {
-            SourceSpec::Path(path) => match paths.iter().find(|other| *other != path && path.starts_with(other)) {
-                Some(outer) => {
-                    ui.notice(&format!("{} is part of {}", path.display(), outer.display()));
-                    false
+            SourceSpec::Path(path) => {
+                match paths.iter().find(|other| *other != path && path.starts_with(other)) {
+                    Some(outer) => {
+                        ui.notice(&format!("{} is part of {}", path.display(), outer.display()));
+                        false
+                    }
+                    None => true,
                 }
-                None => true,
-            },
+            }
             _ => true,
         })
         .collect()

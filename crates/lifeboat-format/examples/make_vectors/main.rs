@@ -5,10 +5,12 @@
 //! earlier versions wrote. `docs/format/vectors/README.md` says when to run it.
 
 mod describe;
+mod lists;
 mod objects;
 mod packs;
 mod repository;
 mod sketch;
+mod snapshots;
 mod topic;
 mod trees;
 mod writer;
@@ -36,9 +38,9 @@ fn main() -> Result<(), Box<dyn Error>> {
         packs::indexes()?,
         trees::nodes()?,
         trees::walks()?,
-        trees::lists(),
-        trees::files(),
-        trees::snapshots()?,
+        lists::lists(),
+        lists::files(),
+        snapshots::snapshots()?,
     ] {
         topic.write(&folder)?;
     }

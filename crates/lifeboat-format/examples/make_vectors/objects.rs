@@ -317,6 +317,7 @@ pub(crate) fn slots() -> Result<Topic> {
         ("more than 16 passes", costly_slot(65_536, 17, 1)),
         ("no pass", costly_slot(65_536, 0, 1)),
         ("more than 8 lanes", costly_slot(65_536, 3, 9)),
+        ("lanes that overflow when counted in KiB", costly_slot(65_536, 3, u32::MAX)),
         ("no lane", costly_slot(65_536, 3, 0)),
         ("less than 8 KiB a lane", costly_slot(31, 3, 4)),
     ] {

@@ -131,10 +131,7 @@ impl Folder {
                 users: vec![(0, b"root".to_vec()), (1000, b"boat".to_vec())],
                 groups: vec![(0, b"root".to_vec())],
             });
-            let place = match kind {
-                SourceKind::Path => name.trim_start_matches('/').to_owned(),
-                kind => format!("{}/{name}", kind.word()),
-            };
+            let place = name.trim_start_matches('/').to_owned();
             files.extend(sketches.iter().map(|sketch| sketch.manifest(&place)));
         }
         let mut packs = Vec::new();

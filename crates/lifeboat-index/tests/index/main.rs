@@ -1,5 +1,7 @@
 //! What the cache promises, on a real RocksDB.
 
+#![expect(clippy::unwrap_used, reason = "clippy takes the helpers of tests for something else")]
+
 mod behaviour;
 mod build;
 mod damage;

@@ -57,7 +57,10 @@ pub(crate) struct ContentWriter<'q, B> {
 
 impl<'q, B> ContentWriter<'q, B> {
     pub(crate) fn new(
-        session: &Arc<Session>, cutter: &Cutter, queue: &'q WorkQueue<B>, bytes_done: &'q AtomicU64,
+        session: &Arc<Session>,
+        cutter: &Cutter,
+        queue: &'q WorkQueue<B>,
+        bytes_done: &'q AtomicU64,
         interrupted: &'q AtomicBool,
     ) -> lifeboat_repo::Result<Self> {
         Ok(Self {
@@ -80,7 +83,12 @@ impl<'q, B> ContentWriter<'q, B> {
     /// Stores the content of an open file whose length was `size` a moment ago.
     ///
     /// Gives the content and how many bytes it has, which differs from `size` when somebody writes.
-    pub(crate) fn file(&mut self, file: &OwnedFd, size: u64, may_have_holes: bool) -> Result<(Content, u64), Failure> {
+    pub(crate) fn file(
+        &mut self,
+        file: &OwnedFd,
+        size: u64,
+        may_have_holes: bool,
+    ) -> Result<(Content, u64), Failure> {
         if size < self.cutter.bytes_max() as u64 && !may_have_holes {
             return self.small_file(file, size as usize);
         }
@@ -195,7 +203,9 @@ impl<'q, B> ContentWriter<'q, B> {
 
     /// Cuts what `read` gives until it ends or `limit` bytes were read. `read` gives `None` to be asked again.
     fn stretch(
-        &mut self, list: &mut ListBuilder, limit: Option<u64>,
+        &mut self,
+        list: &mut ListBuilder,
+        limit: Option<u64>,
         mut read: impl FnMut(&mut [u8], u64) -> Result<Option<usize>, Failure>,
     ) -> Result<(), Failure> {
         self.store_buffered()?;
@@ -206,7 +216,11 @@ impl<'q, B> ContentWriter<'q, B> {
             }
             let left = limit.map_or(usize::MAX as u64, |limit| limit - done);
             let room = (self.buffer.len() - self.filled).min(usize::try_from(left).unwrap_or(usize::MAX));
-            let length = if room == 0 { Some(0) } else { read(&mut self.buffer[self.filled..self.filled + room], done)? };
+            let length = if room == 0 {
+                Some(0)
+            } else {
+                read(&mut self.buffer[self.filled..self.filled + room], done)?
+            };
             let Some(length) = length else { continue };
             let is_end = length == 0;
             self.filled += length;
@@ -285,5 +299,7 @@ fn read_at(file: impl AsFd, buffer: &mut [u8], offset: u64) -> Result<Option<usi
 fn is_zero(bytes: &[u8]) -> bool {
     // Most chunks fail at their first byte; the rest is compared 16 bytes at a time.
     let (head, body, tail) = (bytes.first().copied().unwrap_or(0), bytes.as_chunks::<16>(), 0u128);
-    head == 0 && body.0.iter().all(|block| u128::from_ne_bytes(*block) == tail) && body.1.iter().all(|byte| *byte == 0)
+    head == 0
+        && body.0.iter().all(|block| u128::from_ne_bytes(*block) == tail)
+        && body.1.iter().all(|byte| *byte == 0)
 }

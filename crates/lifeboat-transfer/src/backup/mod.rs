@@ -107,6 +107,8 @@ pub struct Outcome {
     pub vanished: u64,
     /// Files that were still changing when they were read for the last time.
     pub torn: u64,
+    /// Sources that could not be read at all, while others could.
+    pub sources_failed: u64,
 }
 
 /// What the threads of one source share.
@@ -134,12 +136,19 @@ impl Run<'_> {
     pub(crate) fn torn(&self, path: &TreePath) {
         self.counters.torn.fetch_add(1, Ordering::Relaxed);
         let path = self.full_path(path);
-        self.progress.notice(&format!("{}: kept changing while it was read; its copy may mix two moments", path.display()));
+        self.progress.notice(&format!(
+            "{}: kept changing while it was read; its copy may mix two moments",
+            path.display()
+        ));
     }
 
     fn full_path(&self, path: &TreePath) -> PathBuf {
         use std::os::unix::ffi::OsStrExt;
-        if path.is_root() { self.name.clone() } else { self.name.join(std::ffi::OsStr::from_bytes(&path.to_slashes())) }
+        if path.is_root() {
+            self.name.clone()
+        } else {
+            self.name.join(std::ffi::OsStr::from_bytes(&path.to_slashes()))
+        }
     }
 }
 
@@ -210,12 +219,18 @@ impl Counters {
 /// When nothing could be stored, the repository failed, a command failed, or the user interrupted. Unreadable files are
 /// no error: they are reported and counted in the snapshot's sources.
 pub fn backup(
-    repository: &Repository, specs: &[SourceSpec], options: &Options, counters: &Counters, progress: &dyn Progress,
+    repository: &Repository,
+    specs: &[SourceSpec],
+    options: &Options,
+    counters: &Counters,
+    progress: &dyn Progress,
 ) -> Result<Outcome> {
     for _ in 1..SESSIONS_MAX {
         match attempt(repository, specs, options, counters, progress) {
             Err(Error::Repository(lifeboat_repo::Error::Fenced)) => {
-                progress.notice("a garbage collection ended this session; starting over with what is stored already");
+                progress.notice(
+                    "a garbage collection ended this session; starting over with what is stored already",
+                );
                 counters.reset();
             }
             result => return result,
@@ -226,7 +241,11 @@ pub fn backup(
 
 /// Walks `specs` and says what a backup would read; nothing is read or stored.
 pub fn dry_run(
-    repository: &Repository, specs: &[SourceSpec], options: &Options, counters: &Counters, progress: &dyn Progress,
+    repository: &Repository,
+    specs: &[SourceSpec],
+    options: &Options,
+    counters: &Counters,
+    progress: &dyn Progress,
 ) -> Result<Outcome> {
     let started = now();
     let listed = repository.snapshots()?.snapshots;
@@ -251,21 +270,32 @@ pub fn dry_run(
                         counters.bytes_done.fetch_add(met.status.size, Ordering::Relaxed);
                     }
                 }
-                Err(problem) => progress.unreadable(path.as_os_str(), &format!("{}: {}: {}", problem.path, problem.doing, problem.error)),
+                Err(problem) => progress.unreadable(
+                    path.as_os_str(),
+                    &format!("{}: {}: {}", problem.path, problem.doing, problem.error),
+                ),
             }
         }
     }
     snapshot.statistics = counters.statistics(None);
-    Ok(Outcome { snapshot, vanished: 0, torn: 0 })
+    Ok(Outcome { snapshot, vanished: 0, torn: 0, sources_failed: 0 })
 }
 
 fn open_walk(path: &std::path::Path, options: &Options) -> Result<Walk> {
     let excludes = options.excludes.compile().map_err(Error::Usage)?;
-    Walk::new(path, excludes).map_err(|source| Error::Source { path: path.to_owned(), doing: "cannot be opened", source })
+    Walk::new(path, excludes).map_err(|source| Error::Source {
+        path: path.to_owned(),
+        doing: "cannot be opened",
+        source,
+    })
 }
 
 fn attempt(
-    repository: &Repository, specs: &[SourceSpec], options: &Options, counters: &Counters, progress: &dyn Progress,
+    repository: &Repository,
+    specs: &[SourceSpec],
+    options: &Options,
+    counters: &Counters,
+    progress: &dyn Progress,
 ) -> Result<Outcome> {
     let started = now();
     let listed = repository.snapshots()?;
@@ -274,8 +304,12 @@ fn attempt(
     }
     let chosen: Vec<Option<&ListedSnapshot>> =
         specs.iter().map(|spec| choose_parent(&listed.snapshots, spec, options)).collect();
-    let roots = chosen.iter().zip(specs).filter_map(|(parent, spec)| Some(source_of(&parent.as_ref()?.snapshot, spec)?.root.id));
-    let session_options = SessionOptions { compression_level: options.compression_level, host: options.host_id };
+    let roots = chosen
+        .iter()
+        .zip(specs)
+        .filter_map(|(parent, spec)| Some(source_of(&parent.as_ref()?.snapshot, spec)?.root.id));
+    let session_options =
+        SessionOptions { compression_level: options.compression_level, host: options.host_id };
     let session = Session::begin(repository, session_options, roots.collect())?;
     let mut attempt = Attempt {
         session,
@@ -285,8 +319,11 @@ fn attempt(
         reader: ChunkReader::new(repository),
         snapshot: first_lines(&listed.snapshots, options, started),
         checkpoints: repository.checkpoints().map(|list| list.snapshots).unwrap_or_default(),
+        sources_failed: 0,
+        sources_left: specs.len(),
     };
-    let result = specs.iter().zip(&chosen).try_for_each(|(spec, parent)| attempt.source(spec, *parent));
+    let result =
+        specs.iter().zip(&chosen).try_for_each(|(spec, parent)| attempt.source_or_problem(spec, *parent));
     repository.take_notices().iter().for_each(|text| progress.notice(text));
     if let Err(error) = result {
         attempt.session.abandon();
@@ -337,7 +374,11 @@ fn source_of<'s>(snapshot: &'s Snapshot, spec: &SourceSpec) -> Option<&'s Source
 }
 
 /// The newest snapshot of the same source on the same host; for differential ones, the newest that was full.
-fn choose_parent<'s>(listed: &'s [ListedSnapshot], spec: &SourceSpec, options: &Options) -> Option<&'s ListedSnapshot> {
+fn choose_parent<'s>(
+    listed: &'s [ListedSnapshot],
+    spec: &SourceSpec,
+    options: &Options,
+) -> Option<&'s ListedSnapshot> {
     listed.iter().rev().filter(|listed| listed.snapshot.host == options.host).find(|listed| {
         source_of(&listed.snapshot, spec).is_some_and(|source| match options.kind {
             SnapshotKind::Full => false,
@@ -356,9 +397,26 @@ struct Attempt<'r> {
     reader: ChunkReader,
     snapshot: Snapshot,
     checkpoints: Vec<ListedSnapshot>,
+    sources_failed: u64,
+    sources_left: usize,
 }
 
 impl Attempt<'_> {
+    /// A source that cannot be read at all is a problem like any other, as long as another one can be.
+    fn source_or_problem(&mut self, spec: &SourceSpec, parent: Option<&ListedSnapshot>) -> Result<()> {
+        self.sources_left -= 1;
+        match self.source(spec, parent) {
+            Err(Error::Source { path, doing, source })
+                if self.sources_left > 0 || !self.snapshot.sources.is_empty() =>
+            {
+                self.sources_failed += 1;
+                self.progress.unreadable(path.as_os_str(), &format!("{doing}: {source}"));
+                Ok(())
+            }
+            result => result,
+        }
+    }
+
     fn source(&mut self, spec: &SourceSpec, parent: Option<&ListedSnapshot>) -> Result<()> {
         let errors = self.counters.errors();
         // Pinned means: still listed now, after the intent that names its root was written.
@@ -381,7 +439,10 @@ impl Attempt<'_> {
         };
         let run = Run {
             session: self.session.clone(),
-            cutter: Cutter::new(self.session.repository().keys(), self.session.repository().config().parameters.cut),
+            cutter: Cutter::new(
+                self.session.repository().keys(),
+                self.session.repository().config().parameters.cut,
+            ),
             threads: self.options.threads.max(1),
             counters: self.counters,
             progress: self.progress,
@@ -405,11 +466,21 @@ impl Attempt<'_> {
                     session.checkpoint(&snapshot)
                 };
                 let outcome = tree.run(interval, &mut checkpoint)?;
+                if outcome.root.entries == 0 {
+                    let nothing = std::io::Error::other("not even its own entry");
+                    return Err(Error::Source {
+                        path: path.clone(),
+                        doing: "cannot be read",
+                        source: nothing,
+                    });
+                }
                 (source.root, source.bytes) = (outcome.root, outcome.bytes);
                 [source.users, source.groups] = outcome.owners.names();
             }
             SourceSpec::Stdin(_) => (source.root, source.bytes) = stream::stdin(&run)?,
-            SourceSpec::Command(name, command) => (source.root, source.bytes) = stream::command(&run, name, command)?,
+            SourceSpec::Command(name, command) => {
+                (source.root, source.bytes) = stream::command(&run, name, command)?
+            }
         }
         source.errors = self.counters.errors() - errors;
         self.snapshot.sources.push(source);
@@ -429,7 +500,10 @@ impl Attempt<'_> {
                 && self.options.kind != SnapshotKind::Full
         });
         let newest = newer.filter_map(|checkpoint| of(checkpoint, false)).next();
-        newest.into_iter().chain(parent.and_then(|(listed, is_pinned)| of(&listed.snapshot, is_pinned))).collect()
+        newest
+            .into_iter()
+            .chain(parent.and_then(|(listed, is_pinned)| of(&listed.snapshot, is_pinned)))
+            .collect()
     }
 
     fn finish(mut self) -> Result<Outcome> {
@@ -441,7 +515,10 @@ impl Attempt<'_> {
         for listed in &self.checkpoints {
             let served = listed.snapshot.host == self.snapshot.host
                 && listed.snapshot.sources.iter().all(|source| {
-                    self.snapshot.sources.iter().any(|ours| (ours.kind, &ours.name) == (source.kind, &source.name))
+                    self.snapshot
+                        .sources
+                        .iter()
+                        .any(|ours| (ours.kind, &ours.name) == (source.kind, &source.name))
                 });
             if served {
                 let kind = lifeboat_format::ObjectKind::Checkpoint;
@@ -449,7 +526,12 @@ impl Attempt<'_> {
             }
         }
         let get = |count: &AtomicU64| count.load(Ordering::Relaxed);
-        Ok(Outcome { snapshot: self.snapshot, vanished: get(&self.counters.vanished), torn: get(&self.counters.torn) })
+        Ok(Outcome {
+            snapshot: self.snapshot,
+            vanished: get(&self.counters.vanished),
+            torn: get(&self.counters.torn),
+            sources_failed: self.sources_failed,
+        })
     }
 }
 

@@ -72,7 +72,13 @@ impl<'r> ParentCursor<'r> {
     }
 
     /// Whether `entry` still describes the file with this status, and everything it needs is stored.
-    pub(crate) fn still_holds(&self, entry: &Entry, status: &Status, comparison: Comparison, session: &Session) -> bool {
+    pub(crate) fn still_holds(
+        &self,
+        entry: &Entry,
+        status: &Status,
+        comparison: Comparison,
+        session: &Session,
+    ) -> bool {
         self.seems_unchanged(entry, status, comparison) && (self.is_pinned || self.is_stored(entry, session))
     }
 
@@ -92,7 +98,8 @@ impl<'r> ParentCursor<'r> {
     }
 
     fn is_stored(&self, entry: &Entry, session: &Session) -> bool {
-        let has = |ids: &[ChunkId]| session.has(ids).is_ok_and(|present| present.iter().all(|present| *present));
+        let has =
+            |ids: &[ChunkId]| session.has(ids).is_ok_and(|present| present.iter().all(|present| *present));
         let values = entry.metadata.xattrs.iter().filter_map(|xattr| match xattr.value {
             XattrValue::Chunk(id, _) => Some(id),
             XattrValue::Inline(_) => None,
@@ -124,7 +131,9 @@ fn is_unchanged(entry: &Entry, status: &Status, comparison: Comparison) -> bool 
         Node::CharDevice { major, minor } => {
             status.kind == FileType::CharacterDevice && (*major, *minor) == status.special
         }
-        Node::BlockDevice { major, minor } => status.kind == FileType::BlockDevice && (*major, *minor) == status.special,
+        Node::BlockDevice { major, minor } => {
+            status.kind == FileType::BlockDevice && (*major, *minor) == status.special
+        }
     };
     same_kind
         && !entry.torn

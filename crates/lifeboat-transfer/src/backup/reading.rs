@@ -27,7 +27,9 @@ impl From<lifeboat_repo::Error> for Unread {
 
 /// Reads one entry.
 pub(crate) fn read_entry<B>(
-    writer: &mut ContentWriter<'_, B>, met: &Met, link: Option<LinkGroup>,
+    writer: &mut ContentWriter<'_, B>,
+    met: &Met,
+    link: Option<LinkGroup>,
 ) -> Result<Entry, Unread> {
     if met.status.kind == FileType::RegularFile {
         return read_file(writer, met, link);
@@ -57,12 +59,17 @@ pub(crate) fn read_entry<B>(
 }
 
 /// Reads a regular file; one that changes while it is read is read again, and at last stored as it came.
-fn read_file<B>(writer: &mut ContentWriter<'_, B>, met: &Met, link: Option<LinkGroup>) -> Result<Entry, Unread> {
+fn read_file<B>(
+    writer: &mut ContentWriter<'_, B>,
+    met: &Met,
+    link: Option<LinkGroup>,
+) -> Result<Entry, Unread> {
     let problem = |doing, errno| Unread::Problem(Problem::new(&met.path, doing, errno));
     let mut before = met.status;
     let mut attempt = 1;
     loop {
-        let file = open_file(&met.directory, &met.name).map_err(|errno| problem("cannot be opened", errno))?;
+        let file =
+            open_file(&met.directory, &met.name).map_err(|errno| problem("cannot be opened", errno))?;
         let may_have_holes = before.blocks.saturating_mul(512) < before.size;
         let stored = writer.file(&file, before.size, may_have_holes);
         let (content, bytes) = stored.map_err(|failure| unread(&met.path, failure))?;
@@ -93,7 +100,8 @@ fn unread(path: &TreePath, failure: Failure) -> Unread {
 }
 
 fn store_xattrs<B>(
-    writer: &mut ContentWriter<'_, B>, xattrs: Vec<(Vec<u8>, Vec<u8>)>,
+    writer: &mut ContentWriter<'_, B>,
+    xattrs: Vec<(Vec<u8>, Vec<u8>)>,
 ) -> lifeboat_repo::Result<Vec<Xattr>> {
     xattrs
         .into_iter()

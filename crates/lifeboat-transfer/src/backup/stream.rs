@@ -43,7 +43,11 @@ pub(crate) fn command(run: &Run<'_>, name: &str, arguments: &[OsString]) -> Resu
     }
     let status = child.wait().map_err(|error| failed(error.to_string()))?;
     let stored = stored?;
-    if status.success() { Ok(stored) } else { Err(failed(format!("it ended with {status}; no snapshot was made"))) }
+    if status.success() {
+        Ok(stored)
+    } else {
+        Err(failed(format!("it ended with {status}; no snapshot was made")))
+    }
 }
 
 fn store(run: &Run<'_>, stream: &mut dyn Read) -> Result<(TreeRoot, u64)> {
@@ -63,7 +67,9 @@ fn store(run: &Run<'_>, stream: &mut dyn Read) -> Result<(TreeRoot, u64)> {
         }
         stored.map_err(|failure| match failure {
             Failure::Repository(error) => Error::Repository(error),
-            Failure::File(source) => Error::Source { path: run.name.clone(), doing: "cannot be read", source },
+            Failure::File(source) => {
+                Error::Source { path: run.name.clone(), doing: "cannot be read", source }
+            }
         })
     })?;
     Ok((one_file(run, content, size)?, size))

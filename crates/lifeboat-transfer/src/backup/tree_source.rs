@@ -99,7 +99,12 @@ pub(crate) struct TreeSource<'r> {
 }
 
 impl<'r> TreeSource<'r> {
-    pub(crate) fn new(run: &'r Run<'r>, walk: Walk, parents: Vec<ParentCursor<'r>>, comparison: Comparison) -> Self {
+    pub(crate) fn new(
+        run: &'r Run<'r>,
+        walk: Walk,
+        parents: Vec<ParentCursor<'r>>,
+        comparison: Comparison,
+    ) -> Self {
         Self {
             run,
             walk,
@@ -114,7 +119,9 @@ impl<'r> TreeSource<'r> {
 
     /// Backs the tree up; `checkpoint` is called with the tree so far at every interval, and before an interruption.
     pub(crate) fn run(
-        mut self, interval: Duration, checkpoint: &mut dyn FnMut(TreeRoot, u64) -> Result<()>,
+        mut self,
+        interval: Duration,
+        checkpoint: &mut dyn FnMut(TreeRoot, u64) -> Result<()>,
     ) -> Result<TreeOutcome> {
         loop {
             let mut sink = ChunkSink::new(&self.run.session)?;
@@ -147,7 +154,8 @@ impl<'r> TreeSource<'r> {
                 Ok(_) => queue.close(),
                 Err(_) => queue.cancel(),
             }
-            let mut failures = workers.into_iter().map(|worker| worker.join().expect("a worker does not panic"));
+            let mut failures =
+                workers.into_iter().map(|worker| worker.join().expect("a worker does not panic"));
             let failure = failures.by_ref().find_map(Result::err);
             failures.for_each(drop);
             match (result, failure) {
@@ -199,7 +207,9 @@ impl<'r> TreeSource<'r> {
         let link = self.link_group(&met.path, status);
         let found: Vec<Option<Entry>> = self.parents.iter_mut().map(|parent| parent.at(&met.path)).collect();
         let kept = self.parents.iter().zip(&found).find_map(|(parent, entry)| {
-            entry.as_ref().filter(|entry| parent.still_holds(entry, status, self.comparison, &self.run.session))
+            entry
+                .as_ref()
+                .filter(|entry| parent.still_holds(entry, status, self.comparison, &self.run.session))
         });
         self.run.counters.classify(status, found.iter().any(Option::is_some), kept.is_some());
         let planned = match kept {
@@ -228,7 +238,8 @@ impl<'r> TreeSource<'r> {
         }
         let keys = self.run.session.repository().keys();
         let inode = (status.device.0, status.device.1, status.inode);
-        let group = self.links.entry(inode).or_insert_with(|| LinkGroup(keys.key_hash("link group", path.as_key())));
+        let group =
+            self.links.entry(inode).or_insert_with(|| LinkGroup(keys.key_hash("link group", path.as_key())));
         Some(*group)
     }
 

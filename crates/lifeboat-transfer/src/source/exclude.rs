@@ -45,7 +45,9 @@ impl Excludes {
             let mut builder = GitignoreBuilder::new("");
             builder.case_insensitive(any_case).map_err(|error| error.to_string())?;
             for pattern in patterns {
-                builder.add_line(None, pattern).map_err(|error| format!("exclude pattern `{pattern}`: {error}"))?;
+                builder
+                    .add_line(None, pattern)
+                    .map_err(|error| format!("exclude pattern `{pattern}`: {error}"))?;
             }
             rules.push(builder.build().map_err(|error| error.to_string())?);
         }
@@ -74,7 +76,9 @@ impl ExcludeSet {
 
     /// Whether the content of a directory is left out because of what lies in it. `read_start` reads a file's beginning.
     pub fn skips_content<'n>(
-        &self, mut names: impl Iterator<Item = &'n [u8]>, read_start: impl Fn(&[u8]) -> Option<Vec<u8>>,
+        &self,
+        mut names: impl Iterator<Item = &'n [u8]>,
+        read_start: impl Fn(&[u8]) -> Option<Vec<u8>>,
     ) -> bool {
         if !self.excludes.caches && self.excludes.if_present.is_empty() {
             return false;

@@ -68,7 +68,8 @@ impl Status {
 
     /// The status of an open file.
     pub fn of_open(file: impl AsFd) -> rustix::io::Result<Self> {
-        rustix::fs::statx(file, c"", AtFlags::EMPTY_PATH, StatxFlags::BASIC_STATS).map(|found| Self::new(&found))
+        rustix::fs::statx(file, c"", AtFlags::EMPTY_PATH, StatxFlags::BASIC_STATS)
+            .map(|found| Self::new(&found))
     }
 
     /// Whether nothing happened to the file between two looks at it.
@@ -113,7 +114,10 @@ pub fn open_directory(directory: impl AsFd, name: &CStr) -> rustix::io::Result<A
 /// # Errors
 /// When they exist and cannot be read: a file without its ACL is not what was protected.
 pub fn read_xattrs(file: BorrowedFd<'_>) -> rustix::io::Result<Vec<(Vec<u8>, Vec<u8>)>> {
-    collect_xattrs(|buffer| rustix::fs::flistxattr(file, buffer), |name, buffer| rustix::fs::fgetxattr(file, name, buffer))
+    collect_xattrs(
+        |buffer| rustix::fs::flistxattr(file, buffer),
+        |name, buffer| rustix::fs::fgetxattr(file, name, buffer),
+    )
 }
 
 /// The same for a file that cannot be opened: a symbolic link or special file.
@@ -128,7 +132,8 @@ pub fn read_xattrs_at(directory: &Directory, name: &CStr) -> rustix::io::Result<
 }
 
 fn collect_xattrs(
-    list: impl Fn(&mut [u8]) -> rustix::io::Result<usize>, get: impl Fn(&CStr, &mut [u8]) -> rustix::io::Result<usize>,
+    list: impl Fn(&mut [u8]) -> rustix::io::Result<usize>,
+    get: impl Fn(&CStr, &mut [u8]) -> rustix::io::Result<usize>,
 ) -> rustix::io::Result<Vec<(Vec<u8>, Vec<u8>)>> {
     // Most files have none, which costs one call.
     let mut names = vec![0; 256];

@@ -115,7 +115,13 @@ impl Walk {
             let path = match frame.path.join(name.to_bytes()) {
                 Ok(path) => path,
                 // Deeper or longer than the format holds.
-                Err(_) => return Some(Err(Problem::new(&frame.path, "its entries' paths are too long", Errno::NAMETOOLONG))),
+                Err(_) => {
+                    return Some(Err(Problem::new(
+                        &frame.path,
+                        "its entries' paths are too long",
+                        Errno::NAMETOOLONG,
+                    )));
+                }
             };
             let directory = frame.directory.clone();
             let status = match Status::of(&directory.0, &name) {
@@ -163,7 +169,9 @@ impl Walk {
         }
         let names = &frame.names;
         // The NUL behind a name sorts before every byte of a longer one, as in a path's key.
-        let name_at = |start: &u32| CStr::from_bytes_until_nul(&names[*start as usize..]).map(CStr::to_bytes).unwrap_or(b"");
+        let name_at = |start: &u32| {
+            CStr::from_bytes_until_nul(&names[*start as usize..]).map(CStr::to_bytes).unwrap_or(b"")
+        };
         frame.starts.sort_unstable_by(|left, right| name_at(right).cmp(name_at(left)));
         let all = frame.starts.iter().map(name_at);
         let directory = &frame.directory;
@@ -196,7 +204,10 @@ mod tests {
     use super::*;
 
     fn walk(path: &Path, excludes: Excludes) -> Vec<String> {
-        Walk::new(path, excludes.compile().unwrap()).unwrap().map(|met| met.unwrap().path.to_string()).collect()
+        Walk::new(path, excludes.compile().unwrap())
+            .unwrap()
+            .map(|met| met.unwrap().path.to_string())
+            .collect()
     }
 
     #[test]
@@ -209,7 +220,8 @@ mod tests {
         }
         let all = walk(folder.path(), Excludes::default());
         assert_eq!(all[..7], ["", "a", "b", "b/a", "b/x", "b/x/y", "b!"]);
-        let mut sorted: Vec<TreePath> = all.iter().map(|path| TreePath::from_slashes(path.as_bytes()).unwrap()).collect();
+        let mut sorted: Vec<TreePath> =
+            all.iter().map(|path| TreePath::from_slashes(path.as_bytes()).unwrap()).collect();
         sorted.sort();
         assert_eq!(sorted.iter().map(ToString::to_string).collect::<Vec<_>>(), all);
         let excludes = Excludes {

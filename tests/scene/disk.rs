@@ -1,0 +1,91 @@
+//! Disks that fill up and disks that lose their power.
+//!
+//! Must stay true: whatever happens to the test, its mount is taken down. They need root and loop devices, and say so.
+
+use super::tool;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+/// A mounted file system of its own.
+pub struct Disk {
+    place: PathBuf,
+    image: Option<PathBuf>,
+    mounted: bool,
+}
+
+impl Disk {
+    /// A small disk in memory at `place`, which is made.
+    #[track_caller]
+    pub fn tmpfs(place: &Path, size: &str) -> Self {
+        std::fs::create_dir_all(place).unwrap();
+        let options = format!("size={size},mode=0755");
+        tool("mount", &["-t", "tmpfs", "-o", &options, "lifeboat-test", place.to_str().unwrap()]);
+        Self { place: place.to_owned(), image: None, mounted: true }
+    }
+
+    /// An ext4 disk in an image beside `place`.
+    #[track_caller]
+    pub fn ext4(place: &Path, size: &str) -> Self {
+        std::fs::create_dir_all(place).unwrap();
+        let image = place.with_extension("image");
+        tool("truncate", &["-s", size, image.to_str().unwrap()]);
+        tool("mkfs.ext4", &["-q", "-F", image.to_str().unwrap()]);
+        let mut disk = Self { place: place.to_owned(), image: Some(image), mounted: false };
+        disk.mount();
+        disk
+    }
+
+    #[track_caller]
+    fn mount(&mut self) {
+        let image = self.image.as_ref().expect("only a disk with an image is mounted again");
+        let output = Command::new("mount").args(["-o", "loop"]).args([image, &self.place]).output().unwrap();
+        let why = String::from_utf8_lossy(&output.stderr);
+        assert!(output.status.success(), "no ext4 on a loop device: run this as root with /dev/loop-control: {why}");
+        self.mounted = true;
+    }
+
+    fn unmount(&mut self) {
+        if std::mem::take(&mut self.mounted) {
+            let plain = Command::new("umount").arg(&self.place).output().unwrap();
+            if !plain.status.success() {
+                // Somebody still has a file open: the name goes now, the rest with the last of them.
+                let _ = Command::new("umount").arg("-l").arg(&self.place).output();
+            }
+        }
+    }
+
+    /// Cuts the power: what is only in memory is lost. Bring it back with [`Self::power_on`].
+    #[track_caller]
+    pub fn cut_power(&self) {
+        // EXT4_IOC_SHUTDOWN without flushing the journal.
+        let script = "open my $d, '<', $ARGV[0] or die $!; \
+            ioctl($d, 0x8004587D, pack('L', 2)) or die \"EXT4_IOC_SHUTDOWN: $!\";";
+        tool("perl", &["-e", script, self.place.to_str().unwrap()]);
+    }
+
+    /// Mounts the disk again; the journal is replayed.
+    #[track_caller]
+    pub fn power_on(&mut self) {
+        let unmounted = Command::new("umount").arg(&self.place).output().unwrap();
+        let why = String::from_utf8_lossy(&unmounted.stderr);
+        assert!(unmounted.status.success(), "a lazy unmount would keep what the cut should lose: {why}");
+        self.mounted = false;
+        self.mount();
+    }
+
+    /// Fills it to the last byte with a file `ballast`.
+    pub fn fill(&self) {
+        use std::io::Write;
+        let mut ballast = std::fs::File::create(self.place.join("ballast")).unwrap();
+        for piece in [1 << 16, 1 << 12, 1] {
+            let piece = vec![1; piece];
+            while ballast.write_all(&piece).is_ok() {}
+        }
+    }
+}
+
+impl Drop for Disk {
+    fn drop(&mut self) {
+        self.unmount();
+    }
+}
