@@ -202,7 +202,7 @@ fn streams_are_stored_under_their_names_and_failed_commands_not_at_all() {
     scene.run(&["snapshot", "command:db", "--", "/no/such/program"]).expect(1);
     assert_eq!(scene.snapshots().len(), 1);
     let content = scene::noise("stream", 3_000_000);
-    let mut child = scene.lifeboat().args(["snapshot", "stdin:dump.sql"]).stdin(Stdio::piped()).spawn().unwrap();
+    let mut child = scene.lifeboat().args(["snapshot", "--quiet", "stdin:dump.sql"]).stdin(Stdio::piped()).spawn().unwrap();
     child.stdin.take().unwrap().write_all(&content).unwrap();
     assert!(child.wait().unwrap().success());
     assert!(scene.run(&["dump", "latest:stdin:dump.sql"]).expect(0).stdout == content);

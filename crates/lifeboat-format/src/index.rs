@@ -84,6 +84,9 @@ fn decode_pack(reader: &mut Reader<'_>) -> Result<IndexedPack> {
         return Err(reader.damaged("a pack is too long"));
     }
     let directory = Directory::decode(reader)?;
+    if directory.stored_bytes() + u64::from(directory.filler_bytes) > u64::from(bytes) {
+        return Err(reader.damaged("a pack's regions are longer than the pack"));
+    }
     let chunks: usize = directory.regions.iter().map(|region| region.chunk_bytes.len()).sum();
     let ids = reader.bytes(chunks * ChunkId::BYTES)?;
     let ids = ids.as_chunks::<{ ChunkId::BYTES }>().0.iter().map(|id| ChunkId(*id)).collect();

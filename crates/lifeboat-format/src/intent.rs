@@ -5,7 +5,7 @@ use crate::limits::{NAMES_MAX, SMALL_OBJECT_BYTES_MAX};
 use crate::object::{ObjectKind, frame, unframe};
 use crate::seal::Purpose;
 use crate::wire::{Reader, Write};
-use crate::{ChunkId, HostId, ObjectKey, Result, SessionId};
+use crate::{ChunkId, Error, HostId, ObjectKey, Result, SessionId};
 
 /// A running session. Its name is the session and a counter; a later counter replaces an earlier one and shows progress.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -43,7 +43,19 @@ impl Intent {
         frame(ObjectKind::Intent, &keys.seal_index(Purpose::Intent, self.session.0, &plain))
     }
 
-    /// Reads the intent of `session`.
+    /// Reads the intent that is stored under `key`; storage cannot rename it to feign progress.
+    pub fn decode_stored(keys: &Keys, key: &ObjectKey, bytes: &[u8]) -> Result<Self> {
+        let damaged = |detail| Error::damaged("intent", detail);
+        let (session, counter) = Self::parse_key(key).ok_or_else(|| damaged("its name is no intent's"))?;
+        let intent = Self::decode(keys, session, bytes)?;
+        if intent.counter == counter {
+            Ok(intent)
+        } else {
+            Err(damaged("its counter is not the one in its name"))
+        }
+    }
+
+    /// Reads the intent of `session`, whatever its counter.
     pub fn decode(keys: &Keys, session: SessionId, bytes: &[u8]) -> Result<Self> {
         let sealed = unframe(ObjectKind::Intent, bytes)?;
         let plain = keys.open_index(Purpose::Intent, session.0, sealed, SMALL_OBJECT_BYTES_MAX)?;
@@ -75,8 +87,10 @@ mod tests {
             parents: vec![ChunkId([6; 32])],
         };
         let bytes = intent.encode(&keys);
-        assert_eq!(Intent::decode(&keys, intent.session, &bytes).unwrap(), intent);
+        assert_eq!(Intent::decode_stored(&keys, &intent.key(), &bytes).unwrap(), intent);
         assert!(Intent::decode(&keys, SessionId([0; 16]), &bytes).is_err());
+        let later = Intent { counter: 8, ..intent.clone() };
+        assert!(Intent::decode_stored(&keys, &later.key(), &bytes).is_err());
         assert_eq!(Intent::parse_key(&intent.key()), Some((intent.session, 7)));
     }
 }

@@ -26,7 +26,7 @@ pub const DIRECTORY_BYTES_MAX: u32 = 4 << 20;
 pub const INDEX_BYTES_MAX: u32 = 64 << 20;
 /// Most packs that one index object describes.
 pub const INDEX_PACKS_MAX: u32 = 1 << 16;
-/// Longest serialized tree node or chunk list node; it is a chunk, so it fits one.
+/// Longest serialized tree node or chunk list node: chunks of these kinds may be this long.
 pub const NODE_BYTES_MAX: u32 = 4 << 20;
 /// Deepest tree of nodes, leaves included.
 pub const NODE_DEPTH_MAX: u8 = 16;
@@ -35,7 +35,9 @@ pub const PATH_BYTES_MAX: u32 = 1 << 20;
 /// Longest name of one file, as on every Linux file system.
 pub const NAME_BYTES_MAX: usize = 255;
 /// Most components in a path.
-pub const PATH_COMPONENTS_MAX: usize = 4097;
+pub const PATH_COMPONENTS_MAX: usize = 4096;
+/// Longest hole or run of zeros in one piece of a chunk list; two bits of its length are taken by the piece's kind.
+pub const PIECE_BYTES_MAX: u64 = (1 << 62) - 1;
 /// Longest target of a symbolic link (Linux `PATH_MAX`).
 pub const SYMLINK_BYTES_MAX: u32 = 4096;
 /// Longest value of one extended attribute (Linux `XATTR_SIZE_MAX`).

@@ -1,6 +1,6 @@
 //! Chunk lists: where a large file's bytes are, as a tree of nodes. `docs/format/tree.md#chunk-lists`
 
-use crate::limits::{CHUNK_BYTES_MAX, NODE_DEPTH_MAX};
+use crate::limits::{CHUNK_BYTES_MAX, NODE_DEPTH_MAX, PIECE_BYTES_MAX};
 use crate::wire::{Reader, Write};
 use crate::{ChunkId, Result};
 
@@ -52,7 +52,14 @@ impl ListNode {
     pub const ITEMS_MAX: u32 = 1 << 16;
 
     /// The node's bytes.
+    ///
+    /// # Panics
+    /// When a hole or run of zeros is longer than [`PIECE_BYTES_MAX`]: its length would lose bits.
     pub fn encode(&self) -> Vec<u8> {
+        let head = |length: u64, kind: u64| {
+            assert!(length <= PIECE_BYTES_MAX, "longer pieces are split by the writer");
+            length << 2 | kind
+        };
         let mut bytes = Vec::new();
         match self {
             Self::Leaf(pieces) => {
@@ -61,11 +68,11 @@ impl ListNode {
                 for piece in pieces {
                     match piece {
                         Piece::Chunk(id, length) => {
-                            bytes.put_varint(u64::from(*length) << 2 | CHUNK);
+                            bytes.put_varint(head(u64::from(*length), CHUNK));
                             bytes.extend_from_slice(&id.0);
                         }
-                        Piece::Hole(length) => bytes.put_varint(length << 2 | HOLE),
-                        Piece::Zeros(length) => bytes.put_varint(length << 2 | ZEROS),
+                        Piece::Hole(length) => bytes.put_varint(head(*length, HOLE)),
+                        Piece::Zeros(length) => bytes.put_varint(head(*length, ZEROS)),
                     }
                 }
             }

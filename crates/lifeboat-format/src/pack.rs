@@ -153,6 +153,9 @@ impl Trailer {
 /// Opens the directory of a whole pack in memory.
 pub fn decode_directory(keys: &Keys, pack: &[u8]) -> Result<Directory> {
     let pack_bytes = pack.len() as u64;
+    if pack_bytes > u64::from(PACK_BYTES_MAX) {
+        return Err(Error::damaged("pack", format!("{pack_bytes} bytes are too many")));
+    }
     strip_header(ObjectKind::Pack, pack)?;
     let Some(trailer_start) = pack.len().checked_sub(TRAILER_BYTES) else {
         return Err(Error::damaged("pack", "it is shorter than its trailer"));

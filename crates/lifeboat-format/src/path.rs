@@ -46,10 +46,8 @@ impl TreePath {
         }
         let path = Self(key);
         match path.depth() {
-            0..PATH_COMPONENTS_MAX => Ok(path),
-            depth => {
-                Err(Error::limit("path", format!("{depth} components, at most {}", PATH_COMPONENTS_MAX - 1)))
-            }
+            0..=PATH_COMPONENTS_MAX => Ok(path),
+            depth => Err(Error::limit("path", format!("{depth} components, at most {PATH_COMPONENTS_MAX}"))),
         }
     }
 
@@ -149,7 +147,7 @@ fn check_key(key: &[u8]) -> Result<()> {
         check_name(name)?;
         components += 1;
     }
-    if components < PATH_COMPONENTS_MAX {
+    if components <= PATH_COMPONENTS_MAX {
         Ok(())
     } else {
         Err(Error::damaged("path", "it has too many components"))

@@ -1,7 +1,9 @@
 //! A region: consecutive chunks, one zstd frame, one seal. `docs/format/pack.md#regions`
 
 use crate::keys::{Keys, SessionKey};
-use crate::limits::{CHUNK_BYTES_MAX, REGION_CHUNKS_MAX, REGION_PLAIN_BYTES_MAX, REGION_STORED_BYTES_MAX};
+use crate::limits::{
+    CHUNK_BYTES_MAX, NODE_BYTES_MAX, REGION_CHUNKS_MAX, REGION_PLAIN_BYTES_MAX, REGION_STORED_BYTES_MAX,
+};
 use crate::seal::{self, Binding, Codec, NONCE_BYTES, OVERHEAD_BYTES, Purpose, Suite};
 use crate::wire::{Reader, Write};
 use crate::{ChunkId, Error, RegionId, RepositoryId, Result};
@@ -29,6 +31,14 @@ impl ChunkKind {
             2 => Ok(Self::Tree),
             3 => Ok(Self::List),
             other => Err(Error::Unsupported { what: "region", feature: format!("chunk kind {other}") }),
+        }
+    }
+
+    /// Longest chunk of this kind.
+    pub fn chunk_bytes_max(self) -> u32 {
+        match self {
+            Self::Data => CHUNK_BYTES_MAX,
+            Self::Tree | Self::List => NODE_BYTES_MAX,
         }
     }
 
@@ -127,7 +137,7 @@ impl Region {
         let mut chunk_bytes = Vec::with_capacity(count);
         let mut sum = 0u64;
         for _ in 0..count {
-            let bytes = reader.varint_max(CHUNK_BYTES_MAX.max(REGION_PLAIN_BYTES_MAX))?;
+            let bytes = reader.varint_max(kind.chunk_bytes_max())?;
             if bytes == 0 {
                 return Err(reader.damaged("a chunk is empty"));
             }

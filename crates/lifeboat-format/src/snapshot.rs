@@ -45,9 +45,9 @@ impl SnapshotKind {
 pub enum SourceKind {
     /// A directory tree or file; the name is its path.
     Path = 1,
-    /// Standard input; one file below the root, called like the source.
+    /// Standard input; the tree's root is the file itself.
     Stdin = 2,
-    /// A command's output; one file below the root, called like the source.
+    /// A command's output; the tree's root is the file itself.
     Command = 3,
 }
 

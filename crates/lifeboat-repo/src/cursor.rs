@@ -109,6 +109,12 @@ impl<'s> TreeCursor<'s> {
         }
         let mut frame = Frame { reader, ahead: None };
         frame.advance()?;
+        // Seeking and comparing trust what a parent says of its child; the root's own parent says nothing.
+        let is_as_told = frame.ahead.as_ref().is_none_or(|ahead| *ahead.key() == child.first);
+        if !self.stack.is_empty() && !is_as_told {
+            let detail = format!("it does not begin with `{}`", child.first);
+            return Err(Error::Damaged { what: format!("tree node {}", child.id), detail });
+        }
         self.stack.push(frame);
         self.step_over()
     }

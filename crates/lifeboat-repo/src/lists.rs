@@ -5,7 +5,7 @@
 
 use crate::error::{Error, Result};
 use lifeboat_format::entry::{Chunker, ListRoot};
-use lifeboat_format::limits::NODE_DEPTH_MAX;
+use lifeboat_format::limits::{NODE_DEPTH_MAX, PIECE_BYTES_MAX};
 use lifeboat_format::list::{ListChild, ListNode, Piece};
 use lifeboat_format::region::ChunkKind;
 use lifeboat_format::{ChunkId, Content};
@@ -42,10 +42,18 @@ impl ListBuilder {
 
     /// Appends a piece; neighbouring holes and runs of zeros become one.
     pub fn push(&mut self, piece: Piece, put: &mut dyn FnMut(Vec<u8>) -> Result<ChunkId>) -> Result<()> {
+        // A file can be longer than one piece can say.
+        let (piece, rest) = split_long(piece);
+        if let Some(rest) = rest {
+            self.push(piece, put)?;
+            return self.push(rest, put);
+        }
         self.bytes += piece.bytes();
         match (self.leaf.last_mut(), piece) {
             (_, Piece::Chunk(_, 0) | Piece::Hole(0) | Piece::Zeros(0)) => return Ok(()),
-            (Some(Piece::Hole(last)), Piece::Hole(more)) | (Some(Piece::Zeros(last)), Piece::Zeros(more)) => {
+            (Some(Piece::Hole(last)), Piece::Hole(more)) | (Some(Piece::Zeros(last)), Piece::Zeros(more))
+                if *last + more <= PIECE_BYTES_MAX =>
+            {
                 *last += more;
                 return Ok(());
             }
@@ -121,6 +129,18 @@ impl ListBuilder {
         let bytes = children.iter().map(|child| child.bytes).sum();
         let id = put(ListNode::Inner(level as u8 + 1, children).encode())?;
         self.push_child(level + 1, ListChild { id, bytes }, put)
+    }
+}
+
+fn split_long(piece: Piece) -> (Piece, Option<Piece>) {
+    match piece {
+        Piece::Hole(bytes) if bytes > PIECE_BYTES_MAX => {
+            (Piece::Hole(PIECE_BYTES_MAX), Some(Piece::Hole(bytes - PIECE_BYTES_MAX)))
+        }
+        Piece::Zeros(bytes) if bytes > PIECE_BYTES_MAX => {
+            (Piece::Zeros(PIECE_BYTES_MAX), Some(Piece::Zeros(bytes - PIECE_BYTES_MAX)))
+        }
+        piece => (piece, None),
     }
 }
 
@@ -256,6 +276,10 @@ mod tests {
         let read: Result<Vec<Piece>> = Pieces::new(&lists, root, 1014).collect();
         assert_eq!(read.unwrap(), [Piece::Hole(11), Piece::Zeros(3), piece(1)]);
         assert!(Pieces::new(&lists, root, 1015).next().unwrap().is_err());
+        let whole = [Piece::Hole(i64::MAX as u64)];
+        let Content::List(root) = build(&mut lists, &whole, Chunker::Content) else { panic!("a list") };
+        let read: u64 = Pieces::new(&lists, root, i64::MAX as u64).map(|piece| piece.unwrap().bytes()).sum();
+        assert_eq!(read, i64::MAX as u64);
         assert_eq!(build(&mut lists, &[], Chunker::Content), Content::Empty);
         assert!(matches!(build(&mut lists, &[piece(1)], Chunker::Content), Content::Chunk(_)));
     }

@@ -166,6 +166,9 @@ impl Run<'_> {
         let stat = rustix::fs::fstat(&fd).map_err(|error| Refused::new(ProblemKind::Create, error))?;
         self.let_owner_in(&fd, &stat);
         let metadata = self.options.may_overwrite().then_some(metadata);
+        if metadata.is_none() {
+            self.ledger.kept();
+        }
         let children = Fresh { owner: None, has_xattrs: metadata::has_default_acl(&fd) };
         let (name, parent, own) = (name.to_vec(), Some(Arc::clone(parent)), Fresh::UNKNOWN);
         Ok(Arc::new(Directory { fd, name, parent, metadata, existed: true, own, children }))

@@ -60,6 +60,9 @@ impl<'d, 'r> Dispatcher<'d, 'r> {
             .map_err(|error| Error::Target { target: std::path::PathBuf::from("."), source: error.into() })?;
         let mut dispatcher = Self { run, queue, here, listings: Vec::new(), groups: HashMap::new() };
         if is_directory {
+            if !run.options.may_overwrite() {
+                run.ledger.kept();
+            }
             dispatcher.list(true);
         } else if let Some(name) = base.name() {
             dispatcher.listings.push(None);

@@ -40,7 +40,7 @@ pub(super) fn run(
     };
     if first.is_directory() {
         plan.levels[0].list(options);
-        ledger.one(Count::Directories);
+        plan.count_directory();
     } else if let Some(name) = base.name() {
         plan.other(base, name, &first);
     }
@@ -128,8 +128,14 @@ impl Plan<'_> {
         let mut level = Level { directory, listing: None };
         level.list(self.remover.options);
         self.levels.push(level);
-        self.remover.ledger.one(Count::Directories);
+        self.count_directory();
         true
+    }
+
+    fn count_directory(&self) {
+        let exists = self.levels.last().is_some_and(|level| level.directory.is_some());
+        let is_kept = exists && self.remover.options.overwrite == Overwrite::Never;
+        self.remover.ledger.one(if is_kept { Count::Kept } else { Count::Directories });
     }
 
     fn other(&mut self, path: &TreePath, name: &[u8], entry: &Entry) {

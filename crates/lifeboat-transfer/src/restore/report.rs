@@ -110,7 +110,7 @@ impl fmt::Display for Problem {
 pub struct Report {
     /// Regular files written, hard links to them not counted.
     pub files: u64,
-    /// Directories created or brought up to date.
+    /// Directories created, or given their metadata.
     pub directories: u64,
     /// Symbolic links created.
     pub symlinks: u64,
@@ -197,6 +197,12 @@ impl<'r> Ledger<'r> {
 
     pub(super) fn advanced(&self, entries: u64, bytes: u64) {
         self.progress.advanced(entries, bytes);
+    }
+
+    /// An entry whose place is taken by something that stays.
+    pub(super) fn kept(&self) {
+        self.one(Count::Kept);
+        self.advanced(1, 0);
     }
 
     pub(super) fn problem(&self, problem: Problem) {

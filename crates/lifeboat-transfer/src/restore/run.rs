@@ -43,6 +43,7 @@ impl Run<'_> {
     /// An entry that is not restored.
     pub(super) fn failed(&self, path: TreePath, kind: ProblemKind, detail: impl ToString) {
         self.ledger.one(Count::Failed);
+        self.ledger.advanced(1, 0);
         self.ledger.problem(Problem { path, kind, detail: detail.to_string() });
     }
 }

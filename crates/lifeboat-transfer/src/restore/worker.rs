@@ -210,8 +210,7 @@ fn link_from(
     let temporary = match place(run, directory, name, judge, create) {
         Placement::New(Placed { made: (), temporary }) => temporary,
         Placement::Kept(..) => {
-            run.ledger.one(Count::Kept);
-            run.ledger.advanced(1, 0);
+            run.ledger.kept();
             return Ok(());
         }
         Placement::Refused(_, error) => return Err(error.to_string()),
@@ -241,7 +240,6 @@ impl Run<'_> {
         if let (Some(duty), Verdict::Same) = (duty, verdict) {
             duty.fulfil(directory, name, Inode::of(stat));
         }
-        self.ledger.one(Count::Kept);
-        self.ledger.advanced(1, 0);
+        self.ledger.kept();
     }
 }

@@ -45,13 +45,19 @@ fn always_restores_everything_again() {
 
 #[test]
 fn never_changes_nothing_that_exists_and_adds_what_is_missing() {
-    let (_parent, target, tree) = changed();
+    let (_parent, target, mut tree) = changed();
     std::fs::remove_file(target.join("d/same")).unwrap();
     std::fs::create_dir(target.join("d/same")).unwrap();
+    // What is in the way of a directory stays too, and is told.
+    std::os::unix::fs::symlink("/", target.join("e")).unwrap();
+    tree.directory("e");
+    tree.file("e/unreached", b"x");
     let mode = std::fs::Permissions::from_mode(0o711);
     std::fs::set_permissions(target.join("d"), mode).unwrap();
     let report = tree.restore(&target, &Options { overwrite: Overwrite::Never, ..options() }).unwrap();
-    assert_eq!((report.files, report.kept, report.directories), (1, 2, 0));
+    assert_eq!((report.files, report.kept, report.directories), (1, 4, 0));
+    assert_eq!((report.failed, report.count_of(ProblemKind::Exists), report.unreached), (1, 1, 1));
+    assert!(target.join("e").is_symlink());
     assert_eq!(std::fs::read(target.join("d/changed")).unwrap(), b"something else");
     assert_eq!(std::fs::read(target.join("missing")).unwrap(), b"missing");
     assert!(target.join("d/same").is_dir());

@@ -3,6 +3,8 @@
 //! Must stay true: check only reads. Every kind of damage is named with the object that has it and the snapshots that
 //! it touches; trouble with one object never hides another's.
 
+mod packs;
+
 use crate::cursor::NodeSource;
 use crate::error::{Error, Result};
 use crate::lists::read_list_node;
@@ -13,12 +15,10 @@ use lifeboat_format::entry::{ListRoot, XattrValue};
 use lifeboat_format::index::{IndexObject, IndexedPack};
 use lifeboat_format::list::{ListChild, ListNode, Piece};
 use lifeboat_format::node::{Item, NodeReader};
-use lifeboat_format::pack::{TRAILER_BYTES, Trailer};
-use lifeboat_format::region::{ChunkKind, RegionOpener, verify_chunks};
+use lifeboat_format::region::ChunkKind;
 use lifeboat_format::snapshot::TreeRoot;
-use lifeboat_format::{
-    ChunkId, Content, Entry, IndexName, Node, ObjectKey, ObjectKind, PackName, SnapshotId,
-};
+use lifeboat_format::{ChunkId, Content, Entry, IndexName, Node, ObjectKind, PackName, SnapshotId};
+use packs::PackChecker;
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
@@ -373,118 +373,4 @@ fn half(id: &ChunkId) -> [u8; 16] {
     let mut half = [0; 16];
     half.copy_from_slice(&id.0[..16]);
     half
-}
-
-/// Checks packs, with buffers that it keeps.
-struct PackChecker<'r> {
-    repository: &'r Repository,
-    reader: &'r ChunkReader,
-    depth: Depth,
-    bytes_read: &'r AtomicU64,
-    opener: RegionOpener,
-    stored: Vec<u8>,
-    plain: Vec<u8>,
-}
-
-impl<'r> PackChecker<'r> {
-    fn new(
-        repository: &'r Repository,
-        reader: &'r ChunkReader,
-        depth: Depth,
-        bytes_read: &'r AtomicU64,
-    ) -> Self {
-        let opener = RegionOpener::new(repository.id());
-        Self { repository, reader, depth, bytes_read, opener, stored: Vec::new(), plain: Vec::new() }
-    }
-
-    /// What is wrong with a pack, and the chunks that cannot be read because of it.
-    fn check(&mut self, pack: &IndexedPack, stored_bytes: Option<u64>) -> Vec<(Error, Vec<ChunkId>)> {
-        let whole = |error| vec![(error, pack.ids.clone())];
-        match stored_bytes {
-            None => return whole(Error::MissingPack(pack.name)),
-            Some(bytes) if bytes != u64::from(pack.bytes) => {
-                let detail = format!("{bytes} bytes instead of {}", pack.bytes);
-                return whole(Error::Damaged { what: format!("pack {}", pack.name), detail });
-            }
-            Some(_) => {}
-        }
-        match self.depth {
-            Depth::Structure => {
-                self.directory(pack).err().map(|error| vec![(error, Vec::new())]).unwrap_or_default()
-            }
-            Depth::Data => self.regions(pack),
-        }
-    }
-
-    fn read(&self, pack: &IndexedPack, offset: u64, length: usize) -> Result<Vec<u8>> {
-        let key = ObjectKey::new(ObjectKind::Pack, &pack.name.0);
-        let mut buffer = vec![0; length];
-        self.repository
-            .store()
-            .get_range(&key, offset, &mut buffer)
-            .map_err(Error::store(format!("{key} cannot be read")))?;
-        self.bytes_read.fetch_add(length as u64, Ordering::Relaxed);
-        Ok(buffer)
-    }
-
-    /// Compares the pack's own directory with what the index says.
-    fn directory(&self, pack: &IndexedPack) -> Result<()> {
-        let pack_bytes = u64::from(pack.bytes);
-        let damaged = || Error::format(format!("pack {} has no sound directory", pack.name));
-        let tail = self.read(pack, pack_bytes - TRAILER_BYTES as u64, TRAILER_BYTES)?;
-        let trailer = Trailer::decode(&tail, pack_bytes).map_err(damaged())?;
-        let length = trailer.directory_bytes as usize;
-        let sealed = self.read(pack, pack_bytes - (TRAILER_BYTES + length) as u64, length)?;
-        let directory = trailer.open(self.repository.keys(), &sealed, pack_bytes).map_err(damaged())?;
-        if directory == pack.directory {
-            Ok(())
-        } else {
-            let detail = "its directory is not the one that the index names".into();
-            Err(Error::Damaged { what: format!("pack {}", pack.name), detail })
-        }
-    }
-
-    /// Reads the whole pack: its name, its directory, every region and every chunk id.
-    fn regions(&mut self, pack: &IndexedPack) -> Vec<(Error, Vec<ChunkId>)> {
-        let mut wrong = Vec::new();
-        if let Err(error) = self.directory(pack) {
-            wrong.push((error, Vec::new()));
-        }
-        let mut hasher = blake3::Hasher::new();
-        let mut position = 0;
-        let mut ids = &pack.ids[..];
-        for (region, offset) in pack.directory.regions.iter().zip(pack.directory.offsets()) {
-            let (region_ids, rest) = ids.split_at(region.chunk_bytes.len());
-            ids = rest;
-            // The header lies between the pack's beginning and its first region.
-            let length = (offset - position) as usize + region.head.stored_bytes as usize;
-            let skip = (offset - position) as usize;
-            let result = self.read(pack, u64::from(position), length).and_then(|bytes| {
-                hasher.update(&bytes);
-                self.stored.clear();
-                self.stored.extend_from_slice(&bytes[skip..]);
-                let session =
-                    self.reader.session_key(&pack.directory.envelopes[usize::from(region.head.envelope)])?;
-                let keys = self.repository.keys();
-                self.opener
-                    .open(&region.head, &session, &mut self.stored, &mut self.plain)
-                    .and_then(|()| verify_chunks(keys, region, region_ids, &self.plain))
-                    .map_err(Error::format(format!("pack {} is damaged at byte {offset}", pack.name)))
-            });
-            position = offset + region.head.stored_bytes;
-            if let Err(error) = result {
-                wrong.push((error, region_ids.to_vec()));
-            }
-        }
-        let rest = self.read(pack, u64::from(position), (pack.bytes - position) as usize);
-        match rest {
-            Ok(bytes) => drop(hasher.update(&bytes)),
-            Err(error) => wrong.push((error, Vec::new())),
-        }
-        if wrong.is_empty() && hasher.finalize().as_bytes() != &pack.name.0 {
-            let detail = "its bytes are not those it was named after".into();
-            wrong.push((Error::Damaged { what: format!("pack {}", pack.name), detail }, Vec::new()));
-        }
-        wrong
-    }
 }

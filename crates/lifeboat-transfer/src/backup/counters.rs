@@ -1,0 +1,85 @@
+//! What a backup counts while it runs.
+
+use crate::source::file::Status;
+use lifeboat_format::snapshot::Statistics;
+use lifeboat_repo::session::Session;
+use rustix::fs::FileType;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+
+/// What a display shows, and how a backup is stopped.
+#[derive(Debug, Default)]
+pub struct Counters {
+    /// Bytes of regular files met or read.
+    pub bytes_done: AtomicU64,
+    /// Set it to stop: the backup leaves a checkpoint and returns [`Error::is_interrupted`].
+    pub interrupted: Arc<AtomicBool>,
+    /// Files that differ from the parent's, are new, or as before.
+    files: [AtomicU64; 3],
+    directories: [AtomicU64; 3],
+    others: AtomicU64,
+    pub(super) errors: AtomicU64,
+    pub(super) vanished: AtomicU64,
+    pub(super) torn: AtomicU64,
+}
+
+impl Counters {
+    /// Counters of a backup that stops when `interrupted` is set.
+    pub fn new(interrupted: Arc<AtomicBool>) -> Self {
+        Self { interrupted, ..Self::default() }
+    }
+
+    /// Files met so far, directories and others included.
+    pub fn files_done(&self) -> u64 {
+        let all = self.files.iter().chain(&self.directories);
+        all.map(|count| count.load(Ordering::Relaxed)).sum::<u64>() + self.others.load(Ordering::Relaxed)
+    }
+
+    /// Files and directories that could not be read so far.
+    pub fn errors(&self) -> u64 {
+        self.errors.load(Ordering::Relaxed)
+    }
+
+    pub(super) fn classify(&self, status: &Status, existed: bool, kept: bool) {
+        let slot = match (existed, kept) {
+            (_, true) => 2,
+            (true, false) => 1,
+            (false, false) => 0,
+        };
+        let counts = match status.kind {
+            FileType::Directory => &self.directories[slot],
+            FileType::RegularFile => &self.files[slot],
+            _ => &self.others,
+        };
+        counts.fetch_add(1, Ordering::Relaxed);
+    }
+
+    pub(super) fn statistics(&self, session: Option<&Session>) -> Statistics {
+        let get = |count: &AtomicU64| count.load(Ordering::Relaxed);
+        let mut statistics = Statistics {
+            files_new: get(&self.files[0]),
+            files_changed: get(&self.files[1]),
+            files_unmodified: get(&self.files[2]),
+            dirs_new: get(&self.directories[0]),
+            dirs_changed: get(&self.directories[1]),
+            dirs_unmodified: get(&self.directories[2]),
+            total_files_processed: self.files.iter().map(get).sum(),
+            total_bytes_processed: get(&self.bytes_done),
+            ..Statistics::default()
+        };
+        if let Some(session) = session {
+            let stored = &session.stored;
+            statistics.data_blobs = get(&stored.chunks[0]);
+            statistics.tree_blobs = get(&stored.chunks[1]) + get(&stored.chunks[2]);
+            statistics.data_added = get(&stored.plain_bytes);
+            statistics.data_added_packed = get(&stored.stored_bytes);
+        }
+        statistics
+    }
+
+    pub(super) fn reset(&self) {
+        let all = self.files.iter().chain(&self.directories);
+        all.chain([&self.bytes_done, &self.others, &self.errors, &self.vanished, &self.torn])
+            .for_each(|count| count.store(0, Ordering::Relaxed));
+    }
+}
