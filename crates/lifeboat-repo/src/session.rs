@@ -102,6 +102,7 @@ impl Session {
             let found =
                 repository.store().list(kind).map_err(Error::store("the repository cannot be listed"))?;
             if !found.is_empty() {
+                let _ = repository.store().delete(&intent.key());
                 return Err(Error::Newer { what: format!("a {}", kind.noun()) });
             }
         }

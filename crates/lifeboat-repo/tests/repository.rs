@@ -178,6 +178,7 @@ fn a_repository_that_a_collector_works_on_is_refused_for_writing_by_name() {
     let error = Session::begin(&repository, options, vec![]).err().unwrap();
     assert_eq!(error.kind(), ErrorKind::Unsupported);
     assert!(error.to_string().contains("condemned list"), "{error}");
+    assert!(store.list(ObjectKind::Intent).unwrap().is_empty(), "a refused session leaves no intent");
 }
 
 #[test]

@@ -82,4 +82,9 @@ impl Counters {
         all.chain([&self.bytes_done, &self.others, &self.errors, &self.vanished, &self.torn])
             .for_each(|count| count.store(0, Ordering::Relaxed));
     }
+
+    /// A stream was read to its end: one new file.
+    pub(super) fn stream(&self) {
+        self.files[0].fetch_add(1, Ordering::Relaxed);
+    }
 }

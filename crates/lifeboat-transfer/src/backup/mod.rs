@@ -147,6 +147,7 @@ pub fn backup(
     counters: &Counters,
     progress: &dyn Progress,
 ) -> Result<Outcome> {
+    crate::descriptors::raise_limit();
     for _ in 1..SESSIONS_MAX {
         match attempt(repository, specs, options, counters, progress) {
             Err(Error::Repository(lifeboat_repo::Error::Fenced)) => {
@@ -169,6 +170,7 @@ pub fn dry_run(
     counters: &Counters,
     progress: &dyn Progress,
 ) -> Result<Outcome> {
+    crate::descriptors::raise_limit();
     let started = now();
     let listed = repository.snapshots()?.snapshots;
     let reader = ChunkReader::new(repository);

@@ -72,6 +72,7 @@ fn store(run: &Run<'_>, stream: &mut dyn Read) -> Result<(TreeRoot, u64)> {
             }
         })
     })?;
+    run.counters.stream();
     Ok((one_file(run, content, size)?, size))
 }
 

@@ -136,7 +136,7 @@ pub fn restore(
         dry_run::run(walk, first, &ledger, target, options)?;
         return Ok(ledger.finish());
     }
-    run::raise_descriptor_limit();
+    crate::descriptors::raise_limit();
     // What becomes `target` is private until it has its own permissions.
     let mode = if first.is_directory() { Mode::RWXU } else { Mode::from_raw_mode(0o777) };
     let fd = beneath::open_target(target, mode).map_err(trouble)?;

@@ -5,7 +5,6 @@ use super::report::{Count, Ledger, Problem, ProblemKind};
 use crate::pieces::ChunkReader;
 use lifeboat_format::TreePath;
 use rustix::io::Errno;
-use rustix::process::Resource;
 use std::os::fd::OwnedFd;
 use std::sync::atomic::Ordering;
 
@@ -53,14 +52,4 @@ pub(super) fn temporary_name() -> Result<Vec<u8>, Errno> {
     let mut random = [0; 8];
     getrandom::fill(&mut random).map_err(|_| Errno::IO)?;
     Ok(format!(".lifeboat-restore-{:016x}", u64::from_le_bytes(random)).into_bytes())
-}
-
-/// Deep trees need a descriptor for each level; most systems allow far more than they grant at first.
-pub(super) fn raise_descriptor_limit() {
-    let mut limit = rustix::process::getrlimit(Resource::Nofile);
-    if limit.current != limit.maximum {
-        limit.current = limit.maximum;
-        // Refused, the restore goes as deep as it can and reports the rest.
-        let _ = rustix::process::setrlimit(Resource::Nofile, limit);
-    }
 }

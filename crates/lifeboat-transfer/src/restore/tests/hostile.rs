@@ -84,8 +84,8 @@ fn sizes_owners_and_attributes_beyond_reason_are_problems_of_one_file() {
     let parent = temporary();
     let target = parent.path().join("target");
     let mut tree = Tree::new();
-    tree.pieces("1-hole", &[Piece::Hole(1 << 62)]);
-    tree.pieces("1-more-hole", &[Piece::Zeros(1), Piece::Hole((1 << 62) + 1)]);
+    tree.pieces("1-hole", &[Piece::Hole(1 << 61), Piece::Hole(1 << 61)]);
+    tree.pieces("1-more-hole", &[Piece::Zeros(1), Piece::Hole(1 << 61)]);
     tree.file("2-owner", b"x").metadata.uid = u32::MAX;
     tree.directory("3-capability").metadata.xattrs = vec![xattr("security.capability", &[2; 20])];
     tree.symlink("4-acl", b"x").metadata.xattrs = vec![xattr("system.posix_acl_access", &[2; 20])];

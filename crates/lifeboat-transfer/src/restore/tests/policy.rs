@@ -176,7 +176,8 @@ fn a_dry_run_changes_nothing_and_foretells_the_report() {
         assert_eq!(before, after);
         let done = tree.restore(&target, &with).unwrap();
         let of = |report: &Report| {
-            (report.files, report.symlinks, report.links, report.kept, report.deleted, report.bytes)
+            let counts = (report.files, report.directories, report.symlinks, report.links, report.kept);
+            (counts, report.deleted, report.bytes)
         };
         assert_eq!(of(&foretold), of(&done), "{overwrite:?}");
     }

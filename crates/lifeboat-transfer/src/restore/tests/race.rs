@@ -119,7 +119,7 @@ fn a_second_name_of_another_file_put_where_a_link_or_pipe_was_made_gets_nothing_
     let parent = temporary();
     let elsewhere = parent.path().join("elsewhere");
     std::fs::write(&elsewhere, b"x").unwrap();
-    rustix::fs::mkfifoat(CWD, parent.path().join("pipe"), rustix::fs::Mode::RUSR).unwrap();
+    rustix::fs::mkfifoat(CWD, parent.path().join("pipe"), Mode::RUSR).unwrap();
     let before = [look(&elsewhere), look(&parent.path().join("pipe"))];
     let (options, chunks, root) = (options(), Chunks::default(), TreePath::root());
     let open = || beneath::open_target(parent.path(), Mode::RWXU).unwrap();
