@@ -76,7 +76,6 @@ fn row(snapshot: &Snapshot) -> String {
 /// A snapshot in restic's field names.
 pub(crate) fn describe(snapshot: &Snapshot) -> Value {
     let id = snapshot.id.to_string();
-    let figures = &snapshot.statistics;
     let sources: Vec<Value> = snapshot.sources.iter().map(describe_source).collect();
     let paths = snapshot
         .sources
@@ -89,22 +88,7 @@ pub(crate) fn describe(snapshot: &Snapshot) -> Value {
         "username": snapshot.user,
         "tags": snapshot.tags,
         "program_version": snapshot.program,
-        "summary": {
-            "backup_start": ui::rfc3339(snapshot.started),
-            "backup_end": ui::rfc3339(snapshot.finished),
-            "files_new": figures.files_new,
-            "files_changed": figures.files_changed,
-            "files_unmodified": figures.files_unmodified,
-            "dirs_new": figures.dirs_new,
-            "dirs_changed": figures.dirs_changed,
-            "dirs_unmodified": figures.dirs_unmodified,
-            "data_blobs": figures.data_blobs,
-            "tree_blobs": figures.tree_blobs,
-            "data_added": figures.data_added,
-            "data_added_packed": figures.data_added_packed,
-            "total_files_processed": figures.total_files_processed,
-            "total_bytes_processed": figures.total_bytes_processed,
-        },
+        "summary": figures(snapshot),
         "sources": sources,
         "complete": snapshot.complete,
         "sequence": snapshot.sequence,
@@ -116,6 +100,27 @@ pub(crate) fn describe(snapshot: &Snapshot) -> Value {
         value["parent"] = source.parent.map_or(Value::Null, |parent| json!(parent.to_string()));
     }
     value
+}
+
+/// What a run did, in restic's field names.
+pub(crate) fn figures(snapshot: &Snapshot) -> Value {
+    let figures = &snapshot.statistics;
+    json!({
+        "backup_start": ui::rfc3339(snapshot.started),
+        "backup_end": ui::rfc3339(snapshot.finished),
+        "files_new": figures.files_new,
+        "files_changed": figures.files_changed,
+        "files_unmodified": figures.files_unmodified,
+        "dirs_new": figures.dirs_new,
+        "dirs_changed": figures.dirs_changed,
+        "dirs_unmodified": figures.dirs_unmodified,
+        "data_blobs": figures.data_blobs,
+        "tree_blobs": figures.tree_blobs,
+        "data_added": figures.data_added,
+        "data_added_packed": figures.data_added_packed,
+        "total_files_processed": figures.total_files_processed,
+        "total_bytes_processed": figures.total_bytes_processed,
+    })
 }
 
 fn describe_source(source: &Source) -> Value {

@@ -3,7 +3,7 @@
 use crate::access;
 use crate::args::{Global, Kind, SnapshotArgs};
 use crate::failure::{DONE, Hinted, PARTIAL};
-use crate::ui::{self, Status, Ui, bytes};
+use crate::ui::{Status, Ui, bytes};
 use anyhow::{Context, Result, bail};
 use lifeboat::backup::{self, Counters, Options, Outcome, SourceSpec};
 use lifeboat::format::snapshot::SnapshotKind;
@@ -235,27 +235,12 @@ fn report(ui: &Ui, outcome: &Outcome, began: Instant, dry_run: bool) {
     let figures = &snapshot.statistics;
     let seconds = began.elapsed().as_secs_f64();
     if ui.json {
-        let mut value = json!({
-            "files_new": figures.files_new,
-            "files_changed": figures.files_changed,
-            "files_unmodified": figures.files_unmodified,
-            "dirs_new": figures.dirs_new,
-            "dirs_changed": figures.dirs_changed,
-            "dirs_unmodified": figures.dirs_unmodified,
-            "data_blobs": figures.data_blobs,
-            "tree_blobs": figures.tree_blobs,
-            "data_added": figures.data_added,
-            "data_added_packed": figures.data_added_packed,
-            "total_files_processed": figures.total_files_processed,
-            "total_bytes_processed": figures.total_bytes_processed,
-            "total_duration": seconds,
-            "backup_start": ui::rfc3339(snapshot.started),
-            "backup_end": ui::rfc3339(snapshot.finished),
-            "error_count": snapshot.errors(),
-            "files_vanished": outcome.vanished,
-            "files_torn": outcome.torn,
-            "dry_run": dry_run,
-        });
+        let mut value = super::browse::figures(snapshot);
+        value["total_duration"] = json!(seconds);
+        value["error_count"] = json!(snapshot.errors() + outcome.sources_failed);
+        value["files_vanished"] = json!(outcome.vanished);
+        value["files_torn"] = json!(outcome.torn);
+        value["dry_run"] = json!(dry_run);
         if !dry_run {
             value["snapshot_id"] = json!(snapshot.id.to_string());
         }
