@@ -1,11 +1,11 @@
-//! Builds and reads chunk lists: where the bytes of a large file are.
+//! Builds chunk lists: where the bytes of a large file are.
 //!
 //! Must stay true: an insertion early in a file changes the leaf it falls into and the nodes above it, not the rest.
 //! Leaves of files cut by content end at a chunk whose id says so; leaves of page files hold a fixed number of pages.
 
 use crate::error::{Error, Result};
 use lifeboat_format::entry::{Chunker, ListRoot};
-use lifeboat_format::limits::{NODE_DEPTH_MAX, PIECE_BYTES_MAX};
+use lifeboat_format::limits::PIECE_BYTES_MAX;
 use lifeboat_format::list::{ListChild, ListNode, Piece};
 use lifeboat_format::region::ChunkKind;
 use lifeboat_format::{ChunkId, Content};
@@ -148,50 +148,6 @@ fn ends_node(id: &ChunkId) -> bool {
     id.0[31].is_multiple_of(IDS_PER_CUT)
 }
 
-/// Walks the pieces of a list in order; holds one node per level.
-pub struct Pieces<'s> {
-    source: &'s dyn NodeSource,
-    stack: Vec<Level>,
-}
-
-enum Level {
-    Pieces(std::vec::IntoIter<Piece>),
-    Children(u8, std::vec::IntoIter<ListChild>),
-}
-
-impl<'s> Pieces<'s> {
-    /// The pieces of a file of `size` bytes.
-    pub fn new(source: &'s dyn NodeSource, root: ListRoot, size: u64) -> Self {
-        let top = vec![ListChild { id: root.id, bytes: size }];
-        Self { source, stack: vec![Level::Children(root.height.min(NODE_DEPTH_MAX) + 1, top.into_iter())] }
-    }
-
-    fn step(&mut self) -> Result<Option<Piece>> {
-        while let Some(level) = self.stack.last_mut() {
-            match level {
-                Level::Pieces(pieces) => match pieces.next() {
-                    Some(piece) => return Ok(Some(piece)),
-                    None => drop(self.stack.pop()),
-                },
-                Level::Children(height, children) => match children.next() {
-                    Some(child) => {
-                        let expected = *height - 1;
-                        let node = read_list_node(self.source, &child, expected)?;
-                        self.stack.push(match node {
-                            ListNode::Leaf(pieces) => Level::Pieces(pieces.into_iter()),
-                            ListNode::Inner(height, children) => {
-                                Level::Children(height, children.into_iter())
-                            }
-                        });
-                    }
-                    None => drop(self.stack.pop()),
-                },
-            }
-        }
-        Ok(None)
-    }
-}
-
 /// Reads a node that stands for `child.bytes` bytes and must have the given height.
 pub fn read_list_node(source: &dyn NodeSource, child: &ListChild, height: u8) -> Result<ListNode> {
     let bytes = source.read_node(ChunkKind::List, &child.id)?;
@@ -202,14 +158,6 @@ pub fn read_list_node(source: &dyn NodeSource, child: &ListChild, height: u8) ->
     } else {
         let detail = format!("a node of height {} stands where {height} is expected", node.height());
         Err(Error::Damaged { what: format!("chunk list {}", child.id), detail })
-    }
-}
-
-impl Iterator for Pieces<'_> {
-    type Item = Result<Piece>;
-
-    fn next(&mut self) -> Option<Self::Item> {
-        self.step().transpose()
     }
 }
 
@@ -240,6 +188,18 @@ mod tests {
         builder.finish(&mut put).unwrap()
     }
 
+    /// All pieces below a root.
+    fn read(lists: &Lists, root: ListRoot, size: u64) -> Result<Vec<Piece>> {
+        let children = match read_list_node(lists, &ListChild { id: root.id, bytes: size }, root.height)? {
+            ListNode::Leaf(pieces) => return Ok(pieces),
+            ListNode::Inner(_, children) => children,
+        };
+        let below = |child: ListChild| {
+            read(lists, ListRoot { id: child.id, height: root.height - 1, ..root }, child.bytes)
+        };
+        Ok(children.into_iter().map(below).collect::<Result<Vec<_>>>()?.concat())
+    }
+
     fn piece(number: u32) -> Piece {
         Piece::Chunk(keys().chunk_id(ChunkKind::Data, &number.to_le_bytes()), 1000)
     }
@@ -252,8 +212,8 @@ mod tests {
             let pieces: Vec<Piece> = (0..count).map(piece).collect();
             let mut lists = Lists::default();
             let Content::List(root) = build(&mut lists, &pieces, chunker) else { panic!("a list") };
-            let read: Result<Vec<Piece>> = Pieces::new(&lists, root, u64::from(count) * 1000).collect();
-            prop_assert_eq!(read.unwrap(), pieces);
+            let found = read(&lists, root, u64::from(count) * 1000);
+        prop_assert_eq!(found.unwrap(), pieces);
         }
     }
 
@@ -273,13 +233,14 @@ mod tests {
         let mut lists = Lists::default();
         let pieces = [Piece::Hole(5), Piece::Hole(6), Piece::Zeros(1), Piece::Zeros(2), piece(1)];
         let Content::List(root) = build(&mut lists, &pieces, Chunker::Content) else { panic!("a list") };
-        let read: Result<Vec<Piece>> = Pieces::new(&lists, root, 1014).collect();
-        assert_eq!(read.unwrap(), [Piece::Hole(11), Piece::Zeros(3), piece(1)]);
-        assert!(Pieces::new(&lists, root, 1015).next().unwrap().is_err());
+        let found = read(&lists, root, 1014);
+        assert_eq!(found.unwrap(), [Piece::Hole(11), Piece::Zeros(3), piece(1)]);
+        assert!(read(&lists, root, 1015).is_err());
         let whole = [Piece::Hole(i64::MAX as u64)];
         let Content::List(root) = build(&mut lists, &whole, Chunker::Content) else { panic!("a list") };
-        let read: u64 = Pieces::new(&lists, root, i64::MAX as u64).map(|piece| piece.unwrap().bytes()).sum();
-        assert_eq!(read, i64::MAX as u64);
+        let pieces = read(&lists, root, i64::MAX as u64).unwrap();
+        let sum: u64 = pieces.iter().map(Piece::bytes).sum();
+        assert_eq!(sum, i64::MAX as u64);
         assert_eq!(build(&mut lists, &[], Chunker::Content), Content::Empty);
         assert!(matches!(build(&mut lists, &[piece(1)], Chunker::Content), Content::Chunk(_)));
     }

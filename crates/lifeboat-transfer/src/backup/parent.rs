@@ -4,12 +4,12 @@
 //! session's intent was written. From any other (a checkpoint), each of its chunks is looked up, and a miss means that
 //! the file is read. `docs/format/session.md#carrying-over`
 
+use crate::pieces::Pieces;
 use crate::source::file::Status;
 use lifeboat_format::list::Piece;
 use lifeboat_format::snapshot::{Source, TreeRoot};
-use lifeboat_format::{ChunkId, Content, Entry, Node, Timestamp, TreePath, XattrValue};
+use lifeboat_format::{ChunkId, Entry, Node, Timestamp, TreePath, XattrValue};
 use lifeboat_repo::cursor::TreeCursor;
-use lifeboat_repo::lists::Pieces;
 use lifeboat_repo::reader::ChunkReader;
 use lifeboat_repo::session::Session;
 use rustix::fs::FileType;
@@ -106,9 +106,8 @@ impl<'r> ParentCursor<'r> {
         });
         let values: Vec<ChunkId> = values.collect();
         let content = match &entry.node {
-            Node::File { content: Content::Chunk(id), .. } => has(&[*id]),
-            Node::File { content: Content::List(root), size } => {
-                Pieces::new(self.reader, *root, *size).all(|piece| match piece {
+            Node::File { content, size } => {
+                Pieces::new(self.reader, content, *size).all(|piece| match piece {
                     Ok(Piece::Chunk(id, _)) => has(&[id]),
                     Ok(_) => true,
                     Err(_) => false,

@@ -32,6 +32,9 @@ pub(crate) fn command(run: &Run<'_>, name: &str, arguments: &[OsString]) -> Resu
         .args(arguments)
         .stdin(Stdio::null())
         .stdout(Stdio::piped())
+        // The repository's password is none of the command's business.
+        .env_remove("LIFEBOAT_PASSWORD")
+        .env_remove("LIFEBOAT_NEW_PASSWORD")
         .spawn()
         .map_err(|error| failed(format!("`{}` cannot be started: {error}", program.to_string_lossy())))?;
     let mut output = child.stdout.take().ok_or_else(|| failed("it has no output".into()))?;
