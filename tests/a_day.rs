@@ -33,8 +33,16 @@ fn a_day_goes_from_init_to_restore() {
     scene.run(&["snapshot", "srv/app"]).expect(0);
     scene.run(&["snapshots"]).expect(0).prints("[db, nightly]").prints(&source).prints("2 snapshots");
     assert_eq!(scene.run(&["snapshots", "--json", "--tag", "db"]).expect(0).json().len(), 1);
-    scene.run(&["ls", "latest"]).expect(0).prints(&format!("{source}/data/two")).prints(&format!("{source}/new"));
-    scene.run(&["ls", "-l", &format!("latest:{source}/data")]).expect(0).prints("-rw-r--r--").prints("300000");
+    scene
+        .run(&["ls", "latest"])
+        .expect(0)
+        .prints(&format!("{source}/data/two"))
+        .prints(&format!("{source}/new"));
+    scene
+        .run(&["ls", "-l", &format!("latest:{source}/data")])
+        .expect(0)
+        .prints("-rw-r--r--")
+        .prints("300000");
     let diff = scene.run(&["diff", "latest~1", "latest"]).expect(0);
     let diff = diff.prints(&format!("+    {source}/new")).prints(&format!("-    {source}/config.toml"));
     diff.prints(&format!("M    {source}/data/two"));
@@ -62,7 +70,10 @@ fn a_file_and_a_tree_are_dumped() {
     let archive = scene.run(&["dump", "--tar", &format!("latest:{source}")]).expect(0);
     let path = scene.write("app.tar", archive.stdout);
     let listed = String::from_utf8(tool("tar", &["-tf", path.to_str().unwrap()])).unwrap();
-    assert!(["config.toml", "data/one", "data/two", "link"].iter().all(|name| listed.contains(name)), "{listed}");
+    assert!(
+        ["config.toml", "data/one", "data/two", "link"].iter().all(|name| listed.contains(name)),
+        "{listed}"
+    );
     std::fs::create_dir(scene.path("untarred")).unwrap();
     tool("tar", &["-C", scene.path("untarred").to_str().unwrap(), "-xpf", path.to_str().unwrap()]);
     let hashes = |survey: tree::Survey| -> Vec<_> {
@@ -88,7 +99,10 @@ fn a_restore_makes_the_directory_equal_or_recreates_absolute_paths() {
     scene.write("out/data/two", "damaged");
     scene.run(&["restore", &latest, "--to", "out"]).expect(0);
     assert!(scene.path("out/extra").exists());
-    scene.run(&["restore", &latest, "--to", "out", "--delete", "--dry-run"]).expect(0).prints("Would restore");
+    scene
+        .run(&["restore", &latest, "--to", "out", "--delete", "--dry-run"])
+        .expect(0)
+        .prints("Would restore");
     assert!(scene.path("out/extra").exists());
     scene.run(&["restore", &latest, "--to", "out", "--delete"]).expect(0);
     tree::assert_same(&before, &tree::survey(&scene.path("out")));
@@ -109,9 +123,22 @@ fn every_command_speaks_json_line_by_line() {
     let scene = app();
     let summary = scene.snapshot(&["srv/app"]);
     let fields = [
-        "files_new", "files_changed", "files_unmodified", "dirs_new", "dirs_changed", "dirs_unmodified", "data_blobs",
-        "tree_blobs", "data_added", "data_added_packed", "total_files_processed", "total_bytes_processed",
-        "total_duration", "backup_start", "backup_end", "snapshot_id",
+        "files_new",
+        "files_changed",
+        "files_unmodified",
+        "dirs_new",
+        "dirs_changed",
+        "dirs_unmodified",
+        "data_blobs",
+        "tree_blobs",
+        "data_added",
+        "data_added_packed",
+        "total_files_processed",
+        "total_bytes_processed",
+        "total_duration",
+        "backup_start",
+        "backup_end",
+        "snapshot_id",
     ];
     for field in fields {
         assert!(!summary[field].is_null(), "the summary lacks restic's field {field}: {summary}");
@@ -149,11 +176,13 @@ fn every_command_speaks_json_line_by_line() {
 fn a_snapshot_is_named_by_its_age_or_a_unique_prefix() {
     let scene = app();
     let ids: Vec<String> = (0..17).map(|_| id_of(&scene.snapshot(&["srv/app/data/two"]))).collect();
-    let listed = |name: &str| id_of(&{
-        let mut value = scene.run(&["ls", name, "--json"]).expect(0).message("snapshot");
-        value["snapshot_id"] = value["id"].clone();
-        value
-    });
+    let listed = |name: &str| {
+        id_of(&{
+            let mut value = scene.run(&["ls", name, "--json"]).expect(0).message("snapshot");
+            value["snapshot_id"] = value["id"].clone();
+            value
+        })
+    };
     assert_eq!(listed("latest"), ids[16]);
     assert_eq!(listed("latest~1"), ids[15]);
     assert_eq!(listed("latest~16"), ids[0]);
@@ -161,8 +190,13 @@ fn a_snapshot_is_named_by_its_age_or_a_unique_prefix() {
     assert_eq!(listed(&ids[3]), ids[3]);
     scene.run(&["ls", "latest~17"]).expect(1).says("no snapshot matches");
     // Of 17 ids two begin with the same digit.
-    let shared = ('0'..='9').chain('a'..='f').find(|digit| ids.iter().filter(|id| id.starts_with(*digit)).count() > 1);
-    scene.run(&["ls", &shared.unwrap().to_string()]).expect(1).says("is not unique").says("Hint: lifeboat snapshots");
+    let shared =
+        ('0'..='9').chain('a'..='f').find(|digit| ids.iter().filter(|id| id.starts_with(*digit)).count() > 1);
+    scene
+        .run(&["ls", &shared.unwrap().to_string()])
+        .expect(1)
+        .says("is not unique")
+        .says("Hint: lifeboat snapshots");
     scene.run(&["ls", "nonsense"]).expect(1).says("no snapshot matches");
 }
 
@@ -179,7 +213,11 @@ fn keys_are_added_replaced_and_removed() {
         Done::of(command.args(arguments))
     };
     with_password(&["snapshots"]).expect(0).prints("1 snapshots");
-    with_password(&["key", "list"]).expect(0).prints(&format!("*{added}")).prints("people").prints("key file");
+    with_password(&["key", "list"])
+        .expect(0)
+        .prints(&format!("*{added}"))
+        .prints("people")
+        .prints("key file");
     scene.run(&["key", "passwd", "--new-key-file", "key2"]).expect(0);
     scene.run(&["snapshots"]).expect(12).says("wrong password or key").says("Hint:");
     scene.run(&["snapshots", "--key-file", "key2"]).expect(0);
@@ -202,7 +240,12 @@ fn streams_are_stored_under_their_names_and_failed_commands_not_at_all() {
     scene.run(&["snapshot", "command:db", "--", "/no/such/program"]).expect(1);
     assert_eq!(scene.snapshots().len(), 1);
     let content = scene::noise("stream", 3_000_000);
-    let mut child = scene.lifeboat().args(["snapshot", "--quiet", "stdin:dump.sql"]).stdin(Stdio::piped()).spawn().unwrap();
+    let mut child = scene
+        .lifeboat()
+        .args(["snapshot", "--quiet", "stdin:dump.sql"])
+        .stdin(Stdio::piped())
+        .spawn()
+        .unwrap();
     child.stdin.take().unwrap().write_all(&content).unwrap();
     assert!(child.wait().unwrap().success());
     assert!(scene.run(&["dump", "latest:stdin:dump.sql"]).expect(0).stdout == content);
@@ -229,8 +272,16 @@ fn sources_come_from_files_and_excludes_leave_out() {
     scene.write("tree/marked/data", "data");
     scene.write("rules", "*.log\n!keep.log\n/tmp/\n");
     let arguments = [
-        "tree", "--exclude-file", "rules", "--iexclude", "thumbs.db", "--exclude-caches", "--exclude-if-present",
-        ".nobackup", "--exclude-larger-than", "2K",
+        "tree",
+        "--exclude-file",
+        "rules",
+        "--iexclude",
+        "thumbs.db",
+        "--exclude-caches",
+        "--exclude-if-present",
+        ".nobackup",
+        "--exclude-larger-than",
+        "2K",
     ];
     scene.snapshot(&arguments);
     let listed = scene.run(&["ls", "latest"]).expect(0).text();

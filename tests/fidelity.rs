@@ -24,7 +24,9 @@ fn touch(path: &Path, time: &str) {
 
 /// Content and holes.
 fn put_contents(root: &Path) {
-    for (name, length) in [("empty", 0), ("byte", 1), ("small", 5000), ("chunks", 900_000), ("regions", 5_000_000)] {
+    for (name, length) in
+        [("empty", 0), ("byte", 1), ("small", 5000), ("chunks", 900_000), ("regions", 5_000_000)]
+    {
         std::fs::write(root.join(name), noise(name, length)).unwrap();
     }
     std::fs::write(root.join("zeros written"), vec![0; 3 << 20]).unwrap();
@@ -154,10 +156,14 @@ fn an_ordinary_user_gets_all_contents_and_a_count_of_what_is_missing() {
     assert!(expected.keys().eq(found.keys()), "{:?} instead of {:?}", found.keys(), expected.keys());
     for (path, facts) in &expected {
         let other = &found[path];
-        let both = [facts, other].map(|facts| (&facts.content, &facts.data, &facts.target, facts.size, facts.mtime));
+        let both =
+            [facts, other].map(|facts| (&facts.content, &facts.data, &facts.target, facts.size, facts.mtime));
         assert_eq!(both[0], both[1], "{}", String::from_utf8_lossy(path));
         assert_eq!(other.owner, (65534, 65534));
-        assert_eq!(other.mode & 0o6000, if facts.mode & 0o170_000 == 0o040_000 { other.mode & 0o6000 } else { 0 });
+        assert_eq!(
+            other.mode & 0o6000,
+            if facts.mode & 0o170_000 == 0o040_000 { other.mode & 0o6000 } else { 0 }
+        );
     }
 }
 

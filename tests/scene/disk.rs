@@ -40,7 +40,10 @@ impl Disk {
         let image = self.image.as_ref().expect("only a disk with an image is mounted again");
         let output = Command::new("mount").args(["-o", "loop"]).args([image, &self.place]).output().unwrap();
         let why = String::from_utf8_lossy(&output.stderr);
-        assert!(output.status.success(), "no ext4 on a loop device: run this as root with /dev/loop-control: {why}");
+        assert!(
+            output.status.success(),
+            "no ext4 on a loop device: run this as root with /dev/loop-control: {why}"
+        );
         self.mounted = true;
     }
 

@@ -27,7 +27,8 @@ pub fn binary() -> &'static Path {
 /// Cargo builds no binaries of other packages for a test, so this does. When all is fresh it takes half a second.
 fn build() -> PathBuf {
     let test = std::env::current_exe().unwrap();
-    let profile = test.parent().and_then(Path::parent).expect("a test lies in TARGET/PROFILE/deps").to_owned();
+    let profile =
+        test.parent().and_then(Path::parent).expect("a test lies in TARGET/PROFILE/deps").to_owned();
     let mut cargo = Command::new(env!("CARGO"));
     cargo.args(["build", "--quiet", "--package", "lifeboat-cli"]).current_dir(env!("CARGO_MANIFEST_DIR"));
     cargo.env("CARGO_TARGET_DIR", profile.parent().expect("a profile lies in TARGET"));
@@ -35,7 +36,11 @@ fn build() -> PathBuf {
         cargo.arg("--release");
     }
     let output = cargo.output().unwrap();
-    assert!(output.status.success(), "the command cannot be built:\n{}", String::from_utf8_lossy(&output.stderr));
+    assert!(
+        output.status.success(),
+        "the command cannot be built:\n{}",
+        String::from_utf8_lossy(&output.stderr)
+    );
     let binary = profile.join("lifeboat");
     assert!(binary.exists(), "{} was not built", binary.display());
     binary
@@ -84,7 +89,9 @@ impl Scene {
 
     /// Lets `program` see this machine and nothing of the one it runs on.
     pub fn dress<'c>(&self, program: &'c mut Command) -> &'c mut Command {
-        for (name, _) in std::env::vars_os().filter(|(name, _)| name.as_encoded_bytes().starts_with(b"LIFEBOAT_")) {
+        for (name, _) in
+            std::env::vars_os().filter(|(name, _)| name.as_encoded_bytes().starts_with(b"LIFEBOAT_"))
+        {
             program.env_remove(name);
         }
         program
@@ -255,7 +262,8 @@ impl Done {
     #[track_caller]
     pub fn json(&self) -> Vec<Value> {
         let parse = |line: &str| -> Value {
-            let value: Value = serde_json::from_str(line).unwrap_or_else(|error| panic!("`{line}`: {error}: {self}"));
+            let value: Value =
+                serde_json::from_str(line).unwrap_or_else(|error| panic!("`{line}`: {error}: {self}"));
             assert!(value["message_type"].is_string(), "a message without type: {line}");
             value
         };
@@ -276,6 +284,10 @@ impl std::fmt::Display for Done {
     fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         let cut = |text: &str| text.chars().take(4000).collect::<String>();
         let (stdout, stderr) = (cut(&self.text()), cut(&self.stderr));
-        write!(formatter, "{}\nexit code {:?}\n--- stdout\n{stdout}\n--- stderr\n{stderr}", self.what, self.code)
+        write!(
+            formatter,
+            "{}\nexit code {:?}\n--- stdout\n{stdout}\n--- stderr\n{stderr}",
+            self.what, self.code
+        )
     }
 }

@@ -193,8 +193,8 @@ mod tests {
         let mtime = Timestamp { seconds: -(seed as i64), nanos: (seed % 1_000_000_000) as u32 };
         let metadata =
             Metadata { mode: 0o4755, uid: u32::MAX, mtime, inode: seed, xattrs, ..Metadata::default() };
-        let link = (seed % 6 != 0 && seed % 5 == 0).then_some(LinkGroup(seed));
-        Entry { node, metadata, link, torn: seed % 7 == 0 }
+        let link = (!seed.is_multiple_of(6) && seed.is_multiple_of(5)).then_some(LinkGroup(seed));
+        Entry { node, metadata, link, torn: seed.is_multiple_of(7) }
     }
 
     proptest! {

@@ -1,5 +1,7 @@
 //! Promises of a repository over a store in memory: operations are counted, faults are made.
 
+#![allow(clippy::unwrap_used)] // Helpers of tests are not `#[test]` functions themselves.
+
 use lifeboat_format::config::Parameters;
 use lifeboat_format::region::ChunkKind;
 use lifeboat_format::seal::Suite;

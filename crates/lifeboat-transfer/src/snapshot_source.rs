@@ -19,7 +19,9 @@ impl ChunkReader for reader::ChunkReader {
 /// # Errors
 /// When the way to `base` cannot be read; later damage comes through the iterator.
 pub fn entries_below<'r>(
-    reader: &'r reader::ChunkReader, root: TreeRoot, base: &TreePath,
+    reader: &'r reader::ChunkReader,
+    root: TreeRoot,
+    base: &TreePath,
 ) -> lifeboat_repo::Result<impl Iterator<Item = EntryResult> + 'r> {
     let mut cursor = TreeCursor::new(reader, root);
     cursor.seek(base)?;
