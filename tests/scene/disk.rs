@@ -62,7 +62,7 @@ impl Disk {
     pub fn cut_power(&self) {
         // EXT4_IOC_SHUTDOWN without flushing the journal.
         let script = "open my $d, '<', $ARGV[0] or die $!; \
-            ioctl($d, 0x8004587D, pack('L', 2)) or die \"EXT4_IOC_SHUTDOWN: $!\";";
+            my $flag = pack('L', 2); ioctl($d, 0x8004587D, $flag) or die \"EXT4_IOC_SHUTDOWN: $!\";";
         tool("perl", &["-e", script, self.place.to_str().unwrap()]);
     }
 

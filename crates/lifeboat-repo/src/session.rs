@@ -24,6 +24,8 @@ use std::time::{Duration, Instant};
 
 /// An index object is written after so many new chunks: until then they are remembered in memory, 40 bytes each.
 const CHUNKS_PER_INDEX: usize = 64 << 10;
+/// And after so much time at the latest: a run that is killed loses no more than that.
+const INDEX_INTERVAL: Duration = Duration::from_secs(60);
 /// How often an intent's counter goes up while the session makes progress.
 const INTENT_INTERVAL: Duration = Duration::from_secs(60);
 /// Packs that wait for their fsync; more would only move the wait.
@@ -63,11 +65,32 @@ pub struct Session {
     packs: [Mutex<Option<OpenPack>>; 2],
     finisher: Mutex<Option<Finisher>>,
     failure: Mutex<Option<Error>>,
-    unindexed: Mutex<Vec<IndexedPack>>,
+    unindexed: Mutex<Unindexed>,
     spare: Mutex<Vec<PlainRegion>>,
     intent: Mutex<(Intent, Instant)>,
     /// What was stored so far.
     pub stored: Stored,
+}
+
+/// Packs that no index object names yet.
+struct Unindexed {
+    packs: Vec<IndexedPack>,
+    since: Instant,
+}
+
+impl Unindexed {
+    fn new() -> Self {
+        Self { packs: Vec::new(), since: Instant::now() }
+    }
+
+    fn is_due(&self) -> bool {
+        let chunks: usize = self.packs.iter().map(|pack| pack.ids.len()).sum();
+        chunks >= CHUNKS_PER_INDEX || self.since.elapsed() >= INDEX_INTERVAL
+    }
+
+    fn take(&mut self) -> Vec<IndexedPack> {
+        std::mem::replace(self, Self::new()).packs
+    }
 }
 
 struct Finisher {
@@ -117,7 +140,7 @@ impl Session {
             packs: Default::default(),
             finisher: Mutex::default(),
             failure: Mutex::default(),
-            unindexed: Mutex::default(),
+            unindexed: Mutex::new(Unindexed::new()),
             spare: Mutex::default(),
             intent: Mutex::new((intent, Instant::now())),
             stored: Stored::default(),
@@ -237,10 +260,9 @@ impl Session {
         let pack_bytes = self.repository.config().parameters.pack_bytes;
         let indexed = pack.finish(self.keys(), pack_bytes, is_last)?;
         let mut unindexed = lock(&self.unindexed);
-        unindexed.push(indexed);
-        let chunks: usize = unindexed.iter().map(|pack| pack.ids.len()).sum();
-        if chunks >= CHUNKS_PER_INDEX {
-            let packs = std::mem::take(&mut *unindexed);
+        unindexed.packs.push(indexed);
+        if unindexed.is_due() {
+            let packs = unindexed.take();
             drop(unindexed);
             self.write_index(packs)?;
         }
@@ -304,7 +326,7 @@ impl Session {
                 self.finish_pack(pack, true)?;
             }
         }
-        let packs = std::mem::take(&mut *lock(&self.unindexed));
+        let packs = lock(&self.unindexed).take();
         if !packs.is_empty() {
             self.write_index(packs)?;
         }

@@ -35,6 +35,17 @@ pub fn open(location: &str, secret: &Secret<'_>, cache: Option<PathBuf>) -> Resu
     Ok(Repository::open(open_store(location)?, secret)?.with_cache(cache))
 }
 
+/// Removes what killed writers left unfinished in a local repository; gives how many bytes that frees.
+///
+/// Files of running writers are locked, and nothing younger than an hour is touched.
+pub fn remove_stale(location: &str) -> Result<u64> {
+    let store = LocalStore::open(local_path(location)?).map_err(|error| explain(location, error))?;
+    let doing = || Error::store(format!("unfinished files in {location} cannot be removed"));
+    let stale = store.stale_spools(std::time::Duration::from_secs(3600)).map_err(doing())?;
+    store.remove_stale_spools(&stale).map_err(doing())?;
+    Ok(stale.iter().map(|spool| spool.bytes).sum())
+}
+
 /// A location is a path; what looks like a URL is refused by name until there are remote stores.
 fn local_path(location: &str) -> Result<PathBuf> {
     let scheme = location.split_once(':').map(|(scheme, _)| scheme);

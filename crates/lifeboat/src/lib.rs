@@ -32,7 +32,7 @@ mod connect;
 mod host;
 mod restoring;
 
-pub use connect::{init, open, open_store, read_key_file, write_key_file};
+pub use connect::{init, open, open_store, read_key_file, remove_stale, write_key_file};
 pub use host::{backup_options, cache_directory, host_name, state_directory, user_name};
 pub use lifeboat_format as format;
 pub use lifeboat_format::slot::Secret;

@@ -27,6 +27,13 @@ pub(crate) fn run(
     let options = options(&arguments)?;
     let (specs, missing) = sources(&arguments, ui)?;
     let repository = access::open(global)?;
+    if !arguments.dry_run {
+        // Left-overs cost room, nothing else: failing to remove them is no reason not to back up.
+        match lifeboat::remove_stale(&access::location(global)?) {
+            Ok(0) | Err(_) => {}
+            Ok(freed) => ui.notice(&format!("removed {} that killed runs had left unfinished", bytes(freed))),
+        }
+    }
     let counters = Counters::new(interrupted.clone());
     let totals = Totals::default();
     let messages = Messages(ui);
