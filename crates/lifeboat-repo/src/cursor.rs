@@ -46,16 +46,29 @@ pub struct TreeCursor<'s> {
 struct Frame {
     reader: NodeReader<'static>,
     ahead: Option<Next>,
+    /// Entries that its parent says are below it, and those counted so far.
+    expected: u64,
+    counted: u64,
 }
 
 impl Frame {
     fn advance(&mut self) -> Result<Option<Next>> {
         let item = self.reader.next_item().map_err(Error::format("a tree cannot be read"))?;
         let ahead = item.map(|item| match item {
-            Item::Entry(key, entry) => Next::Entry(key, entry),
+            Item::Entry(key, entry) => {
+                self.counted = self.counted.saturating_add(1);
+                Next::Entry(key, entry)
+            }
             // A child's own height is checked when it is read.
-            Item::Child(child) => Next::Child(child, self.reader.height() - 1),
+            Item::Child(child) => {
+                self.counted = self.counted.saturating_add(child.entries);
+                Next::Child(child, self.reader.height() - 1)
+            }
         });
+        if ahead.is_none() && self.counted != self.expected {
+            let detail = format!("a node has {} entries below it instead of {}", self.counted, self.expected);
+            return Err(Error::Damaged { what: "tree".into(), detail });
+        }
         Ok(std::mem::replace(&mut self.ahead, ahead))
     }
 }
@@ -107,7 +120,7 @@ impl<'s> TreeCursor<'s> {
             let detail = format!("a node of height {} stands where {height} is expected", reader.height());
             return Err(Error::Damaged { what: format!("tree node {}", child.id), detail });
         }
-        let mut frame = Frame { reader, ahead: None };
+        let mut frame = Frame { reader, ahead: None, expected: child.entries, counted: 0 };
         frame.advance()?;
         // Seeking and comparing trust what a parent says of its child; the root's own parent says nothing.
         let is_as_told = frame.ahead.as_ref().is_none_or(|ahead| *ahead.key() == child.first);

@@ -41,9 +41,16 @@ impl<B> WorkQueue<B> {
         Self { state: Mutex::new(state), changed: Condvar::new() }
     }
 
-    /// Adds a batch; the caller counts how many are out.
+    /// Adds a batch; the caller counts how many are out. A closed queue drops it: nobody would ever take it.
     pub(crate) fn submit(&self, batch: B) {
-        lock(&self.state).batches.push_back(batch);
+        let mut state = lock(&self.state);
+        if state.closed {
+            drop(state);
+            drop(batch);
+            return;
+        }
+        state.batches.push_back(batch);
+        drop(state);
         self.changed.notify_one();
     }
 
@@ -87,8 +94,42 @@ impl<B> WorkQueue<B> {
     /// Drops the batches that nobody began. Regions stay: finished batches rely on them.
     pub(crate) fn cancel(&self) {
         let mut state = lock(&self.state);
-        state.batches.clear();
+        let dropped = std::mem::take(&mut state.batches);
         state.closed = true;
+        drop(state);
         self.changed.notify_all();
+        // Outside the lock: dropping a batch answers whoever waits for it.
+        drop(dropped);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::sync::Arc;
+
+    #[test]
+    fn a_batch_is_dropped_when_nobody_will_take_it() {
+        let queue = WorkQueue::new();
+        let (early, late) = (Arc::new(()), Arc::new(()));
+        queue.submit(early.clone());
+        queue.cancel();
+        queue.submit(late.clone());
+        assert_eq!((Arc::strong_count(&early), Arc::strong_count(&late)), (1, 1));
+        assert!(queue.take().is_none());
+    }
+
+    #[test]
+    fn a_region_changes_hands_only_when_somebody_is_idle() {
+        let queue = Arc::new(WorkQueue::<()>::new());
+        assert!(queue.offer(PlainRegion::default()).is_some());
+        let taker = std::thread::spawn({
+            let queue = queue.clone();
+            move || matches!(queue.take(), Some(Work::Region(_)))
+        });
+        while queue.offer(PlainRegion::default()).is_some() {
+            std::thread::yield_now();
+        }
+        assert!(taker.join().unwrap());
     }
 }
