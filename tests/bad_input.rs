@@ -140,8 +140,10 @@ fn a_local_cache_that_is_gone_corrupt_or_foreign_costs_time_only() {
         cache_does_not_matter(&scene, name);
     }
     for (number, file) in tree::files(&scene.path("cache")).iter().enumerate() {
-        std::fs::remove_file(file).unwrap();
-        cache_does_not_matter(&scene, &format!("file {number} removed"));
+        // The database gives its files new names while it works; what is still there goes.
+        if std::fs::remove_file(file).is_ok() {
+            cache_does_not_matter(&scene, &format!("file {number} removed"));
+        }
     }
     let own = std::fs::read_dir(scene.path("cache/lifeboat")).unwrap().next().unwrap().unwrap().path();
     let other = filled();

@@ -167,17 +167,25 @@ fn an_ordinary_user_gets_all_contents_and_a_count_of_what_is_missing() {
     }
 }
 
-#[test]
-fn a_path_of_4096_directories_comes_back() {
-    let scene = Scene::with_repository();
+/// Directories `d/d/d/…` below `name`, and a file in the last one. Such paths are longer than the system takes.
+fn dig(scene: &Scene, name: &str, depth: usize) {
     let script = "import os, sys\nos.mkdir(sys.argv[1]); os.chdir(sys.argv[1])\n\
-        for _ in range(4096): os.mkdir('d'); os.chdir('d')\nopen('leaf', 'w').write('deep')\n";
-    tool("python3", &["-c", script, text(&scene.path("deep"))]);
+        for _ in range(int(sys.argv[2])): os.mkdir('d'); os.chdir('d')\nopen('leaf', 'w').write('deep')\n";
+    tool("python3", &["-c", script, text(&scene.path(name)), &depth.to_string()]);
+}
+
+#[test]
+fn a_path_of_4096_names_comes_back_and_a_longer_one_is_reported() {
+    let scene = Scene::with_repository();
+    dig(&scene, "deep", 4095);
     scene.snapshot(&["deep"]);
     scene.assert_restores(&scene.path("deep"));
-    let again = scene.snapshot(&["deep"]);
-    assert_eq!(again["files_unmodified"], 1);
+    std::thread::sleep(std::time::Duration::from_millis(50));
+    scene.snapshot(&["deep"]);
+    assert_eq!(scene.snapshot(&["deep"])["files_unmodified"], 1);
     scene.assert_sound();
+    dig(&scene, "deeper", 4096);
+    scene.run(&["snapshot", "deeper"]).expect(3).says("too long");
 }
 
 #[test]

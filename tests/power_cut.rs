@@ -19,6 +19,18 @@ fn change(scene: &Scene, round: u64) -> tree::Survey {
 }
 
 #[test]
+fn the_cut_loses_what_was_not_synced() {
+    let scene = Scene::new();
+    let mut disk = Disk::ext4(&scene.path("disk"), "32M");
+    let synced = scene.write("disk/synced", "here");
+    std::fs::File::open(&synced).unwrap().sync_all().unwrap();
+    let lost = scene.write("disk/lost", "gone");
+    disk.cut_power();
+    disk.power_on();
+    assert!(synced.exists() && std::fs::read(lost).unwrap_or_default().is_empty());
+}
+
+#[test]
 fn a_snapshot_survives_a_power_cut_right_after_exit_0() {
     let scene = Scene::new();
     let mut disk = Disk::ext4(&scene.path("disk"), "96M");

@@ -1,1 +1,91 @@
-//! To be written.
+//! The independent reader (`reader/`, written from the format's pages alone) restores what lifeboat stored.
+
+mod scene;
+
+use scene::{Done, Scene, noise, tree};
+use std::process::Command;
+
+fn read_repo(scene: &Scene, arguments: &[&str]) -> Done {
+    let script = concat!(env!("CARGO_MANIFEST_DIR"), "/reader/read-repo");
+    let venv = Command::new("python3").args(["-c", "import venv, ensurepip"]).output();
+    assert!(
+        venv.is_ok_and(|output| output.status.success()),
+        "the reader needs python3 with venv: apt-get install python3-venv"
+    );
+    // Its environment is made once and kept in the real home, not in the scene's.
+    let mut command = Command::new(script);
+    command.arg(scene.path("repository")).args(arguments).current_dir(scene.path(""));
+    Done::of(&mut command)
+}
+
+fn fill(scene: &Scene) {
+    for (name, length) in [("empty", 0), ("small", 100), ("chunks", 400_000), ("large", 9 << 20)] {
+        scene.write(&format!("source/{name}"), noise(name, length));
+    }
+    scene.write("source/text", "the same words again and again\n".repeat(40_000));
+    scene.write("source/zeros", vec![0; 1 << 20]);
+    std::fs::File::create(scene.path("source/hole")).unwrap().set_len(5 << 20).unwrap();
+    for number in 0..2000 {
+        scene.write(&format!("source/many/{}/file {number}", number % 40), number.to_string());
+    }
+    std::fs::hard_link(scene.path("source/small"), scene.path("source/second name")).unwrap();
+    std::os::unix::fs::symlink("small", scene.path("source/link")).unwrap();
+    let value = noise("value", 3000);
+    let flags = rustix::fs::XattrFlags::empty();
+    rustix::fs::setxattr(scene.path("source/chunks"), "user.large", &value, flags).unwrap();
+    rustix::fs::setxattr(scene.path("source/chunks"), "user.short", b"value", flags).unwrap();
+    scene::set_mode(&scene.path("source/small"), 0o4755);
+    scene::tool("mkfifo", &[scene.path("source/fifo")]);
+    scene::tool(
+        "touch",
+        &["-d", "1955-11-05 06:15:00.123456789 UTC", scene.path("source/many").to_str().unwrap()],
+    );
+}
+
+#[test]
+fn what_lifeboat_wrote_is_restored_without_lifeboat() {
+    let scene = Scene::new();
+    scene.write("password", "correct horse battery staple\n");
+    for secret in [["--password-file", "password"], ["--key-file", "key"]] {
+        scene::remove(&scene.path("repository"));
+        scene::remove(&scene.path("source"));
+        let mut command = scene.lifeboat();
+        Done::of(command.env_remove("LIFEBOAT_KEY_FILE").arg("init").args(secret)).expect(0);
+        let run = |arguments: &[&str]| {
+            let mut command = scene.lifeboat();
+            Done::of(command.env_remove("LIFEBOAT_KEY_FILE").args(arguments).args(secret)).expect(0)
+        };
+        fill(&scene);
+        run(&["snapshot", "source"]);
+        let first = tree::survey(&scene.path("source"));
+        scene.write("source/many/0/file 0", "changed");
+        let mut large = noise("large", 9 << 20);
+        large.splice(1_000_000..1_000_000, noise("inserted", 500));
+        scene.write("source/large", large);
+        run(&["snapshot", "source", "--tag", "second"]);
+        let second = tree::survey(&scene.path("source"));
+        let ours = run(&["snapshots", "--json"]).json();
+        let theirs = read_repo(&scene, &[secret[0], secret[1], "list"]).expect(0).text();
+        let theirs: Vec<serde_json::Value> =
+            theirs.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+        assert_eq!(theirs.len(), 2);
+        for (our, their) in ours.iter().zip(&theirs) {
+            assert_eq!(
+                (&our["id"], &our["hostname"], &our["tags"]),
+                (&their["id"], &their["host"], &their["tags"])
+            );
+            assert_eq!(our["paths"][0], their["sources"][0]["name"]);
+        }
+        for (their, expected) in theirs.iter().zip([&first, &second]) {
+            for from in [&[][..], &["--from-packs"]] {
+                let out = scene.path("out");
+                scene::remove(&out);
+                let id = their["id"].as_str().unwrap();
+                let restore = ["restore", id, "out"];
+                read_repo(&scene, &[&secret[..], from, &restore[..]].concat()).expect(0);
+                let place = out.join(scene.path("source").strip_prefix("/").unwrap());
+                tree::assert_same(expected, &tree::survey(&place));
+            }
+        }
+    }
+}

@@ -32,6 +32,8 @@ pub struct Lookup {
     directory: Option<PathBuf>,
     index: RwLock<Index>,
     notices: Mutex<Vec<String>>,
+    /// Index objects that cannot be read: what they name counts as absent until they are repaired.
+    damaged: Mutex<BTreeSet<IndexName>>,
 }
 
 impl Lookup {
@@ -39,7 +41,14 @@ impl Lookup {
     pub(crate) fn open(store: Arc<dyn Store>, keys: Keys, directory: Option<PathBuf>) -> Result<Self> {
         let mut notices = Vec::new();
         let index = open_index(&keys, directory.as_ref(), &mut notices)?;
-        Ok(Self { store, keys, directory, index: RwLock::new(index), notices: Mutex::new(notices) })
+        Ok(Self {
+            store,
+            keys,
+            directory,
+            index: RwLock::new(index),
+            notices: Mutex::new(notices),
+            damaged: Mutex::default(),
+        })
     }
 
     /// What happened to the cache that the user may want to know; each is given once.
@@ -92,14 +101,14 @@ impl Lookup {
                 "the local index cannot be used; a temporary one takes its place ({failed})"
             )),
         }
-        sync_index(&index, self.store.as_ref(), &self.keys)
+        self.sync_index(&index)
     }
 
     /// Takes in what other writers stored since the last time, and drops what collections removed.
     pub fn sync(&self) -> Result<()> {
         let failed = {
             let index = self.index.read().unwrap_or_else(PoisonError::into_inner);
-            match sync_index(&index, self.store.as_ref(), &self.keys) {
+            match self.sync_index(&index) {
                 Err(Error::Index(error)) => error,
                 result => return result,
             }
@@ -118,6 +127,56 @@ impl Lookup {
         };
         // The object is stored: the replacement reads it from there with all others.
         Ok(self.replace_index(failed).is_ok())
+    }
+
+    /// Whether every index object could be read. If not, what a parent refers to may be named by none of the others.
+    pub fn is_whole(&self) -> bool {
+        self.damaged.lock().unwrap_or_else(PoisonError::into_inner).is_empty()
+    }
+
+    /// Reads the index objects that the index does not cover, one at a time.
+    fn sync_index(&self, index: &Index) -> Result<()> {
+        let stored: BTreeSet<IndexName> = self
+            .store
+            .list(ObjectKind::Index)
+            .map_err(Error::store("the index objects cannot be listed"))?
+            .iter()
+            .filter_map(|listed| listed.key.name().try_into().ok().map(IndexName))
+            .collect();
+        let covered = index.covered().map_err(Error::Index)?;
+        let mut failed = None;
+        let mut readable = stored.difference(&covered).map_while(|name| match self.read_or_skip(name) {
+            Ok(object) => Some(object.map(|object| (*name, object))),
+            Err(error) => {
+                failed = Some(error);
+                None
+            }
+        });
+        index.apply(&mut readable.by_ref().flatten()).map_err(Error::Index)?;
+        if let Some(error) = failed {
+            return Err(error);
+        }
+        let gone: Vec<IndexName> = covered.difference(&stored).copied().collect();
+        if gone.is_empty() { Ok(()) } else { index.retire(&gone).map_err(Error::Index) }
+    }
+
+    /// One damaged object must not take all others with it: its chunks count as absent, so that writers store them
+    /// again and readers miss only them.
+    fn read_or_skip(&self, name: &IndexName) -> Result<Option<IndexObject>> {
+        let mut damaged = self.damaged.lock().unwrap_or_else(PoisonError::into_inner);
+        match read_index_object(self.store.as_ref(), &self.keys, name) {
+            Err(error) if error.kind() == crate::ErrorKind::Damaged => {
+                if damaged.insert(*name) {
+                    let hint = "what it names counts as missing; `lifeboat check` tells what that touches";
+                    self.notice(format!("index object {name} is damaged: {hint}"));
+                }
+                Ok(None)
+            }
+            result => {
+                damaged.remove(name);
+                result.map(Some)
+            }
+        }
     }
 
     /// Whether each chunk is stored.
@@ -169,32 +228,6 @@ fn open_index(keys: &Keys, directory: Option<&PathBuf>, notices: &mut Vec<String
         }
     }
     Index::open_temporary(&std::env::temp_dir(), keys.repository(), &options).map_err(Error::Index)
-}
-
-/// Reads the index objects that the index does not cover, one at a time.
-fn sync_index(index: &Index, store: &dyn Store, keys: &Keys) -> Result<()> {
-    let stored: BTreeSet<IndexName> = store
-        .list(ObjectKind::Index)
-        .map_err(Error::store("the index objects cannot be listed"))?
-        .iter()
-        .filter_map(|listed| listed.key.name().try_into().ok().map(IndexName))
-        .collect();
-    let covered = index.covered().map_err(Error::Index)?;
-    let mut failed = None;
-    let mut missing =
-        stored.difference(&covered).map_while(|name| match read_index_object(store, keys, name) {
-            Ok(object) => Some((*name, object)),
-            Err(error) => {
-                failed = Some(error);
-                None
-            }
-        });
-    index.apply(&mut missing).map_err(Error::Index)?;
-    if let Some(error) = failed {
-        return Err(error);
-    }
-    let gone: Vec<IndexName> = covered.difference(&stored).copied().collect();
-    if gone.is_empty() { Ok(()) } else { index.retire(&gone).map_err(Error::Index) }
 }
 
 /// Reads and authenticates one index object.

@@ -16,7 +16,7 @@ use lifeboat_format::region::{ChunkKind, Region};
 use lifeboat_format::snapshot::Snapshot;
 use lifeboat_format::{ChunkId, HostId, ObjectKey, ObjectKind, SessionId};
 use std::collections::HashSet;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::mpsc::{SyncSender, sync_channel};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
@@ -65,6 +65,8 @@ pub struct Session {
     packs: [Mutex<Option<OpenPack>>; 2],
     finisher: Mutex<Option<Finisher>>,
     failure: Mutex<Option<Error>>,
+    /// Whether a pack was lost. Never reset.
+    torn: AtomicBool,
     unindexed: Mutex<Unindexed>,
     spare: Mutex<Vec<PlainRegion>>,
     intent: Mutex<(Intent, Instant)>,
@@ -140,6 +142,7 @@ impl Session {
             packs: Default::default(),
             finisher: Mutex::default(),
             failure: Mutex::default(),
+            torn: AtomicBool::new(false),
             unindexed: Mutex::new(Unindexed::new()),
             spare: Mutex::default(),
             intent: Mutex::new((intent, Instant::now())),
@@ -225,7 +228,12 @@ impl Session {
             Some(pack) => pack,
             None => slot.insert(OpenPack::begin(self.repository.store(), self.key.envelope())?),
         };
-        pack.append(region, ids, stored)?;
+        if let Err(error) = pack.append(region, ids, stored) {
+            // What the pack held is lost with it: the session can never commit, and nobody appends to a torn pack.
+            slot.take();
+            self.torn.store(true, Ordering::Relaxed);
+            return Err(error);
+        }
         drop(slot);
         match full {
             Some(full) => self.finish_in_background(full),
@@ -241,6 +249,7 @@ impl Session {
             for pack in queue {
                 let Some(session) = session.upgrade() else { break };
                 if let Err(error) = session.finish_pack(pack, false) {
+                    session.torn.store(true, Ordering::Relaxed);
                     lock(&session.failure).get_or_insert(error);
                 }
             }
@@ -321,6 +330,12 @@ impl Session {
             thread.join().expect("the finisher does not panic");
         }
         self.check_failure()?;
+        if self.torn.load(Ordering::Relaxed) {
+            return Err(Error::Damaged {
+                what: "this session".into(),
+                detail: "an earlier write failed".into(),
+            });
+        }
         for slot in &self.packs {
             if let Some(pack) = lock(slot).take().filter(|pack| !pack.is_empty()) {
                 self.finish_pack(pack, true)?;

@@ -178,7 +178,14 @@ impl Check<'_> {
             by_object.entry(*object).or_default().insert(*pack);
         }
         for (name, wanted) in by_object {
-            let object = read_index_object(store, self.repository.keys(), &name)?;
+            let object = match read_index_object(store, self.repository.keys(), &name) {
+                Ok(object) => object,
+                // It was readable a moment ago.
+                Err(error) => {
+                    self.finding(format!("index object {name}"), &error);
+                    continue;
+                }
+            };
             self.packs_of(object, &wanted, &stored, depth, progress)?;
         }
         Ok(())

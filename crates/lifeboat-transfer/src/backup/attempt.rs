@@ -141,7 +141,10 @@ impl Attempt<'_> {
         let errors = self.counters.errors();
         // Pinned means: still listed now, after the intent that names its root was written.
         let parent = match parent {
-            Some(listed) => Some((listed, self.session.repository().is_listed(listed.session)?)),
+            Some(listed) => {
+                let repository = self.session.repository();
+                Some((listed, repository.is_listed(listed.session)? && repository.lookup()?.is_whole()))
+            }
             None => None,
         };
         let snapshot_kind = if parent.is_some() { self.options.kind } else { SnapshotKind::Full };
