@@ -89,3 +89,16 @@ fn what_lifeboat_wrote_is_restored_without_lifeboat() {
         }
     }
 }
+
+#[test]
+fn the_reader_agrees_with_every_test_vector() {
+    let script = concat!(env!("CARGO_MANIFEST_DIR"), "/reader/read-repo");
+    let output = Command::new(script).arg("--self-test").output().expect("the reader runs");
+    let text =
+        String::from_utf8_lossy(&output.stdout).into_owned() + &String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{text}");
+    // Its last line counts; none may fail, and a shortened list must be noticed.
+    let last = text.lines().rfind(|line| line.starts_with("reader: ")).expect("it says how many passed");
+    let passed: u32 = last.split_whitespace().nth(1).and_then(|word| word.parse().ok()).expect("a count");
+    assert!(passed >= 650, "{last}");
+}
