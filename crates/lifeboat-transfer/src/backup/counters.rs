@@ -12,7 +12,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 pub struct Counters {
     /// Bytes of regular files met or read.
     pub bytes_done: AtomicU64,
-    /// Set it to stop: the backup leaves a checkpoint and returns [`Error::is_interrupted`].
+    /// Set it to stop: the backup leaves a checkpoint and returns an error that says so (`is_interrupted`).
     pub interrupted: Arc<AtomicBool>,
     /// Files that differ from the parent's, are new, or as before.
     files: [AtomicU64; 3],
