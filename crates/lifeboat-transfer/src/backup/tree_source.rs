@@ -154,13 +154,12 @@ impl<'r> TreeSource<'r> {
                 Ok(_) => queue.close(),
                 Err(_) => queue.cancel(),
             }
-            let mut failures =
-                workers.into_iter().map(|worker| worker.join().expect("a worker does not panic"));
-            let failure = failures.by_ref().find_map(Result::err);
-            failures.for_each(drop);
-            match (result, failure) {
-                // The worker's error is the cause, the feeder's only its echo.
-                (Err(Error::Interrupted), Some(error)) | (Ok(_), Some(error)) => Err(error),
+            let joined = workers.into_iter().map(|worker| worker.join().expect("a worker does not panic"));
+            let mut failures: Vec<Error> = joined.filter_map(Result::err).collect();
+            // One thread's error interrupts the others: it is the cause, their interruptions are its echo.
+            failures.sort_by_key(|error| matches!(error, Error::Interrupted));
+            match (result, failures.into_iter().next()) {
+                (Err(Error::Interrupted) | Ok(_), Some(error)) => Err(error),
                 (result, _) => result,
             }
         })
