@@ -73,7 +73,7 @@ pub(crate) fn exit_code(error: &anyhow::Error) -> u8 {
     }
     match repository_error(error) {
         Some(Error::NoRepository { .. } | Error::HalfCreated { .. }) => NO_REPOSITORY,
-        Some(Error::WrongKey { .. }) => WRONG_KEY,
+        Some(Error::WrongKey { .. } | Error::KeyFile { .. }) => WRONG_KEY,
         _ => FAILED,
     }
 }
@@ -85,7 +85,9 @@ pub(crate) fn hint(error: &anyhow::Error) -> Option<String> {
         return Some(hinted.hint.clone());
     }
     if is_interrupted(error) {
-        return Some("run the same command again: what was stored is kept and not read again".into());
+        return Some(
+            "run the same command again; an interrupted snapshot goes on from what it has stored".into(),
+        );
     }
     let error = repository_error(error)?;
     Some(match error {

@@ -27,6 +27,10 @@ fn main() -> ExitCode {
     let interrupted = watch_signals();
     let json = cli.global.json;
     match commands::run(cli, &interrupted) {
+        Ok(_) if !ui::output_is_whole() => {
+            eprintln!("Error: standard output could not be written");
+            ExitCode::from(failure::FAILED)
+        }
         Ok(code) => ExitCode::from(code),
         Err(error) => {
             let code = failure::exit_code(&error);

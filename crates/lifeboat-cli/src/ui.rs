@@ -9,6 +9,29 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
+/// Whether something that was asked for could not be written.
+static OUTPUT_FAILED: AtomicBool = AtomicBool::new(false);
+
+fn put_line(text: &str) {
+    note_failure(writeln!(std::io::stdout(), "{text}"));
+}
+
+fn note_failure(result: std::io::Result<()>) {
+    match result {
+        // Whoever reads us may close the pipe; that is theirs to decide.
+        Err(error) if error.kind() != std::io::ErrorKind::BrokenPipe => {
+            OUTPUT_FAILED.store(true, Ordering::Relaxed)
+        }
+        _ => {}
+    }
+}
+
+/// Flushes standard output; whether everything reached it.
+pub(crate) fn output_is_whole() -> bool {
+    note_failure(std::io::stdout().flush());
+    !OUTPUT_FAILED.load(Ordering::Relaxed)
+}
+
 /// How this run talks.
 #[derive(Debug, Clone)]
 pub(crate) struct Ui {
@@ -31,20 +54,19 @@ impl Ui {
     pub(crate) fn say(&self, text: impl AsRef<str>) {
         if !self.quiet && !self.json {
             self.clear_line();
-            // Whoever reads us may have closed the pipe; that is theirs to decide.
-            let _ = writeln!(std::io::stdout(), "{}", text.as_ref());
+            put_line(text.as_ref());
         }
     }
 
     /// A result that is printed even when quiet: it was asked for.
     pub(crate) fn result(&self, text: impl AsRef<str>) {
-        let _ = writeln!(std::io::stdout(), "{}", text.as_ref());
+        put_line(text.as_ref());
     }
 
     /// A JSON line.
     pub(crate) fn emit(&self, message_type: &str, mut value: Value) {
         value["message_type"] = json!(message_type);
-        let _ = writeln!(std::io::stdout(), "{value}");
+        put_line(&value.to_string());
     }
 
     /// Something to know that is no failure.

@@ -53,6 +53,10 @@ impl IndexObject {
         if plain.len() > INDEX_BYTES_MAX as usize - 4096 {
             return Err(Error::limit("index object", format!("{} bytes", plain.len())));
         }
+        // Some limits hold for parts of it; reading it back finds whatever no reader would take.
+        if decode_packs(&plain)? != self.packs {
+            return Err(Error::limit("index object", "it does not read back as it was written"));
+        }
         let mut body = self.author.0.to_vec();
         body.put_string(&self.signature);
         body.append(&mut keys.seal_index(Purpose::Index, self.author.0, &plain));
@@ -67,14 +71,19 @@ impl IndexObject {
         let signature = reader.string(Self::SIGNATURE_BYTES_MAX)?.to_vec();
         let sealed = reader.bytes(reader.remaining())?;
         let plain = keys.open_index(Purpose::Index, author.0, sealed, INDEX_BYTES_MAX)?;
-        let mut reader = Reader::new(&plain, "index object");
-        let mut packs = Vec::new();
-        for _ in 0..reader.varint_max(INDEX_PACKS_MAX)? {
-            packs.push(decode_pack(&mut reader)?);
-        }
-        reader.finish()?;
+        let packs = decode_packs(&plain)?;
         Ok(Self { author, signature, packs })
     }
+}
+
+fn decode_packs(plain: &[u8]) -> Result<Vec<IndexedPack>> {
+    let mut reader = Reader::new(plain, "index object");
+    let mut packs = Vec::new();
+    for _ in 0..reader.varint_max(INDEX_PACKS_MAX)? {
+        packs.push(decode_pack(&mut reader)?);
+    }
+    reader.finish()?;
+    Ok(packs)
 }
 
 fn decode_pack(reader: &mut Reader<'_>) -> Result<IndexedPack> {

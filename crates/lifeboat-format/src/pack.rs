@@ -90,6 +90,10 @@ pub fn encode_tail(keys: &Keys, directory: &Directory) -> Result<Vec<u8>> {
     if plain.len() > DIRECTORY_BYTES_MAX as usize - 64 {
         return Err(Error::limit("pack directory", format!("{} bytes", plain.len())));
     }
+    // Limits hold for its parts too; reading it back finds whatever no reader would take.
+    if Directory::decode(&mut Reader::new(&plain, "pack directory"))? != *directory {
+        return Err(Error::limit("pack directory", "it does not read back as it was written"));
+    }
     let unique = crate::seal::random_bytes::<16>();
     let mut tail = keys.seal_directory(unique, &plain);
     let directory_bytes = tail.len() as u32;

@@ -57,6 +57,14 @@ pub enum Error {
         /// How many were tried.
         slots: usize,
     },
+    /// A key file is not one.
+    #[error(
+        "{file} is not a lifeboat key file: it should be one line, `lifeboat-key-1` and 64 hexadecimal digits"
+    )]
+    KeyFile {
+        /// The file.
+        file: String,
+    },
     /// Storage failed.
     #[error("{doing}")]
     Store {
@@ -132,7 +140,7 @@ impl Error {
         match self {
             Self::NoRepository { .. } | Self::HalfCreated { .. } | Self::NoSnapshot(_) => ErrorKind::NotFound,
             Self::RepositoryExists { .. } => ErrorKind::Exists,
-            Self::WrongKey { .. } => ErrorKind::Denied,
+            Self::WrongKey { .. } | Self::KeyFile { .. } => ErrorKind::Denied,
             Self::Store { source, .. } => match source.kind() {
                 StoreKind::NotFound => ErrorKind::NotFound,
                 StoreKind::Exists => ErrorKind::Exists,

@@ -9,8 +9,9 @@ use lifeboat_format::keys::Keys;
 use lifeboat_format::{ChunkId, IndexName, ObjectKey, ObjectKind, PackName};
 use lifeboat_index::{ErrorKind, Index, Options, RegionLocation};
 use lifeboat_store::Store;
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, HashMap};
 use std::path::PathBuf;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 
 /// Where a chunk lies.
@@ -34,6 +35,10 @@ pub struct Lookup {
     notices: Mutex<Vec<String>>,
     /// Index objects that cannot be read: what they name counts as absent until they are repaired.
     damaged: Mutex<BTreeSet<IndexName>>,
+    /// Whether packs or index objects are gone that were there before.
+    incomplete: AtomicBool,
+    /// Packs that a writer found missing: whatever an index object says of them is not believed.
+    dropped: Mutex<BTreeSet<PackName>>,
 }
 
 impl Lookup {
@@ -48,6 +53,8 @@ impl Lookup {
             index: RwLock::new(index),
             notices: Mutex::new(notices),
             damaged: Mutex::default(),
+            incomplete: AtomicBool::new(false),
+            dropped: Mutex::default(),
         })
     }
 
@@ -116,6 +123,48 @@ impl Lookup {
         self.replace_index(failed)
     }
 
+    /// Makes the index anew from the index objects.
+    pub(crate) fn rebuild(&self) -> Result<()> {
+        let index = self.index.read().unwrap_or_else(PoisonError::into_inner);
+        let covered: Vec<IndexName> = index.covered().map_err(Error::Index)?.into_iter().collect();
+        if index.retire(&covered).is_ok() {
+            return self.sync_index(&index);
+        }
+        drop(index);
+        self.sync()
+    }
+
+    /// Compares the packs that the index names with those that are stored, and forgets the chunks of packs that are
+    /// missing or have another length: a writer that relied on them would acknowledge what cannot be restored.
+    pub(crate) fn drop_missing_packs(&self) -> Result<()> {
+        let stored: HashMap<PackName, u64> = self
+            .store
+            .list(ObjectKind::Pack)
+            .map_err(Error::store("the packs cannot be listed"))?
+            .iter()
+            .filter_map(|listed| Some((PackName(listed.key.name().try_into().ok()?), listed.bytes)))
+            .collect();
+        let is_there = |name: &PackName, bytes: u32| stored.get(name) == Some(&u64::from(bytes));
+        let missing = self.with_index(|index| {
+            let packs: lifeboat_index::Result<Vec<lifeboat_index::Pack>> = index.packs()?.collect();
+            Ok(packs?.into_iter().filter(|pack| !is_there(&pack.name, pack.bytes)).collect::<Vec<_>>())
+        })?;
+        if missing.is_empty() {
+            return Ok(());
+        }
+        let hint = "what they held is stored again where the source still has it; `lifeboat check` tells what is lost";
+        self.notice(format!("{} packs are missing or truncated: {hint}", missing.len()));
+        self.incomplete.store(true, Ordering::Relaxed);
+        let objects: BTreeSet<IndexName> =
+            missing.iter().flat_map(|pack| pack.listed_by.iter().copied()).collect();
+        let objects: Vec<IndexName> = objects.into_iter().collect();
+        self.with_index(|index| index.retire(&objects))?;
+        let dropped = missing.iter().map(|pack| pack.name);
+        self.dropped.lock().unwrap_or_else(PoisonError::into_inner).extend(dropped);
+        // What else those objects name is taken in again.
+        self.sync()
+    }
+
     /// Takes in one index object that was just stored; `false` when the index cannot hold it.
     pub(crate) fn add(&self, name: IndexName, object: IndexObject) -> Result<bool> {
         let failed = {
@@ -131,7 +180,8 @@ impl Lookup {
 
     /// Whether every index object could be read. If not, what a parent refers to may be named by none of the others.
     pub fn is_whole(&self) -> bool {
-        self.damaged.lock().unwrap_or_else(PoisonError::into_inner).is_empty()
+        !self.incomplete.load(Ordering::Relaxed)
+            && self.damaged.lock().unwrap_or_else(PoisonError::into_inner).is_empty()
     }
 
     /// Reads the index objects that the index does not cover, one at a time.
@@ -157,7 +207,16 @@ impl Lookup {
             return Err(error);
         }
         let gone: Vec<IndexName> = covered.difference(&stored).copied().collect();
-        if gone.is_empty() { Ok(()) } else { index.retire(&gone).map_err(Error::Index) }
+        if gone.is_empty() {
+            return Ok(());
+        }
+        // Version 1 has no collection: nobody removes index objects on purpose.
+        self.incomplete.store(true, Ordering::Relaxed);
+        self.notice(format!(
+            "{} index objects are gone; `lifeboat check` tells what that touches",
+            gone.len()
+        ));
+        index.retire(&gone).map_err(Error::Index)
     }
 
     /// One damaged object must not take all others with it: its chunks count as absent, so that writers store them
@@ -174,7 +233,11 @@ impl Lookup {
             }
             result => {
                 damaged.remove(name);
-                result.map(Some)
+                let dropped = self.dropped.lock().unwrap_or_else(PoisonError::into_inner);
+                result.map(|mut object| {
+                    object.packs.retain(|pack| !dropped.contains(&pack.name));
+                    Some(object)
+                })
             }
         }
     }
@@ -215,6 +278,13 @@ fn open_index(keys: &Keys, directory: Option<&PathBuf>, notices: &mut Vec<String
     if let Some(directory) = directory {
         match Index::open(directory, keys.repository(), &options) {
             Ok(index) => {
+                if let Some(error) =
+                    index.not_writer_because().filter(|error| error.kind() != ErrorKind::Busy)
+                {
+                    notices.push(format!(
+                        "the local index cannot be written and is made anew each time ({error})"
+                    ));
+                }
                 if index.rebuilt() {
                     notices.push("the local index was damaged or foreign and is being rebuilt".to_owned());
                 }

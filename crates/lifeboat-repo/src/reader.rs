@@ -13,6 +13,10 @@ use lifeboat_format::{ChunkId, EnvelopeId, ObjectKey, ObjectKind, PackName};
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+/// How often the index is brought up to date because a chunk is missing.
+const REFRESH_INTERVAL: Duration = Duration::from_secs(10);
 
 /// Opened regions that are kept: about 32 of them.
 pub const CACHE_BYTES: usize = 32 << 20;
@@ -24,6 +28,8 @@ pub struct ChunkReader {
     sessions: Mutex<HashMap<EnvelopeId, Arc<SessionKey>>>,
     openers: Mutex<Vec<RegionOpener>>,
     regions_read: AtomicU64,
+    /// When the index was last brought up to date because something was missing, and whether it was rebuilt.
+    refreshed: Mutex<(Option<Instant>, bool)>,
 }
 
 /// Which region: its pack, and where it begins there.
@@ -51,6 +57,7 @@ impl ChunkReader {
             sessions: Mutex::default(),
             openers: Mutex::default(),
             regions_read: AtomicU64::new(0),
+            refreshed: Mutex::default(),
         }
     }
 
@@ -67,14 +74,38 @@ impl ChunkReader {
             Err(error)
                 if matches!(error.kind(), ErrorKind::NotFound) || matches!(error, Error::MissingChunk(_)) =>
             {
-                lookup.sync()?;
-                self.read_found(lookup, kind, id, output).map_err(|error| match error.kind() {
+                let error = match self.refresh(lookup)? {
+                    true => match self.read_found(lookup, kind, id, output) {
+                        Ok(()) => return Ok(()),
+                        Err(error) => error,
+                    },
+                    false => error,
+                };
+                Err(match error.kind() {
                     ErrorKind::NotFound => missing_pack(lookup, id).unwrap_or(error),
                     _ => error,
                 })
             }
             result => result,
         }
+    }
+
+    /// Brings the index up to date, and once rebuilds it: a writer may have dropped a pack that is back since. `false`
+    /// when that was done a moment ago: a repository that lacks much must not be listed for every chunk.
+    fn refresh(&self, lookup: &Lookup) -> Result<bool> {
+        let mut refreshed = lock(&self.refreshed);
+        let (last, rebuilt) = &mut *refreshed;
+        if last.is_some_and(|last| last.elapsed() < REFRESH_INTERVAL) {
+            return Ok(false);
+        }
+        if *rebuilt {
+            lookup.sync()?;
+        } else {
+            lookup.rebuild()?;
+            *rebuilt = true;
+        }
+        *last = Some(Instant::now());
+        Ok(true)
     }
 
     fn read_found(&self, lookup: &Lookup, kind: ChunkKind, id: &ChunkId, output: &mut Vec<u8>) -> Result<()> {

@@ -132,6 +132,7 @@ impl Session {
             }
         }
         repository.lookup()?.sync()?;
+        repository.lookup()?.drop_missing_packs()?;
         let key = repository.keys().new_session();
         let session = Arc::new(Self {
             repository: repository.clone(),
@@ -226,12 +227,18 @@ impl Session {
         let full = slot.take_if(|pack| !pack.fits(region.head.stored_bytes, ids.len(), pack_bytes));
         let pack = match &mut *slot {
             Some(pack) => pack,
-            None => slot.insert(OpenPack::begin(self.repository.store(), self.key.envelope())?),
+            None => match OpenPack::begin(self.repository.store(), self.key.envelope()) {
+                Ok(pack) => slot.insert(pack),
+                Err(error) => {
+                    self.tear();
+                    return Err(error);
+                }
+            },
         };
         if let Err(error) = pack.append(region, ids, stored) {
             // What the pack held is lost with it: the session can never commit, and nobody appends to a torn pack.
             slot.take();
-            self.torn.store(true, Ordering::Relaxed);
+            self.tear();
             return Err(error);
         }
         drop(slot);
@@ -249,7 +256,7 @@ impl Session {
             for pack in queue {
                 let Some(session) = session.upgrade() else { break };
                 if let Err(error) = session.finish_pack(pack, false) {
-                    session.torn.store(true, Ordering::Relaxed);
+                    session.tear();
                     lock(&session.failure).get_or_insert(error);
                 }
             }
@@ -313,6 +320,11 @@ impl Session {
         Ok(())
     }
 
+    /// Something that was claimed is lost: this session can never commit.
+    pub(crate) fn tear(&self) {
+        self.torn.store(true, Ordering::Relaxed);
+    }
+
     fn check_failure(&self) -> Result<()> {
         match lock(&self.failure).take() {
             Some(error) => Err(error),
@@ -338,7 +350,7 @@ impl Session {
         }
         for slot in &self.packs {
             if let Some(pack) = lock(slot).take().filter(|pack| !pack.is_empty()) {
-                self.finish_pack(pack, true)?;
+                self.finish_pack(pack, true).inspect_err(|_| self.tear())?;
             }
         }
         let packs = lock(&self.unindexed).take();
@@ -400,6 +412,11 @@ impl Session {
         if let Some(Finisher { packs, thread }) = finisher {
             drop(packs);
             let _ = thread.join();
+        }
+        // What is packed already makes the next run cheap, if it is named; failing at that is no further harm.
+        let packs = lock(&self.unindexed).take();
+        if !packs.is_empty() {
+            let _ = self.write_index(packs);
         }
         let intent = lock(&self.intent).0.key();
         let _ = self.repository.store().delete_many(&[intent]);

@@ -7,8 +7,12 @@
 use crate::error::{Error, Result};
 use crate::session::Session;
 use lifeboat_format::ChunkId;
+use lifeboat_format::limits::REGION_CHUNKS_MAX;
 use lifeboat_format::region::{ChunkKind, Region, RegionOpener, RegionSealer, verify_chunks};
 use std::sync::Arc;
+
+/// A region is closed after so many chunks, however short: decoders refuse four times as many.
+const REGION_CHUNKS: usize = REGION_CHUNKS_MAX as usize / 4;
 
 /// Chunks that wait to be compressed and sealed together.
 #[derive(Default)]
@@ -83,7 +87,7 @@ impl ChunkSink {
         region.plain.extend_from_slice(plain);
         region.ids.push(id);
         region.chunk_bytes.push(plain.len() as u32);
-        if region.plain.len() >= self.session.region_bytes() {
+        if region.plain.len() >= self.session.region_bytes() || region.ids.len() >= REGION_CHUNKS {
             let empty = self.session.spare_region();
             self.full.push(std::mem::replace(&mut self.open[kind as usize - 1], empty));
         }
@@ -124,6 +128,10 @@ impl ChunkSink {
         Ok(())
     }
 
+    fn is_empty(&self) -> bool {
+        self.full.is_empty() && self.open.iter().all(|region| region.ids.is_empty())
+    }
+
     /// Seals everything that is still open.
     pub fn flush(&mut self) -> Result<()> {
         self.seal_full()?;
@@ -132,5 +140,14 @@ impl ChunkSink {
             self.seal(region)?;
         }
         Ok(())
+    }
+}
+
+impl Drop for ChunkSink {
+    /// Other threads rely on the chunks that this one claimed: a session that loses some can never commit.
+    fn drop(&mut self) {
+        if !self.is_empty() {
+            self.session.tear();
+        }
     }
 }

@@ -81,8 +81,7 @@ pub fn read_key_file(path: &Path) -> Result<Key> {
     let text = zeroize::Zeroizing::new(text);
     let digits = text.trim().strip_prefix(KEY_FILE_WORD).map(str::trim);
     let bytes = digits.and_then(|digits| digits.parse::<lifeboat_format::ChunkId>().ok());
-    let bytes =
-        bytes.ok_or_else(|| Error::Usage(format!("{} is not a lifeboat key file", path.display())))?;
+    let bytes = bytes.ok_or_else(|| Error::KeyFile { file: path.display().to_string() })?;
     Ok(Key::new(bytes.0))
 }
 

@@ -44,7 +44,7 @@ pub(crate) fn snapshots(
         wanted.iter().for_each(|snapshot| ui.result(row(snapshot)));
         ui.say(format!("{} snapshots", wanted.len()));
     } else {
-        ui.say("no snapshots yet");
+        ui.say(if list.snapshots.is_empty() { "no snapshots yet" } else { "no snapshot matches" });
     }
     for (key, error) in &list.damaged {
         ui.trouble(OsStr::new(&key.path()), "snapshots", &error.to_string());

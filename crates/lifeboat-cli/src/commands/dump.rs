@@ -6,6 +6,7 @@ use crate::args::Global;
 use crate::failure::{DONE, Hinted};
 use crate::ui::Ui;
 use anyhow::{Context, Result, bail};
+use lifeboat::format::Node;
 use lifeboat::repo::reader::ChunkReader;
 use std::ffi::OsStr;
 use std::io::{BufWriter, Write};
@@ -32,6 +33,12 @@ pub(crate) fn run(global: &Global, _: &Ui, argument: &OsStr, tar: bool) -> Resul
         if entry.is_directory() {
             bail!(Hinted::new(
                 "that is a directory",
+                format!("lifeboat dump --tar {} | tar -x", argument.to_string_lossy())
+            ));
+        }
+        if !matches!(entry.node, Node::File { .. }) {
+            bail!(Hinted::new(
+                "that is no regular file",
                 format!("lifeboat dump --tar {} | tar -x", argument.to_string_lossy())
             ));
         }

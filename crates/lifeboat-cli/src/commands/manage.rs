@@ -45,12 +45,12 @@ pub(crate) fn key(global: &Global, ui: &Ui, command: &KeyCommand) -> Result<u8> 
         KeyCommand::Add(arguments) => {
             let added =
                 repository.add_slot(&access::new_secret(arguments)?.borrow(), &arguments.label, now())?;
-            ui.say(format!("Added key {added}"));
+            tell_added(ui, "Added key", added);
         }
         KeyCommand::Passwd(arguments) => {
             let added =
                 repository.replace_slot(&access::new_secret(arguments)?.borrow(), &arguments.label, now())?;
-            ui.say(format!("Replaced the key in use by key {added}"));
+            tell_added(ui, "Replaced the key in use by key", added);
         }
         KeyCommand::Remove { id } => {
             let slots = repository.slots(None)?;
@@ -71,6 +71,14 @@ pub(crate) fn key(global: &Global, ui: &Ui, command: &KeyCommand) -> Result<u8> 
         }
     }
     Ok(DONE)
+}
+
+fn tell_added(ui: &Ui, what: &str, id: SlotId) {
+    if ui.json {
+        ui.emit("key_added", json!({"id": id.to_string()}));
+    } else {
+        ui.say(format!("{what} {id}"));
+    }
 }
 
 fn show_slot(ui: &Ui, slot: &SlotInfo) {

@@ -1,15 +1,18 @@
 //! `lifeboat restore`.
 
-use super::select::select;
+use super::select::{Selected, select};
 use crate::access;
 use crate::args::{Global, OverwriteArg, RestoreArgs};
-use crate::failure::{DONE, PARTIAL};
+use crate::failure::{DONE, Hinted, PARTIAL};
 use crate::ui::{Status, Ui, bytes};
-use anyhow::Result;
+use anyhow::{Result, bail};
+use lifeboat::Repository;
 use lifeboat::format::TreePath;
+use lifeboat::repo::reader::ChunkReader;
 use lifeboat::restore::{self, Options, Overwrite, Problem, Report};
 use lifeboat::source::exclude::{ExcludeSet, Excludes};
 use serde_json::json;
+use std::collections::HashSet;
 use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt;
 use std::sync::Arc;
@@ -28,12 +31,17 @@ pub(crate) fn run(
         Excludes { patterns: patterns.to_vec(), ..Excludes::default() }.compile().map_err(anyhow::Error::msg)
     };
     let (include, exclude) = (rules(&arguments.include)?, rules(&arguments.exclude)?);
-    let takes = |path: &TreePath, is_directory: bool| {
-        let included = arguments.include.is_empty() || is_directory || includes(&include, path);
-        included && !exclude.matches(path, is_directory, 0)
-    };
     let repository = access::open(global)?;
     let selected = select(&repository, &arguments.snapshot)?;
+    let ways = match arguments.include.is_empty() {
+        true => HashSet::new(),
+        false => ways_to(&repository, &selected, &include)?,
+    };
+    let takes = |path: &TreePath, is_directory: bool| {
+        let included =
+            arguments.include.is_empty() || ways.contains(path) || includes(&include, path, is_directory);
+        included && !exclude.matches(path, is_directory, 0)
+    };
     let mut options = Options::new(interrupted);
     options.overwrite = match arguments.overwrite {
         OverwriteArg::Always => Overwrite::Always,
@@ -44,6 +52,14 @@ pub(crate) fn run(
         (arguments.delete, arguments.dry_run, arguments.verify);
     if !(arguments.include.is_empty() && arguments.exclude.is_empty()) {
         options.filter = Some(&takes);
+    }
+    let unread: u64 = selected.sources()?.iter().map(|(source, _)| source.errors).sum();
+    if options.delete && unread > 0 {
+        // What could not be read then may well be what is there now.
+        options.delete = false;
+        ui.notice(&format!(
+            "nothing is deleted: {unread} items could not be read when the snapshot was taken"
+        ));
     }
     let messages =
         Messages { ui, entries: AtomicU64::new(0), bytes: AtomicU64::new(0), problems: AtomicU64::new(0) };
@@ -68,18 +84,46 @@ pub(crate) fn run(
     })?;
     repository.take_notices().iter().for_each(|text| ui.notice(text));
     print(ui, &report, arguments, began);
-    Ok(if report.is_exact() { DONE } else { PARTIAL })
+    let kept_back = arguments.delete && unread > 0;
+    Ok(if report.is_exact() && !kept_back { DONE } else { PARTIAL })
 }
 
-/// A file is included by its own name or by any directory above it.
-fn includes(rules: &ExcludeSet, path: &TreePath) -> bool {
+/// An entry is included by its own name or by any directory above it.
+fn includes(rules: &ExcludeSet, path: &TreePath, is_directory: bool) -> bool {
     let mut ancestor = path.parent();
-    let mut found = rules.matches(path, false, 0);
+    let mut found = rules.matches(path, is_directory, 0);
     while let Some(directory) = ancestor.filter(|_| !found) {
         found = !directory.is_root() && rules.matches(&directory, true, 0);
         ancestor = directory.parent();
     }
     found
+}
+
+/// The directories that lead to what is included: no others are touched.
+fn ways_to(repository: &Repository, selected: &Selected, rules: &ExcludeSet) -> Result<HashSet<TreePath>> {
+    let reader = ChunkReader::new(repository);
+    let mut ways = HashSet::new();
+    for (source, base) in selected.sources()? {
+        for entry in lifeboat::snapshot_source::entries_below(&reader, source.root, &base)? {
+            let (path, entry) = entry.map_err(anyhow::Error::from_boxed)?;
+            if !path.is_root() && includes(rules, &path, entry.is_directory()) {
+                let mut ancestor = path.parent();
+                while let Some(directory) = ancestor {
+                    ancestor = directory.parent();
+                    if !ways.insert(directory) {
+                        break;
+                    }
+                }
+            }
+        }
+    }
+    if ways.is_empty() {
+        bail!(Hinted::new(
+            "nothing in the snapshot matches --include",
+            "lifeboat find PATTERN    # relative to the source"
+        ));
+    }
+    Ok(ways)
 }
 
 struct Messages<'u> {

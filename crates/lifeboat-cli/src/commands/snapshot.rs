@@ -24,7 +24,9 @@ pub(crate) fn run(
     interrupted: &Arc<AtomicBool>,
 ) -> Result<u8> {
     let began = Instant::now();
-    let options = options(&arguments)?;
+    let mut options = options(&arguments)?;
+    options.excludes.folders = own_folders(global, &arguments, ui)?;
+    let options = options;
     let (specs, missing) = sources(&arguments, ui)?;
     let repository = access::open(global)?;
     if !arguments.dry_run {
@@ -65,6 +67,23 @@ pub(crate) fn run(
         eprintln!("Warning: {errors} item{plural} could not be read; everything else is stored");
     }
     Ok(PARTIAL)
+}
+
+/// The repository and the cache grow by being backed up; as parts of a source they are left out.
+fn own_folders(global: &Global, arguments: &SnapshotArgs, ui: &Ui) -> Result<Vec<PathBuf>> {
+    let own: Vec<PathBuf> = [Some(PathBuf::from(access::location(global)?)), access::cache(global)]
+        .into_iter()
+        .flatten()
+        .filter_map(|path| std::fs::canonicalize(path).ok())
+        .collect();
+    let sources: Vec<PathBuf> =
+        arguments.sources.iter().filter_map(|path| std::fs::canonicalize(path).ok()).collect();
+    for path in
+        own.iter().filter(|path| sources.iter().any(|source| path.starts_with(source) && *path != source))
+    {
+        ui.notice(&format!("{} is left out: it is lifeboat's own", path.display()));
+    }
+    Ok(own)
 }
 
 fn options(arguments: &SnapshotArgs) -> Result<Options> {
@@ -129,6 +148,13 @@ fn sources(arguments: &SnapshotArgs, ui: &Ui) -> Result<(Vec<SourceSpec>, u64)> 
                 ui.trouble(&name, "scan", &error.to_string());
             }
         }
+    }
+    let takes_command = specs.iter().any(|spec| matches!(spec, SourceSpec::Command(..)));
+    if !arguments.command.is_empty() && !takes_command {
+        bail!(Hinted::new(
+            "there is a command behind `--`, but no source takes it",
+            "lifeboat snapshot command:NAME -- COMMAND"
+        ));
     }
     if specs.is_empty() {
         bail!("none of the sources can be read; no snapshot was made");

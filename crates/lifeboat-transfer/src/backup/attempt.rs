@@ -177,7 +177,7 @@ impl Attempt<'_> {
         match spec {
             SourceSpec::Path(path) => {
                 let parents = self.parents(spec, parent);
-                let walk = open_walk(path, self.options)?;
+                let walk = open_walk(path, self.options)?.syncing();
                 let parents = parents.iter().map(|parent| ParentCursor::new(&self.reader, parent)).collect();
                 let tree = TreeSource::new(&run, walk, parents, self.options.comparison);
                 let interval = self.options.checkpoint_interval.unwrap_or(CHECKPOINT_INTERVAL);

@@ -138,6 +138,14 @@ impl<'q, B> ContentWriter<'q, B> {
                 break;
             }
         }
+        if end - start > size {
+            // It is longer than its status says, as files of pseudo file systems are: read it as a stream.
+            rustix::fs::seek(file, SeekFrom::Start(0))?;
+            let mut list = ListBuilder::new(Chunker::Content);
+            self.stretch(&mut list, None, |buffer, _| read_some(file, buffer))?;
+            let bytes = list.bytes();
+            return Ok((self.finish_list(list)?, bytes));
+        }
         let length = end - start;
         let mut list = ListBuilder::new(Chunker::Content);
         let mut position = start;
@@ -223,6 +231,10 @@ impl<'q, B> ContentWriter<'q, B> {
             };
             let Some(length) = length else { continue };
             let is_end = length == 0;
+            // The signal that stopped us may have ended the stream too: its end is then not the content's.
+            if is_end && self.interrupted.load(Ordering::Relaxed) {
+                return Err(lifeboat_repo::Error::Interrupted.into());
+            }
             self.filled += length;
             done += length as u64;
             self.bytes_done.fetch_add(length as u64, Ordering::Relaxed);

@@ -7,9 +7,13 @@ use lifeboat_format::limits::XATTR_INLINE_BYTES_MAX;
 use lifeboat_format::{Content, Entry, LinkGroup, Node, TreePath, Xattr, XattrValue};
 use rustix::fd::AsFd;
 use rustix::fs::FileType;
+use rustix::io::Errno;
 
 /// How often a file is read again when it changes meanwhile.
 const ATTEMPTS: u32 = 3;
+
+/// Attribute values of one entry that are kept in its tree node; what exceeds it becomes chunks.
+const INLINE_BYTES_MAX: usize = 32 << 10;
 
 /// Why an entry could not be made.
 pub(crate) enum Unread {
@@ -46,13 +50,21 @@ pub(crate) fn read_entry<B>(
         FileType::Socket => Node::Socket,
         FileType::CharacterDevice => Node::CharDevice { major, minor },
         FileType::BlockDevice => Node::BlockDevice { major, minor },
-        _ => return Err(problem("is of no kind that can be stored")(rustix::io::Errno::NOTSUP)),
+        _ => return Err(problem("is of no kind that can be stored")(Errno::NOTSUP)),
     };
     let xattrs = match &met.own {
         Some(own) => read_xattrs(own.0.as_fd()),
         None => read_xattrs_at(&met.directory, &met.name),
     }
-    .map_err(problem("its extended attributes cannot be read"))?;
+    .map_err(|errno| match errno {
+        // Links and special files are reached through /proc: without it they seem to be gone, and are not.
+        Errno::NOENT if Status::of(&met.directory.0, &met.name).is_ok() => {
+            let error = std::io::Error::other("/proc is not mounted");
+            let doing = "its extended attributes cannot be read";
+            Unread::Problem(Problem { path: met.path.clone(), doing, error, vanished: false })
+        }
+        errno => problem("its extended attributes cannot be read")(errno),
+    })?;
     let mut metadata = met.status.metadata();
     metadata.xattrs = store_xattrs(writer, xattrs)?;
     Ok(Entry { node, metadata, link, torn: false })
@@ -75,7 +87,7 @@ fn read_file<B>(
         let (content, bytes) = stored.map_err(|failure| unread(&met.path, failure))?;
         let after = Status::of_open(&file).map_err(|errno| problem("cannot be looked at", errno))?;
         if after.kind != FileType::RegularFile {
-            return Err(problem("became something else while it was read", rustix::io::Errno::NOENT));
+            return Err(problem("became something else while it was read", Errno::NOENT));
         }
         let is_whole = after.is_same_moment(&before) && bytes == after.size;
         if is_whole || attempt == ATTEMPTS {
@@ -103,10 +115,14 @@ fn store_xattrs<B>(
     writer: &mut ContentWriter<'_, B>,
     xattrs: Vec<(Vec<u8>, Vec<u8>)>,
 ) -> lifeboat_repo::Result<Vec<Xattr>> {
+    // Many short values would make an entry that no node can hold.
+    let mut inline_left = INLINE_BYTES_MAX;
     xattrs
         .into_iter()
         .map(|(name, value)| {
-            let value = match value.len() <= XATTR_INLINE_BYTES_MAX as usize {
+            let is_short = value.len() <= XATTR_INLINE_BYTES_MAX as usize && value.len() <= inline_left;
+            inline_left -= if is_short { value.len() } else { 0 };
+            let value = match is_short {
                 true => XattrValue::Inline(value),
                 false => writer.xattr(&value)?,
             };

@@ -60,9 +60,10 @@ fn store(run: &Run<'_>, stream: &mut dyn Read) -> Result<(TreeRoot, u64)> {
         let helpers: Vec<_> = (1..run.threads).map(|_| scope.spawn(|| seal_regions(run, &queue))).collect();
         let stored = (|| {
             let mut writer = ContentWriter::new(&run.session, &run.cutter, &queue, bytes_done, interrupted)?;
-            let stored = writer.stream(stream)?;
+            // Flushed even when the stream fails: later sources of this session rely on what was claimed.
+            let stored = writer.stream(stream);
             writer.flush()?;
-            Ok::<_, Failure>(stored)
+            stored
         })();
         queue.close();
         for helper in helpers {

@@ -29,6 +29,13 @@ const BATCH_READS: usize = 64;
 const BATCH_BYTES: u64 = 4 << 20;
 const BATCH_ENTRIES: usize = 1024;
 
+/// Each entry that waits to be read may hold a directory open: where the system grants few descriptors, fewer wait.
+fn reads_per_batch() -> usize {
+    let granted = rustix::process::getrlimit(rustix::process::Resource::Nofile).current.unwrap_or(u64::MAX);
+    let share = granted.saturating_sub(128) / (2 * (BATCHES_MAX as u64 + 2));
+    usize::try_from(share).unwrap_or(BATCH_READS).clamp(1, BATCH_READS)
+}
+
 enum Planned {
     /// Taken over from the parent.
     Kept(TreePath, Entry),
@@ -67,8 +74,8 @@ impl Batch {
         Self { planned: Vec::new(), reads: 0, bytes: 0, answer: Answer::default() }
     }
 
-    fn is_full(&self) -> bool {
-        self.reads >= BATCH_READS || self.bytes >= BATCH_BYTES || self.planned.len() >= BATCH_ENTRIES
+    fn is_full(&self, reads_max: usize) -> bool {
+        self.reads >= reads_max || self.bytes >= BATCH_BYTES || self.planned.len() >= BATCH_ENTRIES
     }
 }
 
@@ -167,6 +174,7 @@ impl<'r> TreeSource<'r> {
 
     fn feed(&mut self, queue: &WorkQueue<Batch>, until: Instant, sink: &mut ChunkSink) -> Result<End> {
         let mut out: VecDeque<Arc<Slot>> = VecDeque::new();
+        let reads_max = reads_per_batch();
         let mut batch = Batch::new();
         let mut end = End::Finished;
         loop {
@@ -185,7 +193,7 @@ impl<'r> TreeSource<'r> {
                 Ok(met) => self.plan(met, &mut batch),
                 Err(problem) => self.run.problem(&problem),
             }
-            if batch.is_full() {
+            if batch.is_full(reads_max) {
                 out.push_back(submit(queue, std::mem::replace(&mut batch, Batch::new())));
             }
         }

@@ -6,7 +6,7 @@ use ignore::gitignore::{Gitignore, GitignoreBuilder};
 use lifeboat_format::TreePath;
 use std::ffi::{OsStr, OsString};
 use std::os::unix::ffi::OsStrExt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 /// The first bytes of a `CACHEDIR.TAG` that counts (<https://bford.info/cachedir/>).
 const CACHE_TAG: &[u8] = b"Signature: 8a477f597d28d172789f06886806bc55";
@@ -26,11 +26,14 @@ pub struct Excludes {
     pub larger_than: Option<u64>,
     /// Stay on the file system of each source.
     pub one_file_system: bool,
+    /// Folders that are left out wherever they are met, by identity: the repository itself.
+    pub folders: Vec<PathBuf>,
 }
 
 /// Excludes made ready for one source.
 pub struct ExcludeSet {
     rules: Vec<Gitignore>,
+    folders: Vec<((u32, u32), u64)>,
     excludes: Excludes,
 }
 
@@ -51,7 +54,12 @@ impl Excludes {
             }
             rules.push(builder.build().map_err(|error| error.to_string())?);
         }
-        Ok(ExcludeSet { rules, excludes: self.clone() })
+        let identity = |path: &PathBuf| {
+            let status = rustix::fs::stat(path).ok()?;
+            Some(((rustix::fs::major(status.st_dev), rustix::fs::minor(status.st_dev)), status.st_ino))
+        };
+        let folders = self.folders.iter().filter_map(identity).collect();
+        Ok(ExcludeSet { rules, folders, excludes: self.clone() })
     }
 }
 
@@ -67,6 +75,11 @@ impl ExcludeSet {
         let slashes = path.to_slashes();
         let path = Path::new(OsStr::from_bytes(&slashes));
         self.rules.iter().any(|rules| rules.matched(path, is_directory).is_ignore())
+    }
+
+    /// Whether a folder is one of those that are always left out.
+    pub fn is_left_out(&self, device: (u32, u32), inode: u64) -> bool {
+        self.folders.contains(&(device, inode))
     }
 
     /// Whether to stay on one file system.

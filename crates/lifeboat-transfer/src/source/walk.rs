@@ -9,6 +9,7 @@ use super::file::{Directory, Status, open_directory};
 use lifeboat_format::TreePath;
 use rustix::fs::{FileType, OFlags, RawDir};
 use rustix::io::Errno;
+use std::collections::HashSet;
 use std::ffi::{CStr, CString};
 use std::mem::MaybeUninit;
 use std::os::unix::ffi::OsStrExt;
@@ -58,6 +59,8 @@ pub struct Walk {
     stack: Vec<Frame>,
     excludes: ExcludeSet,
     device: (u32, u32),
+    /// File systems whose dirty pages were written back; `None` where that is not wanted.
+    synced: Option<HashSet<(u32, u32)>>,
     start: Option<Met>,
     listing: Vec<MaybeUninit<u8>>,
 }
@@ -97,9 +100,30 @@ impl Walk {
             stack: Vec::new(),
             excludes,
             device: status.device,
+            synced: None,
             start: Some(start),
             listing: vec![MaybeUninit::uninit(); LISTING_BYTES],
         })
+    }
+
+    /// Writes dirty pages back before a file system is entered. A store through a mapping into a page that is dirty
+    /// already changes content without changing times; into a clean page it does, so the next snapshot notices.
+    #[must_use]
+    pub fn syncing(mut self) -> Self {
+        self.synced = Some(HashSet::new());
+        self
+    }
+
+    fn sync_once(&mut self, met: &Met) {
+        let Some(synced) = &mut self.synced else { return };
+        if synced.insert(met.status.device) {
+            // File systems without write-back refuse; there is nothing to write back then. A single file is opened for
+            // it: the directory that holds it is only a path.
+            let _ = match &met.own {
+                Some(own) => rustix::fs::syncfs(&own.0),
+                None => super::file::open_file(&met.directory, &met.name).and_then(rustix::fs::syncfs),
+            };
+        }
     }
 
     fn step(&mut self) -> Option<Result<Met, Problem>> {
@@ -129,7 +153,11 @@ impl Walk {
                 Err(errno) => return Some(Err(Problem::new(&path, "cannot be looked at", errno))),
             };
             let is_directory = status.kind == FileType::Directory;
-            if self.excludes.matches(&path, is_directory, status.size) {
+            let is_file = status.kind == FileType::RegularFile;
+            let is_left_out = is_directory && self.excludes.is_left_out(status.device, status.inode);
+            if is_left_out
+                || self.excludes.matches(&path, is_directory, if is_file { status.size } else { 0 })
+            {
                 continue;
             }
             let own = if is_directory {
@@ -146,6 +174,7 @@ impl Walk {
 
     /// Lists a directory before it is handed out, so that one that cannot be read is a problem, not an empty directory.
     fn enter(&mut self, met: Met) -> Result<Met, Problem> {
+        self.sync_once(&met);
         let Some(own) = &met.own else { return Ok(met) };
         let mut frame =
             Frame { path: met.path.clone(), directory: own.clone(), names: Vec::new(), starts: Vec::new() };
