@@ -102,6 +102,8 @@ impl ChunkReader {
             lookup.sync()?;
         } else {
             lookup.rebuild()?;
+            // A chunk may have a copy beside the one in a pack that is gone.
+            lookup.drop_missing_packs()?;
             *rebuilt = true;
         }
         *last = Some(Instant::now());

@@ -271,3 +271,19 @@ fn snapshots_are_found_by_age_and_by_unique_prefix() {
     assert!(matches!(found("latestx"), Err(Error::NoSnapshot(_))));
     assert!(ids.contains(&found("latest~2").unwrap()));
 }
+
+#[test]
+fn a_session_that_lost_claimed_chunks_never_commits() {
+    let store = MemoryStore::new();
+    let repository = init(&store);
+    let session = begin(&repository);
+    let mut failed = ChunkSink::new(&session).unwrap();
+    failed.add(ChunkKind::Data, b"claimed, and never sealed").unwrap();
+    drop(failed);
+    let mut sink = ChunkSink::new(&session).unwrap();
+    let root =
+        TreeBuilder::new(repository.keys()).finish(&mut |node| sink.add(ChunkKind::Tree, &node)).unwrap();
+    sink.flush().unwrap();
+    assert!(session.commit(&snapshot_of(root)).is_err());
+    assert!(repository.snapshots().unwrap().snapshots.is_empty());
+}
