@@ -34,7 +34,7 @@ fn a_wrong_password_or_key_is_12_and_a_missing_repository_10() {
     with_password(&scene, "right", &["init"]).expect(1).says("already").says("Hint:");
     with_password(&scene, "wrong", &["snapshots"]).expect(12).says("wrong password").says("Hint:");
     scene.write("not a key", "lifeboat");
-    scene.run(&["snapshots", "--key-file", "not a key"]).expect(1).says("not a lifeboat key file");
+    scene.run(&["snapshots", "--key-file", "not a key"]).expect(12).says("not a lifeboat key file");
     scene.run(&["snapshots", "--key-file", "absent"]).expect(1).says("cannot be read");
     with_password(&scene, "", &["snapshots"]).expect(1).says("empty");
     with_password(&scene, "right", &["snapshots", "-r", "absent"]).expect(10).says("Hint: lifeboat init");

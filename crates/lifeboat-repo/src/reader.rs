@@ -74,40 +74,37 @@ impl ChunkReader {
             Err(error)
                 if matches!(error.kind(), ErrorKind::NotFound) || matches!(error, Error::MissingChunk(_)) =>
             {
-                let error = match self.refresh(lookup)? {
-                    true => match self.read_found(lookup, kind, id, output) {
-                        Ok(()) => return Ok(()),
-                        Err(error) => error,
-                    },
-                    false => error,
+                let Some(named) = self.refresh(lookup, id)? else {
+                    return Err(error);
                 };
-                Err(match error.kind() {
-                    ErrorKind::NotFound => missing_pack(lookup, id).unwrap_or(error),
-                    _ => error,
-                })
+                self.read_found(lookup, kind, id, output).map_err(|error| named.unwrap_or(error))
             }
             result => result,
         }
     }
 
-    /// Brings the index up to date, and once rebuilds it: a writer may have dropped a pack that is back since. `false`
-    /// when that was done a moment ago: a repository that lacks much must not be listed for every chunk.
-    fn refresh(&self, lookup: &Lookup) -> Result<bool> {
+    /// Brings the index up to date, and once rebuilds it: a writer may have dropped a pack that is back since. Then the
+    /// chunk may have a copy beside the one in a pack that is gone; if not, that pack is given as the cause.
+    ///
+    /// `None` when this was done a moment ago: a repository that lacks much must not be listed for every chunk.
+    fn refresh(&self, lookup: &Lookup, id: &ChunkId) -> Result<Option<Option<Error>>> {
         let mut refreshed = lock(&self.refreshed);
         let (last, rebuilt) = &mut *refreshed;
         if last.is_some_and(|last| last.elapsed() < REFRESH_INTERVAL) {
-            return Ok(false);
+            return Ok(None);
         }
-        if *rebuilt {
+        let named = if *rebuilt {
             lookup.sync()?;
+            None
         } else {
             lookup.rebuild()?;
-            // A chunk may have a copy beside the one in a pack that is gone.
-            lookup.drop_missing_packs()?;
             *rebuilt = true;
-        }
+            let named = missing_pack(lookup, id);
+            lookup.drop_missing_packs()?;
+            named
+        };
         *last = Some(Instant::now());
-        Ok(true)
+        Ok(Some(named))
     }
 
     fn read_found(&self, lookup: &Lookup, kind: ChunkKind, id: &ChunkId, output: &mut Vec<u8>) -> Result<()> {

@@ -99,8 +99,13 @@ impl SnapshotList {
 ///
 /// `/abs/path` is matched with the path sources, the longest first; `stdin:NAME` and `command:NAME` by their names.
 pub fn pick_source<'s>(snapshot: &'s Snapshot, path: &[u8]) -> Result<(&'s Source, TreePath)> {
-    let none =
-        || Error::Usage(format!("the snapshot has no source that holds `{}`", String::from_utf8_lossy(path)));
+    let none = || {
+        let shown = |name: &[u8]| String::from_utf8_lossy(name).into_owned();
+        let sources: Vec<String> = snapshot.sources.iter().map(|source| shown(&source.name)).collect();
+        let id = &snapshot.id.to_string()[..8];
+        let (path, sources) = (shown(path), sources.join(", "));
+        Error::Usage(format!("snapshot {id} has no source that holds `{path}`; its sources are: {sources}"))
+    };
     let words = snapshot.sources.iter().filter(|source| source.kind != SourceKind::Path);
     for source in words {
         let mut name = format!("{}:", source.kind.word()).into_bytes();

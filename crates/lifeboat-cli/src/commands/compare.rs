@@ -42,6 +42,9 @@ pub(crate) fn diff(global: &Global, ui: &Ui, first: &OsStr, second: &OsStr, meta
                 bail!("the two paths lie at different places; compare the same path in both snapshots")
             }
             Some((new, _)) => {
+                if !is_in(&reader, old, base)? && !is_in(&reader, new, base)? {
+                    bail!("neither snapshot has anything at `{}`", escape(&full_path(old, base)));
+                }
                 compare(ui, &reader, (old, old.root), (new, new.root), base, metadata, &mut counts)?
             }
             None => whole(ui, &reader, old, false, &mut counts)?,
@@ -69,6 +72,11 @@ pub(crate) fn diff(global: &Global, ui: &Ui, first: &OsStr, second: &OsStr, meta
         ui.say(format!("{} added, {} removed, {} changed", counts.added, counts.removed, counts.changed));
     }
     Ok(DONE)
+}
+
+fn is_in(reader: &ChunkReader, source: &Source, base: &TreePath) -> Result<bool> {
+    let mut entries = lifeboat::snapshot_source::entries_below(reader, source.root, base)?;
+    entries.next().transpose().map(|entry| entry.is_some()).map_err(anyhow::Error::from_boxed)
 }
 
 fn compare(

@@ -144,7 +144,7 @@ impl restore::Progress for Messages<'_> {
         const SHOWN_MAX: u64 = 20;
         let number = self.problems.fetch_add(1, Ordering::Relaxed);
         if number < SHOWN_MAX || self.ui.verbose > 0 || self.ui.json {
-            let path = problem.path.to_slashes();
+            let path = if problem.path.is_root() { b".".to_vec() } else { problem.path.to_slashes() };
             let detail = format!("{}: {}", problem.kind.phrase(), problem.detail);
             self.ui.trouble(OsStr::from_bytes(&path), "restore", &detail);
         } else if number == SHOWN_MAX {

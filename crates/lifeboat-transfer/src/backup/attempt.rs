@@ -232,7 +232,10 @@ impl Attempt<'_> {
     fn finish(mut self) -> Result<Outcome> {
         self.snapshot.finished = now();
         self.snapshot.statistics = self.counters.statistics(Some(&self.session));
-        self.session.commit(&self.snapshot)?;
+        if let Err(error) = self.session.commit(&self.snapshot) {
+            self.session.abandon();
+            return Err(error.into());
+        }
         // Checkpoints of this host and these sources have served.
         let store = self.session.repository().store();
         for listed in &self.checkpoints {
