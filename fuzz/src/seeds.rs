@@ -195,6 +195,13 @@ pub fn tree_nodes() -> Vec<Vec<u8>> {
         Node::File { size: 0, content: Content::Empty },
         Node::File { size: 9, content: Content::Chunk(ChunkId([6; 32])) },
         Node::File { size: 9 << 20, content: Content::List(list) },
+        Node::File {
+            size: 13,
+            content: Content::Pieces(
+                Chunker::Content,
+                vec![Piece::Hole(4), Piece::Chunk(ChunkId([7; 32]), 9)],
+            ),
+        },
         Node::Symlink { target: b"../x".to_vec() },
         Node::Fifo,
         Node::Socket,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from typing import Any
 
 from objects import Root
 from primitives import MIB, NAMES_MAX, NODE_DEPTH_MAX, U32_MAX, Damaged, Reader
@@ -40,10 +41,11 @@ class Xattr:
 
 @dataclass(frozen=True)
 class Content:
-    """One chunk, or a chunk list of that height cut in that way."""
+    """One chunk, or a chunk list of that height cut in that way, or the few pieces themselves."""
 
-    id: bytes
+    id: bytes | None
     list: dict[str, int] | None
+    pieces: dict[str, Any] | None
 
 
 @dataclass(frozen=True)
@@ -75,7 +77,7 @@ class Entry:
         link = reader.unsigned(8) if first & 0x08 else None
         size, content, target, device = 0, None, None, None
         if kind == "file":
-            size, content = reader.varint((1 << 63) - 1), read_content(reader)
+            size, content = reader.varint((1 << 63) - 1), read_content(reader, size)
             if (size == 0) != (content is None):
                 raise reader.damaged("a file's size and content disagree")
         elif kind == "symlink":
@@ -107,16 +109,19 @@ def read_xattrs(reader: Reader) -> list[Xattr]:
     return xattrs
 
 
-def read_content(reader: Reader) -> Content | None:
+def read_content(reader: Reader, size: int) -> Content | None:
     how = reader.unsigned(1)
     if how == 0:
         return None
     if how == 1:
-        return Content(reader.bytes(32), None)
-    height, chunker = (reader.unsigned(1), reader.unsigned(1)) if how == 2 else (0, 0)
-    if how > 2 or height >= NODE_DEPTH_MAX or chunker > 3:
+        return Content(reader.bytes(32), None, None)
+    height = reader.unsigned(1) if how == 2 else 0
+    chunker = reader.unsigned(1) if how in (2, 3) else 0
+    if how > 3 or height >= NODE_DEPTH_MAX or chunker > 3:
         raise reader.damaged("a file's content or chunker is of no known kind, or its list too high")
-    return Content(reader.bytes(32), {"height": height, "chunker": chunker})
+    if how == 2:
+        return Content(reader.bytes(32), {"height": height, "chunker": chunker}, None)
+    return Content(None, None, {"chunker": chunker, "items": read_pieces(reader, 0, 256, size)})
 
 
 @dataclass(frozen=True)
@@ -211,11 +216,18 @@ class List:
 
 def read_list(data: bytes, expected: int) -> List:
     reader = Reader(data, "chunk list")
-    height, total = reader.unsigned(1), 0
+    height = reader.unsigned(1)
     if height >= NODE_DEPTH_MAX:
         raise reader.damaged("it is too high")
-    items = []
-    for _ in range(reader.varint(NAMES_MAX)):
+    items = read_pieces(reader, height, NAMES_MAX, expected)
+    reader.finish()
+    return List(height, items)
+
+
+def read_pieces(reader: Reader, height: int, most: int, expected: int) -> list[Piece]:
+    """At most `most` items that stand for `expected` bytes of a file."""
+    total, items = 0, []
+    for _ in range(reader.varint(most)):
         head = reader.varint()
         if height > 0:
             piece = Piece("node", head, reader.bytes(32))
@@ -230,15 +242,16 @@ def read_list(data: bytes, expected: int) -> List:
         items.append(piece)
     if total != expected:
         raise reader.damaged(f"its pieces are {total} bytes long instead of {expected}")
-    reader.finish()
-    return List(height, items)
+    return items
 
 
 def pieces(fetch: Fetch, entry: Entry) -> Iterator[Piece]:
     """The stretches of a regular file, in order."""
     if entry.content is None:
         return
-    if entry.content.list is None:
+    if entry.content.pieces is not None:
+        yield from entry.content.pieces["items"]
+    elif entry.content.list is None:
         yield Piece("chunk", entry.size, entry.content.id)
     else:
         yield from list_pieces(fetch, entry.content.id, entry.content.list["height"], entry.size)

@@ -35,7 +35,7 @@ impl Default for Parameters {
     fn default() -> Self {
         Self {
             cut: CutParameters { bytes_min: 8 << 10, bytes_mask: 8 << 10, bytes_max: 64 << 10 },
-            region_bytes: 1 << 20,
+            region_bytes: 2 << 20,
             pack_bytes: 32 << 20,
             suite: Suite::XChaCha20Poly1305,
         }

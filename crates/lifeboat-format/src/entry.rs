@@ -1,6 +1,9 @@
 //! One entry of a tree: what Linux keeps about a file. `docs/format/tree.md#entries`
 
-use crate::limits::{NAME_BYTES_MAX, NODE_DEPTH_MAX, SYMLINK_BYTES_MAX, XATTR_VALUE_BYTES_MAX, XATTRS_MAX};
+use crate::limits::{
+    INLINE_PIECES_MAX, NAME_BYTES_MAX, NODE_DEPTH_MAX, SYMLINK_BYTES_MAX, XATTR_VALUE_BYTES_MAX, XATTRS_MAX,
+};
+use crate::list::{Piece, decode_pieces, encode_pieces};
 use crate::wire::{Reader, Write};
 use crate::{ChunkId, Result};
 
@@ -61,6 +64,8 @@ pub enum Content {
     Empty,
     /// One chunk is the whole file.
     Chunk(ChunkId),
+    /// The few pieces of a file of middling size, in order, and how it was cut.
+    Pieces(Chunker, Vec<Piece>),
     /// A chunk list.
     List(ListRoot),
 }
@@ -227,7 +232,7 @@ impl Entry {
             DIRECTORY => Node::Directory,
             FILE => {
                 let size = reader.varint()?;
-                let content = decode_content(reader)?;
+                let content = decode_content(reader, size)?;
                 let consistent = matches!(content, Content::Empty) == (size == 0) && size <= i64::MAX as u64;
                 if !consistent {
                     return Err(reader.damaged("a file's size and content disagree"));
@@ -328,6 +333,10 @@ fn encode_content(content: &Content, output: &mut Vec<u8>) {
             output.push(1);
             output.extend_from_slice(&id.0);
         }
+        Content::Pieces(chunker, pieces) => {
+            output.extend_from_slice(&[3, *chunker as u8]);
+            encode_pieces(pieces, output);
+        }
         Content::List(root) => {
             output.extend_from_slice(&[2, root.height, root.chunker as u8]);
             output.extend_from_slice(&root.id.0);
@@ -335,7 +344,7 @@ fn encode_content(content: &Content, output: &mut Vec<u8>) {
     }
 }
 
-fn decode_content(reader: &mut Reader<'_>) -> Result<Content> {
+fn decode_content(reader: &mut Reader<'_>, size: u64) -> Result<Content> {
     match reader.u8()? {
         0 => Ok(Content::Empty),
         1 => Ok(Content::Chunk(ChunkId(reader.array()?))),
@@ -346,6 +355,10 @@ fn decode_content(reader: &mut Reader<'_>) -> Result<Content> {
             }
             let chunker = Chunker::from_byte(reader.u8()?, reader)?;
             Ok(Content::List(ListRoot { id: ChunkId(reader.array()?), height, chunker }))
+        }
+        3 => {
+            let chunker = Chunker::from_byte(reader.u8()?, reader)?;
+            Ok(Content::Pieces(chunker, decode_pieces(reader, INLINE_PIECES_MAX, size)?))
         }
         _ => Err(reader.damaged("a file's content is of no known kind")),
     }

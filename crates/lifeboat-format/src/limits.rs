@@ -4,7 +4,7 @@
 
 /// Longest chunk of plaintext. The default cut parameters end at 64 KiB.
 pub const CHUNK_BYTES_MAX: u32 = 1 << 20;
-/// Longest plaintext of one region. Writers close a region at 1 MiB plus at most one chunk.
+/// Longest plaintext of one region. Writers close a region at 2 MiB plus at most one chunk.
 pub const REGION_PLAIN_BYTES_MAX: u32 = 4 << 20;
 /// Longest stored form of one region: the plaintext if it does not shrink, its nonce and its tag.
 pub const REGION_STORED_BYTES_MAX: u32 = REGION_PLAIN_BYTES_MAX + crate::seal::OVERHEAD_BYTES as u32;
@@ -36,6 +36,8 @@ pub const PATH_BYTES_MAX: u32 = 1 << 20;
 pub const NAME_BYTES_MAX: usize = 255;
 /// Most components in a path.
 pub const PATH_COMPONENTS_MAX: usize = 4096;
+/// Most pieces of a file whose list stands in its entry.
+pub const INLINE_PIECES_MAX: u32 = 256;
 /// Longest hole or run of zeros in one piece of a chunk list; two bits of its length are taken by the piece's kind.
 pub const PIECE_BYTES_MAX: u64 = (1 << 62) - 1;
 /// Longest target of a symbolic link (Linux `PATH_MAX`).

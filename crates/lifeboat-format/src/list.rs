@@ -23,6 +23,14 @@ impl Piece {
             Self::Hole(bytes) | Self::Zeros(bytes) => *bytes,
         }
     }
+
+    /// The chunk that it needs.
+    pub fn chunk(&self) -> Option<ChunkId> {
+        match self {
+            Self::Chunk(id, _) => Some(*id),
+            Self::Hole(_) | Self::Zeros(_) => None,
+        }
+    }
 }
 
 /// A child of an inner list node.
@@ -54,27 +62,13 @@ impl ListNode {
     /// The node's bytes.
     ///
     /// # Panics
-    /// When a hole or run of zeros is longer than [`PIECE_BYTES_MAX`]: its length would lose bits.
+    /// When a hole or run of zeros is longer than [`PIECE_BYTES_MAX`].
     pub fn encode(&self) -> Vec<u8> {
-        let head = |length: u64, kind: u64| {
-            assert!(length <= PIECE_BYTES_MAX, "longer pieces are split by the writer");
-            length << 2 | kind
-        };
         let mut bytes = Vec::new();
         match self {
             Self::Leaf(pieces) => {
                 bytes.push(0);
-                bytes.put_varint(pieces.len() as u64);
-                for piece in pieces {
-                    match piece {
-                        Piece::Chunk(id, length) => {
-                            bytes.put_varint(head(u64::from(*length), CHUNK));
-                            bytes.extend_from_slice(&id.0);
-                        }
-                        Piece::Hole(length) => bytes.put_varint(head(*length, HOLE)),
-                        Piece::Zeros(length) => bytes.put_varint(head(*length, ZEROS)),
-                    }
-                }
+                encode_pieces(pieces, &mut bytes);
             }
             Self::Inner(height, children) => {
                 bytes.push(*height);
@@ -95,35 +89,19 @@ impl ListNode {
         if height >= NODE_DEPTH_MAX {
             return Err(reader.damaged("it is too high"));
         }
-        let count = reader.varint_max(Self::ITEMS_MAX)?;
-        let mut sum = 0u64;
-        let mut add = |reader: &Reader<'_>, bytes: u64| {
-            sum = sum
-                .checked_add(bytes)
-                .filter(|sum| bytes > 0 && *sum <= expected)
-                .ok_or_else(|| reader.damaged("its pieces are longer than the file"))?;
-            Ok::<_, crate::Error>(())
-        };
         let node = if height == 0 {
-            let mut pieces = Vec::new();
-            for _ in 0..count {
-                let piece = decode_piece(&mut reader)?;
-                add(&reader, piece.bytes())?;
-                pieces.push(piece);
-            }
-            Self::Leaf(pieces)
+            Self::Leaf(decode_pieces(&mut reader, Self::ITEMS_MAX, expected)?)
         } else {
+            let mut left = Left(expected);
             let mut children = Vec::new();
-            for _ in 0..count {
+            for _ in 0..reader.varint_max(Self::ITEMS_MAX)? {
                 let bytes = reader.varint()?;
-                add(&reader, bytes)?;
+                left.take(&reader, bytes)?;
                 children.push(ListChild { bytes, id: ChunkId(reader.array()?) });
             }
+            left.finish(&reader)?;
             Self::Inner(height, children)
         };
-        if sum != expected {
-            return Err(reader.damaged(format!("its pieces are {sum} bytes long instead of {expected}")));
-        }
         reader.finish()?;
         Ok(node)
     }
@@ -133,6 +111,60 @@ impl ListNode {
         match self {
             Self::Leaf(_) => 0,
             Self::Inner(height, _) => *height,
+        }
+    }
+}
+
+/// Appends the number of pieces, and the pieces.
+///
+/// # Panics
+/// When a hole or run of zeros is longer than [`PIECE_BYTES_MAX`]: its length would lose bits.
+pub(crate) fn encode_pieces(pieces: &[Piece], output: &mut Vec<u8>) {
+    let head = |length: u64, kind: u64| {
+        assert!(length <= PIECE_BYTES_MAX, "longer pieces are split by the writer");
+        length << 2 | kind
+    };
+    output.put_varint(pieces.len() as u64);
+    for piece in pieces {
+        match piece {
+            Piece::Chunk(id, length) => {
+                output.put_varint(head(u64::from(*length), CHUNK));
+                output.extend_from_slice(&id.0);
+            }
+            Piece::Hole(length) => output.put_varint(head(*length, HOLE)),
+            Piece::Zeros(length) => output.put_varint(head(*length, ZEROS)),
+        }
+    }
+}
+
+/// Reads what [`encode_pieces`] wrote: at most `count_max` pieces that are `expected` bytes together.
+pub(crate) fn decode_pieces(reader: &mut Reader<'_>, count_max: u32, expected: u64) -> Result<Vec<Piece>> {
+    let mut left = Left(expected);
+    let mut pieces = Vec::new();
+    for _ in 0..reader.varint_max(count_max)? {
+        let piece = decode_piece(reader)?;
+        left.take(reader, piece.bytes())?;
+        pieces.push(piece);
+    }
+    left.finish(reader)?;
+    Ok(pieces)
+}
+
+/// Bytes of the file that no item accounts for yet.
+struct Left(u64);
+
+impl Left {
+    fn take(&mut self, reader: &Reader<'_>, bytes: u64) -> Result<()> {
+        let left = self.0.checked_sub(bytes).filter(|_| bytes > 0);
+        self.0 =
+            left.ok_or_else(|| reader.damaged("a piece is empty, or longer than what is left of the file"))?;
+        Ok(())
+    }
+
+    fn finish(&self, reader: &Reader<'_>) -> Result<()> {
+        match self.0 {
+            0 => Ok(()),
+            left => Err(reader.damaged(format!("its pieces lack {left} bytes of the file"))),
         }
     }
 }

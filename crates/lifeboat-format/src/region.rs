@@ -1,5 +1,6 @@
 //! A region: consecutive chunks, one zstd frame, one seal. `docs/format/pack.md#regions`
 
+use crate::compress::Compressor;
 use crate::keys::{Keys, SessionKey};
 use crate::limits::{
     CHUNK_BYTES_MAX, NODE_BYTES_MAX, REGION_CHUNKS_MAX, REGION_PLAIN_BYTES_MAX, REGION_STORED_BYTES_MAX,
@@ -157,7 +158,7 @@ pub struct RegionSealer {
     repository: RepositoryId,
     suite: Suite,
     session: SessionKey,
-    compressor: Option<zstd::bulk::Compressor<'static>>,
+    compressor: Option<Compressor>,
     buffer: Vec<u8>,
 }
 
@@ -166,10 +167,7 @@ impl RegionSealer {
     pub fn new(keys: &Keys, session: &SessionKey, level: i32) -> Result<Self> {
         let compressor = match level {
             0 => None,
-            level => Some(
-                zstd::bulk::Compressor::new(level)
-                    .map_err(|error| Error::limit("compression level", error.to_string()))?,
-            ),
+            level => Some(Compressor::new(level)?),
         };
         Ok(Self {
             repository: keys.repository(),
@@ -209,11 +207,7 @@ impl RegionSealer {
         self.buffer.resize(NONCE_BYTES, 0);
         if let Some(compressor) = &mut self.compressor {
             let worthwhile = plain.len() - plain.len() / 64;
-            self.buffer.resize(NONCE_BYTES + zstd::zstd_safe::compress_bound(plain.len()), 0);
-            if let Ok(length) = compressor.compress_to_buffer(plain, &mut self.buffer[NONCE_BYTES..])
-                && length < worthwhile
-            {
-                self.buffer.truncate(NONCE_BYTES + length);
+            if compressor.append(plain, &mut self.buffer).is_some_and(|length| length < worthwhile) {
                 return Codec::Zstd;
             }
             self.buffer.truncate(NONCE_BYTES);
@@ -254,12 +248,11 @@ impl RegionOpener {
         match head.codec {
             Codec::Raw => plain.extend_from_slice(opened),
             Codec::Zstd => {
-                plain.resize(head.plain_bytes as usize, 0);
-                let length = self
-                    .decompressor
-                    .decompress_to_buffer(opened, plain.as_mut_slice())
+                // A frame that unfolds to more than the room that was made is refused; to less, below.
+                plain.reserve(head.plain_bytes as usize);
+                self.decompressor
+                    .decompress_to_buffer(opened, plain)
                     .map_err(|error| Error::damaged("region", error.to_string()))?;
-                plain.truncate(length);
             }
         }
         if plain.len() == head.plain_bytes as usize {

@@ -92,7 +92,7 @@ topics! {
     regions_open_as_stated: "regions", 6, 34;
     packs_decode_as_stated: "packs", 4, 40;
     index_objects_decode_as_stated: "index", 4, 20;
-    tree_nodes_decode_as_stated: "nodes", 5, 38;
+    tree_nodes_decode_as_stated: "nodes", 5, 44;
     trees_walk_as_stated: "trees", 4, 16;
     list_nodes_decode_as_stated: "lists", 2, 12;
     chunk_lists_walk_as_stated: "files", 2, 5;

@@ -19,20 +19,24 @@ const ITEMS_MAX: usize = 256;
 /// Pages in a leaf of a page file: small, because random page updates touch many leaves.
 const PAGES_PER_LEAF: usize = 32;
 
+/// So few pieces stand in the entry itself. A node of their own would cost its name twice, in the entry and in the
+/// index; in the entry they cost their ids again whenever a neighbour in the tree node changes.
+const INLINE_PIECES: usize = 16;
+
 /// Takes the pieces of one file in order.
 pub struct ListBuilder {
     chunker: Chunker,
+    /// The first pieces, as long as they may be all there are.
+    few: Option<Vec<Piece>>,
     leaf: Vec<Piece>,
     inner: Vec<Vec<ListChild>>,
     bytes: u64,
-    first_chunk: Option<ChunkId>,
-    pieces: u64,
 }
 
 impl ListBuilder {
     /// An empty list of a file that is cut by `chunker`.
     pub fn new(chunker: Chunker) -> Self {
-        Self { chunker, leaf: Vec::new(), inner: Vec::new(), bytes: 0, first_chunk: None, pieces: 0 }
+        Self { chunker, few: Some(Vec::new()), leaf: Vec::new(), inner: Vec::new(), bytes: 0 }
     }
 
     /// Bytes so far.
@@ -49,7 +53,8 @@ impl ListBuilder {
             return self.push(rest, put);
         }
         self.bytes += piece.bytes();
-        match (self.leaf.last_mut(), piece) {
+        let last = self.few.as_mut().unwrap_or(&mut self.leaf).last_mut();
+        match (last, piece) {
             (_, Piece::Chunk(_, 0) | Piece::Hole(0) | Piece::Zeros(0)) => return Ok(()),
             (Some(Piece::Hole(last)), Piece::Hole(more)) | (Some(Piece::Zeros(last)), Piece::Zeros(more))
                 if *last + more <= PIECE_BYTES_MAX =>
@@ -59,26 +64,38 @@ impl ListBuilder {
             }
             _ => {}
         }
-        self.pieces += 1;
+        match &mut self.few {
+            Some(few) if few.len() < INLINE_PIECES => {
+                few.push(piece);
+                return Ok(());
+            }
+            few => {
+                for early in few.take().unwrap_or_default() {
+                    self.push_to_leaf(early, put)?;
+                }
+            }
+        }
+        self.push_to_leaf(piece, put)
+    }
+
+    fn push_to_leaf(&mut self, piece: Piece, put: &mut dyn FnMut(Vec<u8>) -> Result<ChunkId>) -> Result<()> {
         let ends_leaf = match (self.chunker, piece) {
             (Chunker::Content, Piece::Chunk(id, _)) => ends_node(&id),
             (Chunker::Content, _) => false,
             _ => self.leaf.len() + 1 >= PAGES_PER_LEAF,
         };
-        if let (1, Piece::Chunk(id, _)) = (self.pieces, piece) {
-            self.first_chunk = Some(id);
-        }
         self.leaf.push(piece);
         if ends_leaf || self.leaf.len() >= ITEMS_MAX { self.close_leaf(put) } else { Ok(()) }
     }
 
-    /// Ends the file. One chunk alone needs no list.
+    /// Ends the file. A few pieces need no nodes.
     pub fn finish(mut self, put: &mut dyn FnMut(Vec<u8>) -> Result<ChunkId>) -> Result<Content> {
-        if self.bytes == 0 {
-            return Ok(Content::Empty);
-        }
-        if let (1, Some(id)) = (self.pieces, self.first_chunk) {
-            return Ok(Content::Chunk(id));
+        if let Some(few) = self.few {
+            return Ok(match few[..] {
+                [] => Content::Empty,
+                [Piece::Chunk(id, _)] => Content::Chunk(id),
+                _ => Content::Pieces(self.chunker, few),
+            });
         }
         if !self.leaf.is_empty() {
             self.close_leaf(put)?;
@@ -207,13 +224,16 @@ mod tests {
     proptest! {
         #![proptest_config(ProptestConfig::with_cases(40))]
         #[test]
-        fn a_list_reads_back(count in 2u32..20_000, pages: bool) {
+        fn a_list_reads_back(count in prop_oneof![2u32..40, 2u32..20_000], pages: bool) {
             let chunker = if pages { Chunker::Pages8K } else { Chunker::Content };
             let pieces: Vec<Piece> = (0..count).map(piece).collect();
             let mut lists = Lists::default();
-            let Content::List(root) = build(&mut lists, &pieces, chunker) else { panic!("a list") };
-            let found = read(&lists, root, u64::from(count) * 1000);
-        prop_assert_eq!(found.unwrap(), pieces);
+            let found = match build(&mut lists, &pieces, chunker) {
+                Content::List(root) => read(&lists, root, u64::from(count) * 1000).unwrap(),
+                Content::Pieces(found, few) if found == chunker && few.len() <= INLINE_PIECES => few,
+                other => panic!("{other:?} of {count} pieces"),
+            };
+            prop_assert_eq!(found, pieces);
         }
     }
 
@@ -232,13 +252,15 @@ mod tests {
     fn holes_and_zeros_stay_apart_and_join_their_like() {
         let mut lists = Lists::default();
         let pieces = [Piece::Hole(5), Piece::Hole(6), Piece::Zeros(1), Piece::Zeros(2), piece(1)];
-        let Content::List(root) = build(&mut lists, &pieces, Chunker::Content) else { panic!("a list") };
-        let found = read(&lists, root, 1014);
-        assert_eq!(found.unwrap(), [Piece::Hole(11), Piece::Zeros(3), piece(1)]);
-        assert!(read(&lists, root, 1015).is_err());
+        let joined = [Piece::Hole(11), Piece::Zeros(3), piece(1)];
+        let few = build(&mut lists, &pieces, Chunker::Content);
+        assert_eq!(few, Content::Pieces(Chunker::Content, joined.to_vec()));
+        let many = pieces.repeat(6);
+        let Content::List(root) = build(&mut lists, &many, Chunker::Content) else { panic!("a list") };
+        assert_eq!(read(&lists, root, 6 * 1014).unwrap(), joined.repeat(6));
+        assert!(read(&lists, root, 6 * 1014 + 1).is_err());
         let whole = [Piece::Hole(i64::MAX as u64)];
-        let Content::List(root) = build(&mut lists, &whole, Chunker::Content) else { panic!("a list") };
-        let pieces = read(&lists, root, i64::MAX as u64).unwrap();
+        let Content::Pieces(_, pieces) = build(&mut lists, &whole, Chunker::Content) else { panic!("few") };
         let sum: u64 = pieces.iter().map(Piece::bytes).sum();
         assert_eq!(sum, i64::MAX as u64);
         assert_eq!(build(&mut lists, &[], Chunker::Content), Content::Empty);

@@ -88,6 +88,7 @@ impl<'r> Pieces<'r> {
                 let bytes = u32::try_from(size).unwrap_or(u32::MAX);
                 pieces.leaf = vec![Piece::Chunk(*id, bytes)].into_iter();
             }
+            Content::Pieces(_, few) => pieces.leaf = few.clone().into_iter(),
             Content::List(root) => pieces.start(root, size),
         }
         pieces

@@ -138,10 +138,18 @@ pub(crate) fn node_type(node: &Node) -> &'static str {
 pub(crate) fn entry(entry: &Entry) -> Value {
     let metadata = &entry.metadata;
     let content = match &entry.node {
-        Node::File { content: Content::Chunk(id), .. } => json!({ "id": hex(&id.0), "list": null }),
+        Node::File { content: Content::Chunk(id), .. } => {
+            json!({ "id": hex(&id.0), "list": null, "pieces": null })
+        }
         Node::File { content: Content::List(root), .. } => json!({
             "id": hex(&root.id.0),
             "list": { "height": root.height, "chunker": chunker(root.chunker) },
+            "pieces": null,
+        }),
+        Node::File { content: Content::Pieces(cut, pieces), .. } => json!({
+            "id": null,
+            "list": null,
+            "pieces": { "chunker": chunker(*cut), "items": pieces.iter().map(piece).collect::<Vec<_>>() },
         }),
         _ => Value::Null,
     };
@@ -187,16 +195,17 @@ pub(crate) fn tree_node(height: u8, items: &[Item]) -> Value {
     json!({ "height": height, "items": items })
 }
 
+fn piece(piece: &Piece) -> Value {
+    match piece {
+        Piece::Chunk(id, bytes) => json!({ "kind": "chunk", "bytes": bytes, "id": hex(&id.0) }),
+        Piece::Hole(bytes) => json!({ "kind": "hole", "bytes": bytes, "id": null }),
+        Piece::Zeros(bytes) => json!({ "kind": "zeros", "bytes": bytes, "id": null }),
+    }
+}
+
 pub(crate) fn list_node(node: &ListNode) -> Value {
     let items: Vec<Value> = match node {
-        ListNode::Leaf(pieces) => pieces
-            .iter()
-            .map(|piece| match piece {
-                Piece::Chunk(id, bytes) => json!({ "kind": "chunk", "bytes": bytes, "id": hex(&id.0) }),
-                Piece::Hole(bytes) => json!({ "kind": "hole", "bytes": bytes, "id": null }),
-                Piece::Zeros(bytes) => json!({ "kind": "zeros", "bytes": bytes, "id": null }),
-            })
-            .collect(),
+        ListNode::Leaf(pieces) => pieces.iter().map(piece).collect(),
         ListNode::Inner(_, children) => children
             .iter()
             .map(|child| json!({ "kind": "node", "bytes": child.bytes, "id": hex(&child.id.0) }))

@@ -5,6 +5,7 @@ use crate::topic::{Topic, Wrong, keys};
 use lifeboat_format::entry::{
     Chunker, Content, Entry, LinkGroup, ListRoot, Metadata, Node, Timestamp, Xattr, XattrValue,
 };
+use lifeboat_format::list::Piece;
 use lifeboat_format::node::{Child, Item, NodeBuilder};
 use lifeboat_format::region::ChunkKind;
 use lifeboat_format::seal::Suite;
@@ -35,10 +36,12 @@ fn entries() -> Result<Vec<(TreePath, Entry)>> {
     let list = ListRoot { id: ChunkId([0xdd; 32]), height: 2, chunker: Chunker::Pages8K };
     let full = |node| Entry { node, metadata: metadata(), link: Some(LinkGroup(u64::MAX)), torn: true };
     let chunk = Content::Chunk(ChunkId([0xee; 32]));
+    let few = vec![Piece::Chunk(ChunkId([0xef; 32]), 9), Piece::Hole(1 << 30), Piece::Zeros(1)];
     [
         ("", Entry { link: None, ..full(Node::Directory) }),
         ("a", bare(Node::Directory)),
         ("a/empty", bare(Node::File { size: 0, content: Content::Empty })),
+        ("a/few", bare(Node::File { size: (1 << 30) + 10, content: Content::Pieces(Chunker::Pages4K, few) })),
         ("a/one", full(Node::File { size: 42, content: chunk })),
         ("a/zwei", full(Node::File { size: 1 << 40, content: Content::List(list) })),
         ("ab", bare(Node::Symlink { target: b"../\xff".to_vec() })),
@@ -166,7 +169,13 @@ fn bad_entries(topic: &mut Topic) {
         ("size 0 with a chunk", entry(2, &[&BARE, &[0, 1], &id])),
         ("size 1 without content", entry(2, &[&BARE, &[1, 0]])),
         ("size 2^63", entry(2, &[&BARE, &size_max, &[1], &id])),
-        ("content kind 3", entry(2, &[&BARE, &[1, 3], &id])),
+        ("content kind 4", entry(2, &[&BARE, &[1, 4], &id])),
+        ("pieces that are longer than the file", entry(2, &[&BARE, &[5, 3, 0, 1, 6 << 2], &id])),
+        ("pieces that are shorter than the file", entry(2, &[&BARE, &[5, 3, 0, 1, 4 << 2], &id])),
+        ("an empty piece", entry(2, &[&BARE, &[5, 3, 0, 2, 5 << 2 | 1, 1]])),
+        ("a piece of kind 3 in an entry", entry(2, &[&BARE, &[5, 3, 0, 1, 5 << 2 | 3]])),
+        ("pieces with an unknown chunker", entry(2, &[&BARE, &[5, 3, 4, 1, 5 << 2 | 1]])),
+        ("257 pieces", entry(2, &[&BARE, &[0x81, 2, 3, 0, 0x81, 2], &[1 << 2 | 1; 257]])),
         ("a chunk list of height 16", entry(2, &[&BARE, &[1, 2, 16, 0], &id])),
         ("an unknown chunker", entry(2, &[&BARE, &[1, 2, 0, 4], &id])),
         ("a link target of 4,097 bytes", entry(3, &[&BARE, &long_target])),

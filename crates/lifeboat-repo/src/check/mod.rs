@@ -322,6 +322,10 @@ impl Check<'_> {
                 chunks.push(*id);
                 Ok(true)
             }
+            Node::File { content: Content::Pieces(_, pieces), .. } => {
+                chunks.extend(pieces.iter().filter_map(Piece::chunk));
+                Ok(true)
+            }
             Node::File { content: Content::List(ListRoot { id, height, .. }), size } => {
                 self.list(ListChild { id: *id, bytes: *size }, *height)
             }
@@ -339,13 +343,7 @@ impl Check<'_> {
                 return Ok(false);
             }
             Ok(ListNode::Leaf(pieces)) => {
-                let chunks: Vec<ChunkId> = pieces
-                    .iter()
-                    .filter_map(|piece| match piece {
-                        Piece::Chunk(id, _) => Some(*id),
-                        _ => None,
-                    })
-                    .collect();
+                let chunks: Vec<ChunkId> = pieces.iter().filter_map(Piece::chunk).collect();
                 self.stored(&chunks)?
             }
             Ok(ListNode::Inner(_, children)) => {
