@@ -7,6 +7,7 @@ use crate::{EnvelopeId, Error, RepositoryId, Result};
 use aes_gcm::Aes256Gcm;
 use chacha20poly1305::XChaCha20Poly1305;
 use chacha20poly1305::aead::{AeadInOut, KeyInit};
+use std::cell::RefCell;
 use zeroize::{Zeroize, ZeroizeOnDrop};
 
 /// Bytes of a nonce, for every suite.
@@ -286,6 +287,10 @@ fn seal_packed(
     sealed
 }
 
+thread_local! {
+    static DECOMPRESSOR: RefCell<Option<zstd::bulk::Decompressor<'static>>> = const { RefCell::new(None) };
+}
+
 /// Opens what [`seal_box`] made, up to `plain_bytes_max` bytes of plaintext.
 pub fn open_box(key: &Key, binding: Binding, sealed: &[u8], plain_bytes_max: u32) -> Result<Vec<u8>> {
     let what = purpose_name(binding.purpose);
@@ -301,8 +306,18 @@ pub fn open_box(key: &Key, binding: Binding, sealed: &[u8], plain_bytes_max: u32
     let opened = &buffer[NONCE_BYTES..];
     let plain = match codec {
         Codec::Raw => opened.to_vec(),
-        Codec::Zstd => zstd::bulk::decompress(opened, plain_bytes as usize)
-            .map_err(|error| Error::damaged(what, error.to_string()))?,
+        Codec::Zstd => {
+            // Making a context costs more than opening a small object, and a listing opens thousands.
+            let decompress = |kept: &RefCell<Option<zstd::bulk::Decompressor<'static>>>| {
+                let mut kept = kept.borrow_mut();
+                let decompressor = match &mut *kept {
+                    Some(decompressor) => decompressor,
+                    empty => empty.insert(zstd::bulk::Decompressor::new()?),
+                };
+                decompressor.decompress(opened, plain_bytes as usize)
+            };
+            DECOMPRESSOR.with(decompress).map_err(|error| Error::damaged(what, error.to_string()))?
+        }
     };
     if plain.len() == plain_bytes as usize {
         Ok(plain)

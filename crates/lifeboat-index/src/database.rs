@@ -21,6 +21,9 @@ const COLUMN_FAMILY: &str = "default";
 pub(crate) const TABLE_BYTES: u64 = 64 << 20;
 /// Tables that a writer keeps open: 16 GiB of them. Each costs some kilobytes besides the block cache.
 const OPEN_FILES_MAX: i32 = 256;
+/// Open tables are kept in 2 to this many parts, each with its own share of them. RocksDB's 64 parts would hold four each,
+/// and throw tables out, with their blocks of index and filter, long before there are 256.
+const OPEN_FILES_PARTS_LOG2: i32 = 0;
 
 /// What compactions may drop: entries of packs below `end` that are not live.
 #[derive(Debug, Default)]
@@ -51,6 +54,7 @@ impl Database {
         let mut options = options(cache);
         options.create_if_missing(true);
         options.set_max_open_files(OPEN_FILES_MAX);
+        options.set_table_cache_num_shard_bits(OPEN_FILES_PARTS_LOG2);
         options.set_compaction_filter_factory(DeadEntries { census });
         let column_family = ColumnFamilyDescriptor::new(COLUMN_FAMILY, options.clone());
         let db = DB::open_cf_descriptors(&options, directory, [column_family])

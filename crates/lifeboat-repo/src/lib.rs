@@ -14,6 +14,7 @@ pub mod lists;
 pub mod lookup;
 mod packer;
 pub mod reader;
+mod remembered;
 mod repository;
 pub mod session;
 pub mod sink;

@@ -1,9 +1,17 @@
 //! Lists and finds snapshots.
+//!
+//! Must stay true: what exists is what the store lists now. Objects are opened under their session's name each time,
+//! whether they come from the store or are remembered from an earlier listing; so a listing costs the store one
+//! operation and a bounded number of reads, however many snapshots there are. Read next: [`crate::remembered`].
 
 use crate::error::{Error, Result};
+use crate::remembered::Remembered;
 use crate::repository::Repository;
 use lifeboat_format::snapshot::{Snapshot, Source, SourceKind};
 use lifeboat_format::{ObjectKey, ObjectKind, SessionId, TreePath};
+use lifeboat_store::Listed;
+use std::collections::HashSet;
+use std::path::PathBuf;
 
 /// A snapshot, and the session whose object holds it.
 #[derive(Debug, Clone)]
@@ -23,37 +31,89 @@ pub struct SnapshotList {
     pub damaged: Vec<(ObjectKey, Error)>,
 }
 
+/// Objects that one thread reads: fewer are not worth starting another one.
+const PER_THREAD: usize = 64;
+/// Threads that read: where a store is far away, they wait together.
+const THREADS_MAX: usize = 8;
+
+/// A snapshot, and its object's bytes where they came from the store.
+struct Reading {
+    snapshot: Snapshot,
+    stored: Option<Vec<u8>>,
+}
+
+fn session_of(key: &ObjectKey) -> SessionId {
+    SessionId(key.name().try_into().expect("a snapshot's name has 16 bytes"))
+}
+
 impl Repository {
     /// Reads all complete snapshots, oldest first. A damaged one is reported beside the others.
     pub fn snapshots(&self) -> Result<SnapshotList> {
-        self.read_snapshots(ObjectKind::Snapshot)
+        let folder = self.cache_directory().map(PathBuf::as_path);
+        self.read_snapshots(ObjectKind::Snapshot, Remembered::open(folder))
+    }
+
+    /// The same, from the repository alone: what this machine remembers may be sound where the repository is not.
+    pub(crate) fn stored_snapshots(&self) -> Result<SnapshotList> {
+        self.read_snapshots(ObjectKind::Snapshot, Remembered::default())
     }
 
     /// Reads what interrupted or running sessions left.
     pub fn checkpoints(&self) -> Result<SnapshotList> {
-        self.read_snapshots(ObjectKind::Checkpoint)
+        self.read_snapshots(ObjectKind::Checkpoint, Remembered::default())
     }
 
-    fn read_snapshots(&self, kind: ObjectKind) -> Result<SnapshotList> {
-        let mut list = SnapshotList::default();
-        for listed in self.store().list(kind).map_err(Error::store("the snapshots cannot be listed"))? {
-            let session = SessionId(listed.key.name().try_into().expect("a snapshot's name has 16 bytes"));
-            match self.read_snapshot(&listed.key, session) {
-                Ok(snapshot) => list.snapshots.push(ListedSnapshot { session, snapshot }),
+    fn read_snapshots(&self, kind: ObjectKind, remembered: Remembered) -> Result<SnapshotList> {
+        let objects = self.store().list(kind).map_err(Error::store("the snapshots cannot be listed"))?;
+        let readings = self.read_all(&objects, &remembered);
+        let (mut list, mut unknown) = (SnapshotList::default(), Vec::new());
+        for (listed, reading) in objects.iter().zip(readings) {
+            let session = session_of(&listed.key);
+            match reading {
+                Ok(Reading { snapshot, stored }) => {
+                    list.snapshots.push(ListedSnapshot { session, snapshot });
+                    unknown.extend(stored.map(|bytes| (session, bytes)));
+                }
                 // It may have been forgotten between the listing and the reading.
                 Err(error) if error.kind() == crate::ErrorKind::NotFound => {}
-                Err(error) => list.damaged.push((listed.key, error)),
+                Err(error) => list.damaged.push((listed.key.clone(), error)),
             }
         }
+        let sessions: HashSet<SessionId> = objects.iter().map(|listed| session_of(&listed.key)).collect();
+        remembered.learn(unknown, |session| sessions.contains(session));
         list.snapshots
             .sort_by_key(|listed| (listed.snapshot.started, listed.snapshot.sequence, listed.session));
         Ok(list)
     }
 
-    fn read_snapshot(&self, key: &ObjectKey, session: SessionId) -> Result<Snapshot> {
+    /// Reads and opens `objects` on several threads, in their order.
+    fn read_all(&self, objects: &[Listed], remembered: &Remembered) -> Vec<Result<Reading>> {
+        let read = |objects: &[Listed]| -> Vec<Result<Reading>> {
+            objects.iter().map(|listed| self.read_snapshot(listed, remembered)).collect()
+        };
+        if objects.len() <= PER_THREAD {
+            return read(objects);
+        }
+        let share = objects.len().div_ceil(THREADS_MAX).max(PER_THREAD);
+        std::thread::scope(|scope| {
+            let threads: Vec<_> =
+                objects.chunks(share).map(|objects| scope.spawn(move || read(objects))).collect();
+            threads
+                .into_iter()
+                .flat_map(|thread| thread.join().expect("reading snapshots does not panic"))
+                .collect()
+        })
+    }
+
+    fn read_snapshot(&self, listed: &Listed, remembered: &Remembered) -> Result<Reading> {
+        let (key, session) = (&listed.key, session_of(&listed.key));
+        let open = |bytes: &[u8]| Snapshot::decode(key.kind(), self.keys(), session, bytes);
+        if let Some(Ok(snapshot)) = remembered.get(&session, listed.bytes).map(open) {
+            return Ok(Reading { snapshot, stored: None });
+        }
         let bytes = self.store().get(key).map_err(Error::store(format!("{key} cannot be read")))?;
-        Snapshot::decode(key.kind(), self.keys(), session, &bytes)
-            .map_err(Error::format(format!("{key} cannot be read")))
+        let snapshot = open(&bytes).map_err(Error::format(format!("{key} cannot be read")))?;
+        Ok(Reading { snapshot, stored: Some(bytes) })
     }
 
     /// Whether a snapshot is still listed.

@@ -241,7 +241,7 @@ impl Check<'_> {
     }
 
     fn snapshots(&mut self, progress: &Progress) -> Result<()> {
-        let list = self.repository.snapshots()?;
+        let list = self.repository.stored_snapshots()?;
         for (key, error) in &list.damaged {
             self.finding(key.to_string(), error);
         }
