@@ -167,8 +167,10 @@ impl Tablespace {
     }
 
     fn has(&self, index: u64, head: &Head) -> bool {
-        u64::from(u32_big_at(head, 4)) == u64::from(self.first_number) + index
-            && u32_big_at(head, 34) == self.space
+        /// MariaDB's mark of a compressed page, in which nothing but number and type stand where they otherwise do.
+        const COMPRESSED: u32 = 0x8000;
+        let is_here = u64::from(u32_big_at(head, 4)) == u64::from(self.first_number) + index;
+        is_here && (u32_big_at(head, 34) == self.space || Self::page_type(head) & COMPRESSED != 0)
     }
 }
 

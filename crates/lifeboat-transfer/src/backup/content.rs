@@ -195,9 +195,8 @@ impl<'q, B> ContentWriter<'q, B> {
         Ok(list.finish(&mut |node| sink.add(ChunkKind::List, &node))?)
     }
 
-    /// Reads data extents and steps over holes. Of a page, all is data or nothing.
+    /// Reads data extents and steps over holes.
     fn sparse(&mut self, file: &OwnedFd, size: u64, cutting: &mut Cutting<'_>) -> Result<(), Failure> {
-        let alignment = cutting.alignment();
         let mut position = 0;
         while position < size {
             let data = match rustix::fs::seek(file, SeekFrom::Data(position)) {
@@ -208,16 +207,15 @@ impl<'q, B> ContentWriter<'q, B> {
                 Err(Errno::INVAL | Errno::OPNOTSUPP) => position,
                 Err(errno) => return Err(errno.into()),
             };
-            let begin = if data == size { size } else { data - data % alignment };
-            cutting.hole(begin - position, &mut self.sink, self.session.repository().keys())?;
-            if begin == size {
+            cutting.hole(data - position, &mut self.sink, self.session.repository().keys())?;
+            if data == size {
                 break;
             }
             let end = match rustix::fs::seek(file, SeekFrom::Hole(data)) {
-                Ok(end) => end.checked_next_multiple_of(alignment).map_or(size, |end| end.min(size)),
+                Ok(end) => end.min(size),
                 Err(_) => size,
             };
-            self.stretch(cutting, Some(end - begin), |buffer, done| read_at(file, buffer, begin + done))?;
+            self.stretch(cutting, Some(end - data), |buffer, done| read_at(file, buffer, data + done))?;
             // A file that shrank meanwhile ends here; the caller compares the length and tries again.
             if cutting.bytes() < end {
                 break;

@@ -2,7 +2,7 @@
 //!
 //! Must stay true: content that did not change gets the list that it had, and the same list as a fresh cut would give,
 //! but for one difference that harms nothing: a cut depends on the byte behind the chunk too, so that a chunk may be kept
-//! where a fresh cut would go on. Page files are cut at multiples of their page, holes and zeros included.
+//! where a fresh cut would go on. Page files are cut at multiples of their page, wherever holes and zeros lie.
 
 use super::hint::{Earlier, Hint};
 use crate::pieces::ChunkReader;
@@ -61,11 +61,6 @@ impl<'r> Cutting<'r> {
         self.list.bytes()
     }
 
-    /// Pages begin at multiples of this; 1 for files that are cut by content.
-    pub(crate) fn alignment(&self) -> u64 {
-        self.page.unwrap_or(1) as u64
-    }
-
     /// So many bytes must be in sight to cut, unless the data ends.
     pub(crate) fn sight(&self, cutter: &Cutter) -> usize {
         self.page.unwrap_or(cutter.bytes_max())
@@ -80,9 +75,11 @@ impl<'r> Cutting<'r> {
     }
 
     fn next_page(&mut self, page: usize, keys: &Keys, data: &[u8]) -> Cut {
-        let data = &data[..page.min(data.len())];
-        let piece = name(keys, data);
+        // Holes may begin and end inside a page, as in compressed tablespaces: the next cut is at the page's end again.
         let position = self.list.bytes();
+        let left = page - (position % page as u64) as usize;
+        let data = &data[..left.min(data.len())];
+        let piece = name(keys, data);
         let mut was = Known::Ask;
         if let (Some(hint), Piece::Chunk(id, bytes)) = (&mut self.hint, piece)
             && hint.page_at(position) == Some((id, bytes as usize))
