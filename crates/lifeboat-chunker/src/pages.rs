@@ -108,7 +108,6 @@ fn all_samples<F: ReadAt + ?Sized>(
 /// How a file of such pages is cut. Chunks are at least 8 KiB, because each costs an id in three places.
 fn chunker_of(page: u32) -> Option<Chunker> {
     match page {
-        0 => None,
         ..=8_192 => Some(Chunker::Pages8K),
         _ => Some(Chunker::Pages16K),
     }
