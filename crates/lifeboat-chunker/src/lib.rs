@@ -6,7 +6,11 @@
 //! Must stay true: the same bytes under the same key are cut at the same places, for ever. A change here stores
 //! everything again; the golden test below pins it.
 //!
+//! Files that are made of pages are cut at pages: [`pages`] recognises them.
+//!
 //! Read next: `docs/format/config.md#cutting`.
+
+pub mod pages;
 
 use lifeboat_format::config::CutParameters;
 use lifeboat_format::keys::Keys;

@@ -96,6 +96,16 @@ pub enum Chunker {
 }
 
 impl Chunker {
+    /// Length of a page; `None` for files that are cut by content.
+    pub fn page_bytes(self) -> Option<u32> {
+        match self {
+            Self::Content => None,
+            Self::Pages8K => Some(8 << 10),
+            Self::Pages16K => Some(16 << 10),
+            Self::Pages4K => Some(4 << 10),
+        }
+    }
+
     fn from_byte(byte: u8, reader: &Reader<'_>) -> Result<Self> {
         match byte {
             0 => Ok(Self::Content),

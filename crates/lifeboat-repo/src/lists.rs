@@ -1,7 +1,8 @@
 //! Builds chunk lists: where the bytes of a large file are.
 //!
 //! Must stay true: an insertion early in a file changes the leaf it falls into and the nodes above it, not the rest.
-//! Leaves of files cut by content end at a chunk whose id says so; leaves of page files hold a fixed number of pages.
+//! Nodes of files cut by content end at an id that says so. Nodes of page files begin at fixed places of the file, so that
+//! a page that is written where zeros were, or where nothing was, moves no other page to another node.
 
 use crate::error::{Error, Result};
 use lifeboat_format::entry::{Chunker, ListRoot};
@@ -16,8 +17,10 @@ use crate::cursor::NodeSource;
 const IDS_PER_CUT: u8 = 64;
 /// A node ends after so many items at the latest.
 const ITEMS_MAX: usize = 256;
-/// Pages in a leaf of a page file: small, because random page updates touch many leaves.
-const PAGES_PER_LEAF: usize = 32;
+/// Pages in a leaf of a page file: few, because random page updates touch many leaves.
+const PAGES_PER_LEAF: u64 = 16;
+/// Nodes in a node above, in a page file.
+const NODES_PER_NODE: u64 = 32;
 
 /// So few pieces stand in the entry itself. A node of their own would cost its name twice, in the entry and in the
 /// index; in the entry they cost their ids again whenever a neighbour in the tree node changes.
@@ -26,17 +29,38 @@ const INLINE_PIECES: usize = 16;
 /// Takes the pieces of one file in order.
 pub struct ListBuilder {
     chunker: Chunker,
+    /// Bytes of the file in a leaf of a page file; `None` if it is cut by content.
+    leaf_bytes: Option<u64>,
     /// The first pieces, as long as they may be all there are.
     few: Option<Vec<Piece>>,
     leaf: Vec<Piece>,
-    inner: Vec<Vec<ListChild>>,
+    leaf_start: u64,
+    /// Bytes of the file in this leaf and all before it.
+    placed: u64,
+    inner: Vec<Open>,
     bytes: u64,
+}
+
+/// An inner node that takes children.
+#[derive(Default)]
+struct Open {
+    children: Vec<ListChild>,
+    start: u64,
 }
 
 impl ListBuilder {
     /// An empty list of a file that is cut by `chunker`.
     pub fn new(chunker: Chunker) -> Self {
-        Self { chunker, few: Some(Vec::new()), leaf: Vec::new(), inner: Vec::new(), bytes: 0 }
+        Self {
+            chunker,
+            leaf_bytes: chunker.page_bytes().map(|page| u64::from(page) * PAGES_PER_LEAF),
+            few: Some(Vec::new()),
+            leaf: Vec::new(),
+            leaf_start: 0,
+            placed: 0,
+            inner: Vec::new(),
+            bytes: 0,
+        }
     }
 
     /// Bytes so far.
@@ -60,6 +84,7 @@ impl ListBuilder {
                 if *last + more <= PIECE_BYTES_MAX =>
             {
                 *last += more;
+                self.placed += if self.few.is_none() { more } else { 0 };
                 return Ok(());
             }
             _ => {}
@@ -79,10 +104,20 @@ impl ListBuilder {
     }
 
     fn push_to_leaf(&mut self, piece: Piece, put: &mut dyn FnMut(Vec<u8>) -> Result<ChunkId>) -> Result<()> {
+        // Holes and zeros go on in the leaf where they began: however long they are, they are one piece.
+        if let (Some(leaf_bytes), Piece::Chunk(..)) = (self.leaf_bytes, piece)
+            && !self.leaf.is_empty()
+            && self.leaf_start / leaf_bytes != self.placed / leaf_bytes
+        {
+            self.close_leaf(put)?;
+        }
+        if self.leaf.is_empty() {
+            self.leaf_start = self.placed;
+        }
+        self.placed += piece.bytes();
         let ends_leaf = match (self.chunker, piece) {
             (Chunker::Content, Piece::Chunk(id, _)) => ends_node(&id),
-            (Chunker::Content, _) => false,
-            _ => self.leaf.len() + 1 >= PAGES_PER_LEAF,
+            _ => false,
         };
         self.leaf.push(piece);
         if ends_leaf || self.leaf.len() >= ITEMS_MAX { self.close_leaf(put) } else { Ok(()) }
@@ -103,12 +138,12 @@ impl ListBuilder {
         let mut level = 0;
         loop {
             let is_top = level + 1 == self.inner.len();
-            if is_top && self.inner[level].len() == 1 {
-                let root = self.inner[level][0];
+            if is_top && self.inner[level].children.len() == 1 {
+                let root = self.inner[level].children[0];
                 let list = ListRoot { id: root.id, height: level as u8, chunker: self.chunker };
                 return Ok(Content::List(list));
             }
-            if !self.inner[level].is_empty() {
+            if !self.inner[level].children.is_empty() {
                 self.close_inner(level, put)?;
             }
             level += 1;
@@ -119,33 +154,42 @@ impl ListBuilder {
         let pieces = std::mem::take(&mut self.leaf);
         let bytes = pieces.iter().map(Piece::bytes).sum();
         let id = put(ListNode::Leaf(pieces).encode())?;
-        self.push_child(0, ListChild { id, bytes }, put)
+        self.push_child(0, ListChild { id, bytes }, self.leaf_start, put)
     }
 
-    /// `inner[level]` holds the children of the open node of height `level + 1`.
+    /// `inner[level]` holds the children of the open node of height `level + 1`. `start` is where the child begins.
     fn push_child(
         &mut self,
         level: usize,
         child: ListChild,
+        start: u64,
         put: &mut dyn FnMut(Vec<u8>) -> Result<ChunkId>,
     ) -> Result<()> {
         if self.inner.len() == level {
-            self.inner.push(Vec::new());
+            self.inner.push(Open::default());
         }
-        self.inner[level].push(child);
-        let count = self.inner[level].len();
-        if count >= ITEMS_MAX || (count > 1 && ends_node(&child.id)) {
-            self.close_inner(level, put)
-        } else {
-            Ok(())
+        if let Some(leaf_bytes) = self.leaf_bytes {
+            let node_bytes = leaf_bytes.saturating_mul(NODES_PER_NODE.saturating_pow(level as u32 + 1));
+            let open = &self.inner[level];
+            if !open.children.is_empty() && open.start / node_bytes != start / node_bytes {
+                self.close_inner(level, put)?;
+            }
         }
+        let open = &mut self.inner[level];
+        if open.children.is_empty() {
+            open.start = start;
+        }
+        open.children.push(child);
+        let count = open.children.len();
+        let ends_here = self.leaf_bytes.is_none() && count > 1 && ends_node(&child.id);
+        if count >= ITEMS_MAX || ends_here { self.close_inner(level, put) } else { Ok(()) }
     }
 
     fn close_inner(&mut self, level: usize, put: &mut dyn FnMut(Vec<u8>) -> Result<ChunkId>) -> Result<()> {
-        let children = std::mem::take(&mut self.inner[level]);
+        let Open { children, start } = std::mem::take(&mut self.inner[level]);
         let bytes = children.iter().map(|child| child.bytes).sum();
         let id = put(ListNode::Inner(level as u8 + 1, children).encode())?;
-        self.push_child(level + 1, ListChild { id, bytes }, put)
+        self.push_child(level + 1, ListChild { id, bytes }, start, put)
     }
 }
 

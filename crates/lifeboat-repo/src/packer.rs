@@ -14,8 +14,10 @@ use lifeboat_store::{Spool, Store};
 
 /// A pack is closed after so many regions, however little they take: they may all be zeros.
 const REGIONS_MAX: usize = 2048;
-/// A pack is closed after so many chunks, so that what a session must remember until then stays small.
-const CHUNKS_MAX: usize = 32 << 10;
+/// A pack is closed after so many chunks, so that what a session must remember until then stays small: 4 MiB of ids. A pack
+/// that is closed for this reason is padded like a full one, so it must be rare: database pages of 8 KiB that shrink to
+/// 500 bytes are 64 Ki chunks in a pack of 32 MiB.
+const CHUNKS_MAX: usize = 128 << 10;
 
 /// A pack that is being filled.
 pub(crate) struct OpenPack {

@@ -9,6 +9,7 @@ use lifeboat_format::entry::{Content, ListRoot};
 use lifeboat_format::limits::NODE_DEPTH_MAX;
 use lifeboat_format::list::{ListChild, ListNode, Piece};
 use lifeboat_format::region::ChunkKind;
+use std::collections::VecDeque;
 
 /// Why a chunk could not be had: the repository's own error.
 pub type ChunkError = Box<dyn std::error::Error + Send + Sync>;
@@ -74,12 +75,23 @@ pub struct Pieces<'r> {
     inner: Vec<(u8, std::vec::IntoIter<ListChild>)>,
     leaf: std::vec::IntoIter<Piece>,
     node: Vec<u8>,
+    /// The nodes of each height that were read last.
+    recent: Vec<VecDeque<ChunkId>>,
 }
+
+/// Nodes of one height that are remembered.
+const RECENT_NODES: usize = 64;
 
 impl<'r> Pieces<'r> {
     /// The pieces of a regular file of `size` bytes.
     pub fn new(reader: &'r dyn ChunkReader, content: &Content, size: u64) -> Self {
-        let mut pieces = Self { reader, inner: Vec::new(), leaf: Vec::new().into_iter(), node: Vec::new() };
+        let mut pieces = Self {
+            reader,
+            inner: Vec::new(),
+            leaf: Vec::new().into_iter(),
+            node: Vec::new(),
+            recent: Vec::new(),
+        };
         match content {
             Content::Empty => {}
             // A file of one chunk fits a chunk; if a hostile entry says otherwise, the reader of the piece finds a
@@ -92,6 +104,23 @@ impl<'r> Pieces<'r> {
             Content::List(root) => pieces.start(root, size),
         }
         pieces
+    }
+
+    /// Whether a node of this list was read a short while ago.
+    pub(crate) fn has_recent_node(&self, id: &ChunkId) -> bool {
+        self.recent.iter().any(|nodes| nodes.contains(id))
+    }
+
+    fn remember(&mut self, height: u8, id: ChunkId) {
+        let height = usize::from(height);
+        if self.recent.len() <= height {
+            self.recent.resize_with(height + 1, VecDeque::new);
+        }
+        let nodes = &mut self.recent[height];
+        if nodes.len() == RECENT_NODES {
+            nodes.pop_front();
+        }
+        nodes.push_back(id);
     }
 
     fn start(&mut self, root: &ListRoot, size: u64) {
@@ -111,6 +140,7 @@ impl<'r> Pieces<'r> {
         if node.height() != expected {
             return Err(Error::Height { id, expected, found: node.height() });
         }
+        self.remember(expected, id);
         match node {
             ListNode::Leaf(pieces) => self.leaf = pieces.into_iter(),
             ListNode::Inner(height, children) => self.inner.push((height - 1, children.into_iter())),

@@ -56,6 +56,18 @@ const TEST: &[Requirement] = &[
         purpose: "runs the independent reader of the format",
         probe: Probe::Python("venv, ensurepip"),
     },
+    Requirement {
+        package: "postgresql",
+        purpose: "makes database files",
+        probe: Probe::Program("pg_ctlcluster"),
+    },
+    Requirement {
+        package: "mariadb-server",
+        purpose: "makes database files",
+        probe: Probe::Program("mariadbd"),
+    },
+    Requirement { package: "sqlite3", purpose: "makes database files", probe: Probe::Program("sqlite3") },
+    Requirement { package: "etcd-server", purpose: "makes database files", probe: Probe::Program("etcd") },
 ];
 
 /// Makes sure that the workspace compiles.

@@ -1,13 +1,14 @@
 //! One session's try at a snapshot: choose parents, run each source, commit.
 
 use super::counters::Counters;
+use super::hint::Earlier;
 use super::parent::{Parent, ParentCursor};
 use super::tree_source::TreeSource;
 use super::{Options, Outcome, Progress, Run, SourceSpec, now, open_walk, stream};
 use crate::error::{Error, Result};
 use lifeboat_chunker::Cutter;
 use lifeboat_format::snapshot::{Snapshot, SnapshotKind, Source, Statistics, TreeRoot};
-use lifeboat_format::{AuthorId, ObjectKey, ObjectKind, SnapshotId, Timestamp};
+use lifeboat_format::{AuthorId, ObjectKey, ObjectKind, SnapshotId, Timestamp, TreePath};
 use lifeboat_repo::Repository;
 use lifeboat_repo::reader::ChunkReader;
 use lifeboat_repo::session::{Session, SessionOptions};
@@ -168,6 +169,7 @@ impl Attempt<'_> {
             ),
             threads: self.options.threads.max(1),
             counters: self.counters,
+            reader: &self.reader,
             progress: self.progress,
             name: match spec {
                 SourceSpec::Path(path) => path.clone(),
@@ -200,14 +202,27 @@ impl Attempt<'_> {
                 (source.root, source.bytes) = (outcome.root, outcome.bytes);
                 [source.users, source.groups] = outcome.owners.names();
             }
-            SourceSpec::Stdin(_) => (source.root, source.bytes) = stream::stdin(&run)?,
+            SourceSpec::Stdin(_) => {
+                let earlier = self.earlier_stream(spec, parent);
+                (source.root, source.bytes) = stream::stdin(&run, earlier.as_ref())?
+            }
             SourceSpec::Command(name, command) => {
-                (source.root, source.bytes) = stream::command(&run, name, command)?
+                let earlier = self.earlier_stream(spec, parent);
+                (source.root, source.bytes) = stream::command(&run, name, command, earlier.as_ref())?
             }
         }
         source.errors = self.counters.errors() - errors;
         self.snapshot.sources.push(source);
         Ok(())
+    }
+
+    /// How the parent had a stream: the one entry of its tree. A parent that cannot be read is given up.
+    fn earlier_stream(&self, spec: &SourceSpec, parent: Option<(&ListedSnapshot, bool)>) -> Option<Earlier> {
+        let (listed, is_pinned) = parent?;
+        let source = source_of(&listed.snapshot, spec)?.clone();
+        let parent = Parent { source, started: listed.snapshot.started, is_pinned };
+        let mut cursor = ParentCursor::new(&self.reader, &parent);
+        cursor.at(&TreePath::root()).and_then(|entry| cursor.earlier(&entry))
     }
 
     /// Where unchanged entries come from: checkpoints that are newer than the parent, then the parent.

@@ -2,13 +2,18 @@
 //!
 //! Must stay true: a byte is copied once, from the read buffer into its region, and only if its chunk is new.
 
+use super::Counters;
+use super::cutting::{Cutting, Known, name};
+use super::hint::Earlier;
 use super::queue::WorkQueue;
 use lifeboat_chunker::Cutter;
+use lifeboat_chunker::pages::{ReadAt, recognise};
 use lifeboat_format::entry::Chunker;
 use lifeboat_format::list::Piece;
 use lifeboat_format::region::ChunkKind;
 use lifeboat_format::{ChunkId, Content, XattrValue};
 use lifeboat_repo::lists::ListBuilder;
+use lifeboat_repo::reader::ChunkReader;
 use lifeboat_repo::session::Session;
 use lifeboat_repo::sink::ChunkSink;
 use rustix::fd::{AsFd, OwnedFd};
@@ -17,7 +22,7 @@ use rustix::io::Errno;
 use std::io::Read;
 use std::ops::Range;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::Ordering;
 
 /// Bytes that are read and cut before the index is asked about their chunks: they stay in the processor's cache.
 const BUFFER_BYTES: usize = 1 << 20;
@@ -51,8 +56,8 @@ pub(crate) struct ContentWriter<'q, B> {
     buffer: Vec<u8>,
     filled: usize,
     chunks: Vec<(ChunkId, Range<usize>)>,
-    bytes_done: &'q AtomicU64,
-    interrupted: &'q AtomicBool,
+    reader: &'q ChunkReader,
+    counters: &'q Counters,
 }
 
 impl<'q, B> ContentWriter<'q, B> {
@@ -60,8 +65,8 @@ impl<'q, B> ContentWriter<'q, B> {
         session: &Arc<Session>,
         cutter: &Cutter,
         queue: &'q WorkQueue<B>,
-        bytes_done: &'q AtomicU64,
-        interrupted: &'q AtomicBool,
+        reader: &'q ChunkReader,
+        counters: &'q Counters,
     ) -> lifeboat_repo::Result<Self> {
         Ok(Self {
             session: session.clone(),
@@ -71,8 +76,8 @@ impl<'q, B> ContentWriter<'q, B> {
             buffer: vec![0; BUFFER_BYTES + cutter.bytes_max()],
             filled: 0,
             chunks: Vec::new(),
-            bytes_done,
-            interrupted,
+            reader,
+            counters,
         })
     }
 
@@ -80,7 +85,7 @@ impl<'q, B> ContentWriter<'q, B> {
         &mut self.sink
     }
 
-    /// Stores the content of an open file whose length was `size` a moment ago.
+    /// Stores the content of an open file whose length was `size` a moment ago; `earlier` is how the parent had it.
     ///
     /// Gives the content and how many bytes it has, which differs from `size` when somebody writes.
     pub(crate) fn file(
@@ -88,29 +93,45 @@ impl<'q, B> ContentWriter<'q, B> {
         file: &OwnedFd,
         size: u64,
         may_have_holes: bool,
+        earlier: Option<&Earlier>,
     ) -> Result<(Content, u64), Failure> {
-        if size < self.cutter.bytes_max() as u64 && !may_have_holes {
+        let bytes_max = self.cutter.bytes_max() as u64;
+        if size < bytes_max && !may_have_holes {
             return self.small_file(file, size as usize);
         }
-        let mut list = ListBuilder::new(Chunker::Content);
+        // A file keeps its chunker: cut in another way, all of it would be new.
+        let kept = earlier.and_then(|earlier| earlier.chunker(bytes_max));
+        let chunker = match kept {
+            Some(chunker) => chunker,
+            None if size < bytes_max => Chunker::Content,
+            None => recognise(&OpenFile(file), size),
+        };
+        let mut cutting = Cutting::with_hint(chunker, self.reader, earlier);
         if may_have_holes {
-            self.sparse(file, size, &mut list)?;
+            self.sparse(file, size, &mut cutting)?;
         } else {
-            self.stretch(&mut list, None, |buffer, _| read_some(file, buffer))?;
+            self.stretch(&mut cutting, None, |buffer, _| read_some(file, buffer))?;
         }
-        let bytes = list.bytes();
-        Ok((self.finish_list(list)?, bytes))
+        self.finish_cutting(cutting)
     }
 
-    /// Stores a stream to its end.
-    pub(crate) fn stream(&mut self, stream: &mut dyn Read) -> Result<(Content, u64), Failure> {
-        let mut list = ListBuilder::new(Chunker::Content);
-        self.stretch(&mut list, None, |buffer, _| match stream.read(buffer) {
+    /// Stores a stream to its end; `earlier` is how the parent had it.
+    pub(crate) fn stream(
+        &mut self,
+        stream: &mut dyn Read,
+        earlier: Option<&Earlier>,
+    ) -> Result<(Content, u64), Failure> {
+        let mut cutting = Cutting::with_hint(Chunker::Content, self.reader, earlier);
+        self.stretch(&mut cutting, None, |buffer, _| match stream.read(buffer) {
             Err(error) if error.kind() == std::io::ErrorKind::Interrupted => Ok(None),
             result => result.map(Some).map_err(Failure::File),
         })?;
-        let bytes = list.bytes();
-        Ok((self.finish_list(list)?, bytes))
+        self.finish_cutting(cutting)
+    }
+
+    fn finish_cutting(&mut self, cutting: Cutting<'_>) -> Result<(Content, u64), Failure> {
+        let bytes = cutting.bytes();
+        Ok((cutting.finish(&mut self.sink, self.session.repository().keys())?, bytes))
     }
 
     /// Stores one attribute value as a chunk.
@@ -141,10 +162,9 @@ impl<'q, B> ContentWriter<'q, B> {
         if end - start > size {
             // It is longer than its status says, as files of pseudo file systems are: read it as a stream.
             rustix::fs::seek(file, SeekFrom::Start(0))?;
-            let mut list = ListBuilder::new(Chunker::Content);
-            self.stretch(&mut list, None, |buffer, _| read_some(file, buffer))?;
-            let bytes = list.bytes();
-            return Ok((self.finish_list(list)?, bytes));
+            let mut cutting = Cutting::new(Chunker::Content);
+            self.stretch(&mut cutting, None, |buffer, _| read_some(file, buffer))?;
+            return self.finish_cutting(cutting);
         }
         let length = end - start;
         let mut list = ListBuilder::new(Chunker::Content);
@@ -157,20 +177,17 @@ impl<'q, B> ContentWriter<'q, B> {
             list.push(piece, &mut |node| sink.add(ChunkKind::List, &node))?;
         }
         self.filled = end;
-        self.bytes_done.fetch_add(length as u64, Ordering::Relaxed);
+        self.counters.bytes_done.fetch_add(length as u64, Ordering::Relaxed);
         Ok((self.finish_list(list)?, length as u64))
     }
 
     /// Names a chunk of the buffer, and queues it unless it is all zeros.
     fn name(&mut self, range: Range<usize>) -> Piece {
-        let chunk = &self.buffer[range.clone()];
-        if is_zero(chunk) {
-            return Piece::Zeros(chunk.len() as u64);
+        let piece = name(self.session.repository().keys(), &self.buffer[range.clone()]);
+        if let Piece::Chunk(id, _) = piece {
+            self.chunks.push((id, range));
         }
-        let id = self.session.repository().keys().chunk_id(ChunkKind::Data, chunk);
-        let bytes = chunk.len() as u32;
-        self.chunks.push((id, range));
-        Piece::Chunk(id, bytes)
+        piece
     }
 
     fn finish_list(&mut self, list: ListBuilder) -> Result<Content, Failure> {
@@ -179,7 +196,7 @@ impl<'q, B> ContentWriter<'q, B> {
     }
 
     /// Reads data extents and steps over holes.
-    fn sparse(&mut self, file: &OwnedFd, size: u64, list: &mut ListBuilder) -> Result<(), Failure> {
+    fn sparse(&mut self, file: &OwnedFd, size: u64, cutting: &mut Cutting<'_>) -> Result<(), Failure> {
         let mut position = 0;
         while position < size {
             let data = match rustix::fs::seek(file, SeekFrom::Data(position)) {
@@ -190,8 +207,7 @@ impl<'q, B> ContentWriter<'q, B> {
                 Err(Errno::INVAL | Errno::OPNOTSUPP) => position,
                 Err(errno) => return Err(errno.into()),
             };
-            let sink = &mut self.sink;
-            list.push(Piece::Hole(data - position), &mut |node| sink.add(ChunkKind::List, &node))?;
+            cutting.hole(data - position, &mut self.sink, self.session.repository().keys())?;
             if data == size {
                 break;
             }
@@ -199,9 +215,9 @@ impl<'q, B> ContentWriter<'q, B> {
                 Ok(end) => end.min(size),
                 Err(_) => size,
             };
-            self.stretch(list, Some(end - data), |buffer, done| read_at(file, buffer, data + done))?;
+            self.stretch(cutting, Some(end - data), |buffer, done| read_at(file, buffer, data + done))?;
             // A file that shrank meanwhile ends here; the caller compares the length and tries again.
-            if list.bytes() < end {
+            if cutting.bytes() < end {
                 break;
             }
             position = end;
@@ -212,14 +228,14 @@ impl<'q, B> ContentWriter<'q, B> {
     /// Cuts what `read` gives until it ends or `limit` bytes were read. `read` gives `None` to be asked again.
     fn stretch(
         &mut self,
-        list: &mut ListBuilder,
+        cutting: &mut Cutting<'_>,
         limit: Option<u64>,
         mut read: impl FnMut(&mut [u8], u64) -> Result<Option<usize>, Failure>,
     ) -> Result<(), Failure> {
         self.store_buffered()?;
         let mut done = 0;
         loop {
-            if self.interrupted.load(Ordering::Relaxed) {
+            if self.counters.interrupted.load(Ordering::Relaxed) {
                 return Err(lifeboat_repo::Error::Interrupted.into());
             }
             let left = limit.map_or(usize::MAX as u64, |limit| limit - done);
@@ -232,16 +248,16 @@ impl<'q, B> ContentWriter<'q, B> {
             let Some(length) = length else { continue };
             let is_end = length == 0;
             // The signal that stopped us may have ended the stream too: its end is then not the content's.
-            if is_end && self.interrupted.load(Ordering::Relaxed) {
+            if is_end && self.counters.interrupted.load(Ordering::Relaxed) {
                 return Err(lifeboat_repo::Error::Interrupted.into());
             }
             self.filled += length;
             done += length as u64;
-            self.bytes_done.fetch_add(length as u64, Ordering::Relaxed);
+            self.counters.bytes_done.fetch_add(length as u64, Ordering::Relaxed);
             if !is_end && self.filled < self.buffer.len() && limit != Some(done) {
                 continue;
             }
-            let kept = self.cut_buffer(list, is_end || limit == Some(done))?;
+            let kept = self.cut_buffer(cutting, is_end || limit == Some(done))?;
             self.store_buffered()?;
             self.buffer.copy_within(kept.clone(), 0);
             self.filled = kept.len();
@@ -252,18 +268,24 @@ impl<'q, B> ContentWriter<'q, B> {
     }
 
     /// Cuts the buffer; what is too short to cut before more is read is left over.
-    fn cut_buffer(&mut self, list: &mut ListBuilder, is_end: bool) -> Result<Range<usize>, Failure> {
-        let mut position = 0;
+    fn cut_buffer(&mut self, cutting: &mut Cutting<'_>, is_end: bool) -> Result<Range<usize>, Failure> {
+        let sight = cutting.sight(&self.cutter);
+        let keys = self.session.repository().keys();
+        let (mut position, mut scanned) = (0, 0);
         while position < self.filled {
-            if !is_end && self.filled - position < self.cutter.bytes_max() {
+            if !is_end && self.filled - position < sight {
                 break;
             }
-            let cut = position..position + self.cutter.cut(&self.buffer[position..self.filled]);
-            position = cut.end;
-            let piece = self.name(cut);
-            let sink = &mut self.sink;
-            list.push(piece, &mut |node| sink.add(ChunkKind::List, &node))?;
+            let cut = cutting.next(&self.cutter, keys, &self.buffer[position..self.filled], is_end);
+            let end = position + cut.bytes;
+            scanned += if cut.was_scanned { cut.bytes as u64 } else { 0 };
+            if let (Piece::Chunk(id, _), Known::Ask) = (cut.piece, cut.known) {
+                self.chunks.push((id, position..end));
+            }
+            position = end;
+            cutting.push(cut.piece, &mut self.sink, keys)?;
         }
+        self.counters.bytes_scanned.fetch_add(scanned, Ordering::Relaxed);
         Ok(position..self.filled)
     }
 
@@ -275,6 +297,7 @@ impl<'q, B> ContentWriter<'q, B> {
         }
         let chunks: Vec<(ChunkId, &[u8])> =
             self.chunks.iter().map(|(id, range)| (*id, &self.buffer[range.clone()])).collect();
+        self.counters.chunks_asked.fetch_add(chunks.len() as u64, Ordering::Relaxed);
         self.sink.add_named(ChunkKind::Data, &chunks)?;
         self.chunks.clear();
         while let Some(region) = self.sink.take_full() {
@@ -308,10 +331,20 @@ fn read_at(file: impl AsFd, buffer: &mut [u8], offset: u64) -> Result<Option<usi
     }
 }
 
-fn is_zero(bytes: &[u8]) -> bool {
-    // Most chunks fail at their first byte; the rest is compared 16 bytes at a time.
-    let (head, body, tail) = (bytes.first().copied().unwrap_or(0), bytes.as_chunks::<16>(), 0u128);
-    head == 0
-        && body.0.iter().all(|block| u128::from_ne_bytes(*block) == tail)
-        && body.1.iter().all(|byte| *byte == 0)
+/// What recognises page files reads through this.
+struct OpenFile<'f>(&'f OwnedFd);
+
+impl ReadAt for OpenFile<'_> {
+    fn read_at(&self, buffer: &mut [u8], offset: u64) -> std::io::Result<usize> {
+        let mut filled = 0;
+        while filled < buffer.len() {
+            match rustix::io::pread(self.0, &mut buffer[filled..], offset + filled as u64) {
+                Ok(0) => break,
+                Ok(length) => filled += length,
+                Err(Errno::INTR) => {}
+                Err(errno) => return Err(errno.into()),
+            }
+        }
+        Ok(filled)
+    }
 }

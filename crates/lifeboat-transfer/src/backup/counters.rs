@@ -14,6 +14,10 @@ pub struct Counters {
     pub bytes_done: AtomicU64,
     /// Set it to stop: the backup leaves a checkpoint and returns an error that says so (`is_interrupted`).
     pub interrupted: Arc<AtomicBool>,
+    /// Bytes of larger files and of streams in which the end of a chunk was searched, for want of a hint.
+    pub bytes_scanned: AtomicU64,
+    /// Data chunks that the index was asked about.
+    pub chunks_asked: AtomicU64,
     /// Files that differ from the parent's, are new, or as before.
     files: [AtomicU64; 3],
     directories: [AtomicU64; 3],
@@ -79,7 +83,9 @@ impl Counters {
 
     pub(super) fn reset(&self) {
         let all = self.files.iter().chain(&self.directories);
-        all.chain([&self.bytes_done, &self.others, &self.errors, &self.vanished, &self.torn])
+        let work = [&self.bytes_done, &self.bytes_scanned, &self.chunks_asked];
+        all.chain(work)
+            .chain([&self.others, &self.errors, &self.vanished, &self.torn])
             .for_each(|count| count.store(0, Ordering::Relaxed));
     }
 

@@ -6,6 +6,8 @@
 mod attempt;
 mod content;
 mod counters;
+mod cutting;
+mod hint;
 mod parent;
 mod queue;
 mod reading;
@@ -100,6 +102,8 @@ pub(crate) struct Run<'r> {
     pub(crate) cutter: Cutter,
     pub(crate) threads: usize,
     pub(crate) counters: &'r Counters,
+    /// Reads what parents say.
+    pub(crate) reader: &'r ChunkReader,
     progress: &'r dyn Progress,
     name: PathBuf,
 }

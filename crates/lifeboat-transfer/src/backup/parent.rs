@@ -4,6 +4,7 @@
 //! session's intent was written. From any other (a checkpoint), each of its chunks is looked up, and a miss means that
 //! the file is read. `docs/format/session.md#carrying-over`
 
+use super::hint::Earlier;
 use crate::pieces::Pieces;
 use crate::source::file::Status;
 use lifeboat_format::list::Piece;
@@ -80,6 +81,11 @@ impl<'r> ParentCursor<'r> {
         session: &Session,
     ) -> bool {
         self.seems_unchanged(entry, status, comparison) && (self.is_pinned || self.is_stored(entry, session))
+    }
+
+    /// What an entry says for reading its file again.
+    pub(crate) fn earlier(&self, entry: &Entry) -> Option<Earlier> {
+        Earlier::of(entry, self.is_pinned)
     }
 
     /// Whether a file's status gives no reason to read it.

@@ -1,6 +1,7 @@
 //! Turns what the walk met into an entry: content, attributes, link target.
 
 use super::content::{ContentWriter, Failure};
+use super::hint::Earlier;
 use crate::source::file::{Status, open_file, read_xattrs, read_xattrs_at};
 use crate::source::walk::{Met, Problem};
 use lifeboat_format::limits::XATTR_INLINE_BYTES_MAX;
@@ -34,9 +35,10 @@ pub(crate) fn read_entry<B>(
     writer: &mut ContentWriter<'_, B>,
     met: &Met,
     link: Option<LinkGroup>,
+    earlier: Option<&Earlier>,
 ) -> Result<Entry, Unread> {
     if met.status.kind == FileType::RegularFile {
-        return read_file(writer, met, link);
+        return read_file(writer, met, link, earlier);
     }
     let problem = |doing| move |errno| Unread::Problem(Problem::new(&met.path, doing, errno));
     let (major, minor) = met.status.special;
@@ -75,6 +77,7 @@ fn read_file<B>(
     writer: &mut ContentWriter<'_, B>,
     met: &Met,
     link: Option<LinkGroup>,
+    earlier: Option<&Earlier>,
 ) -> Result<Entry, Unread> {
     let problem = |doing, errno| Unread::Problem(Problem::new(&met.path, doing, errno));
     let mut before = met.status;
@@ -83,7 +86,7 @@ fn read_file<B>(
         let file =
             open_file(&met.directory, &met.name).map_err(|errno| problem("cannot be opened", errno))?;
         let may_have_holes = before.blocks.saturating_mul(512) < before.size;
-        let stored = writer.file(&file, before.size, may_have_holes);
+        let stored = writer.file(&file, before.size, may_have_holes, earlier);
         let (content, bytes) = stored.map_err(|failure| unread(&met.path, failure))?;
         let after = Status::of_open(&file).map_err(|errno| problem("cannot be looked at", errno))?;
         if after.kind != FileType::RegularFile {

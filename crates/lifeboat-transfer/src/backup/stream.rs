@@ -1,29 +1,40 @@
 //! Backs up standard input or a command's output: one file at the source's root.
 
 use super::content::{ContentWriter, Failure};
+use super::hint::Earlier;
 use super::queue::{Work, WorkQueue};
 use super::reading::stream_entry;
-use super::{Counters, Run, now};
+use super::{Run, now};
 use crate::error::{Error, Result};
 use lifeboat_format::region::ChunkKind;
 use lifeboat_format::snapshot::TreeRoot;
 use lifeboat_format::{Content, Metadata, TreePath};
 use lifeboat_repo::sink::ChunkSink;
 use lifeboat_repo::tree::TreeBuilder;
+use rustix::fd::{AsFd, BorrowedFd};
 use std::ffi::OsString;
 use std::io::Read;
 use std::process::{Command, Stdio};
 
+/// The most that Linux grants to ordinary users.
+const PIPE_BYTES: usize = 1 << 20;
+
 /// Backs up standard input to its end.
-pub(crate) fn stdin(run: &Run<'_>) -> Result<(TreeRoot, u64)> {
-    store(run, &mut std::io::stdin().lock())
+pub(crate) fn stdin(run: &Run<'_>, earlier: Option<&Earlier>) -> Result<(TreeRoot, u64)> {
+    let stdin = std::io::stdin().lock();
+    store(run, &mut Unbuffered::new(stdin.as_fd()), earlier)
 }
 
 /// Runs a command and backs up what it writes.
 ///
 /// # Errors
 /// When it cannot be started or does not exit with 0: then there is no snapshot.
-pub(crate) fn command(run: &Run<'_>, name: &str, arguments: &[OsString]) -> Result<(TreeRoot, u64)> {
+pub(crate) fn command(
+    run: &Run<'_>,
+    name: &str,
+    arguments: &[OsString],
+    earlier: Option<&Earlier>,
+) -> Result<(TreeRoot, u64)> {
     let failed = |detail: String| Error::Command { name: name.to_owned(), detail };
     let Some((program, arguments)) = arguments.split_first() else {
         return Err(failed("no command is given".into()));
@@ -37,8 +48,8 @@ pub(crate) fn command(run: &Run<'_>, name: &str, arguments: &[OsString]) -> Resu
         .env_remove("LIFEBOAT_NEW_PASSWORD")
         .spawn()
         .map_err(|error| failed(format!("`{}` cannot be started: {error}", program.to_string_lossy())))?;
-    let mut output = child.stdout.take().ok_or_else(|| failed("it has no output".into()))?;
-    let stored = store(run, &mut output);
+    let output = child.stdout.take().ok_or_else(|| failed("it has no output".into()))?;
+    let stored = store(run, &mut Unbuffered::new(output.as_fd()), earlier);
     drop(output);
     if stored.is_err() {
         // Nobody reads its output any more.
@@ -53,15 +64,31 @@ pub(crate) fn command(run: &Run<'_>, name: &str, arguments: &[OsString]) -> Resu
     }
 }
 
-fn store(run: &Run<'_>, stream: &mut dyn Read) -> Result<(TreeRoot, u64)> {
+/// Reads a descriptor into the buffer where it is cut, without another on the way.
+struct Unbuffered<'f>(BorrowedFd<'f>);
+
+impl<'f> Unbuffered<'f> {
+    fn new(descriptor: BorrowedFd<'f>) -> Self {
+        // A longer pipe means fewer changes between its two ends. Files and sockets refuse, and so may the system.
+        let _ = rustix::pipe::fcntl_setpipe_size(descriptor, PIPE_BYTES);
+        Self(descriptor)
+    }
+}
+
+impl Read for Unbuffered<'_> {
+    fn read(&mut self, buffer: &mut [u8]) -> std::io::Result<usize> {
+        Ok(rustix::io::read(self.0, buffer)?)
+    }
+}
+
+fn store(run: &Run<'_>, stream: &mut dyn Read, earlier: Option<&Earlier>) -> Result<(TreeRoot, u64)> {
     let queue = WorkQueue::<()>::new();
-    let Counters { bytes_done, interrupted, .. } = run.counters;
     let (content, size) = std::thread::scope(|scope| {
         let helpers: Vec<_> = (1..run.threads).map(|_| scope.spawn(|| seal_regions(run, &queue))).collect();
         let stored = (|| {
-            let mut writer = ContentWriter::new(&run.session, &run.cutter, &queue, bytes_done, interrupted)?;
+            let mut writer = ContentWriter::new(&run.session, &run.cutter, &queue, run.reader, run.counters)?;
             // Flushed even when the stream fails: later sources of this session rely on what was claimed.
-            let stored = writer.stream(stream);
+            let stored = writer.stream(stream, earlier);
             writer.flush()?;
             stored
         })();

@@ -4,11 +4,12 @@
 //! workers and come back in order. Must stay true: memory is [`BATCHES_MAX`] batches, and per worker one read buffer, one
 //! open region of each kind, one compressor.
 
+use super::Run;
 use super::content::ContentWriter;
+use super::hint::Earlier;
 use super::parent::{Comparison, ParentCursor};
 use super::queue::{BATCHES_MAX, Work, WorkQueue};
 use super::reading::{Unread, read_entry};
-use super::{Counters, Run};
 use crate::source::file::Status;
 use crate::source::owners::Owners;
 use crate::source::walk::{Met, Walk};
@@ -39,8 +40,8 @@ fn reads_per_batch() -> usize {
 enum Planned {
     /// Taken over from the parent.
     Kept(TreePath, Entry),
-    /// To be read.
-    Read(Box<Met>, Option<LinkGroup>),
+    /// To be read; what a parent had there says where to look.
+    Read(Box<Met>, Option<LinkGroup>, Option<Box<Earlier>>),
 }
 
 type Finished = Vec<(TreePath, Entry)>;
@@ -232,7 +233,10 @@ impl<'r> TreeSource<'r> {
             None => {
                 batch.reads += 1;
                 batch.bytes += if status.kind == FileType::RegularFile { status.size } else { 0 };
-                Planned::Read(Box::new(met), link)
+                let earlier = self.parents.iter().zip(&found).find_map(|(parent, entry)| {
+                    entry.as_ref().and_then(|entry| parent.earlier(entry)).map(Box::new)
+                });
+                Planned::Read(Box::new(met), link, earlier)
             }
         };
         batch.planned.push(planned);
@@ -311,8 +315,7 @@ fn work(run: &Run<'_>, queue: &WorkQueue<Batch>) -> Result<()> {
 }
 
 fn work_on(run: &Run<'_>, queue: &WorkQueue<Batch>) -> Result<()> {
-    let Counters { bytes_done, interrupted, .. } = run.counters;
-    let mut writer = ContentWriter::new(&run.session, &run.cutter, queue, bytes_done, interrupted)?;
+    let mut writer = ContentWriter::new(&run.session, &run.cutter, queue, run.reader, run.counters)?;
     let mut result = Ok(());
     while let Some(work) = queue.take() {
         match work {
@@ -333,7 +336,7 @@ fn read_batch(run: &Run<'_>, writer: &mut ContentWriter<'_, Batch>, batch: Batch
     for planned in batch.planned {
         match planned {
             Planned::Kept(path, entry) => entries.push((path, entry)),
-            Planned::Read(met, link) => match read_entry(writer, &met, link) {
+            Planned::Read(met, link, earlier) => match read_entry(writer, &met, link, earlier.as_deref()) {
                 Ok(entry) => entries.push((met.path, entry)),
                 Err(Unread::Problem(problem)) => run.problem(&problem),
                 Err(Unread::Repository(error)) => return Err(error),
