@@ -1,15 +1,24 @@
 #!/usr/bin/env bash
 # Makes the data and fetches the programs that `cargo xtask bench` measures with. What is there is kept.
 #
-# usage: prepare.sh DIR linux|postgres|restic|borg|rustic...
+# usage: prepare.sh DIR linux|postgres|sqlite|innodb|bbolt|restic|borg|rustic...
 #   DIR/corpora/linux/{old,new}            two point releases of the Linux 6.12 sources, from Debian's packages
 #   DIR/corpora/postgres/{v1,v1000}        a PostgreSQL data directory before and after 1,000 pgbench transactions
+#   DIR/corpora/{sqlite,innodb,bbolt}/{v1,v1000}   the same of SQLite, MariaDB (where mariadbd is) and etcd (where it is)
 #   DIR/peers/bin/{restic,borg,rustic}     restic from Debian sid, borg from PyPI, rustic from crates.io
 #
 # Must stay true: the mirror is the one of the machine's own apt configuration; nothing is installed into the system;
 # what is half made has another name than what is whole.
 set -euo pipefail
 dir=$(mkdir -p "$1" && cd "$1" && pwd); shift
+# A server that outlives a failed script would hold whatever it inherited, locks included.
+end_servers() {
+  local running; running=$(jobs -p)
+  [ -z "$running" ] || kill $running 2>/dev/null || true
+  [ ! -f "$dir/corpora/postgres/live/postmaster.pid" ] || stop || true
+  wait
+}
+trap end_servers EXIT
 mkdir -p "$dir/corpora/linux" "$dir/corpora/postgres" "$dir/peers/bin"
 
 # Fetches packages of a suite with a private apt state, and unpacks them without installing.
@@ -75,6 +84,67 @@ postgres_data() { # writes below corpora/postgres
   mv "$live" "$home/v1000"; rm -rf "$sockets"
 }
 
+# The other databases: before and after 1,000 small changes. Each changes rows that lie apart.
+sqlite_data() {
+  local home=$dir/corpora/sqlite
+  [ -d "$home/v1000" ] && return
+  rm -rf "$home"; mkdir -p "$home/v1" "$home/part"
+  sqlite3 "$home/v1/app.db" "pragma journal_mode=off; create table t(id integer primary key, balance integer, filler text);
+    with recursive n(i) as (select 1 union all select i + 1 from n where i < 1500000)
+    insert into t select i, i % 1000, hex(randomblob(16)) || ' filler of some length that repeats' from n;
+    create index t_balance on t(balance);"
+  cp -a "$home/v1/app.db" "$home/part/"
+  seq 1 1000 | sed 's/.*/update t set balance = balance + 1 where id = & * 1499;/' \
+    | { echo 'begin;'; cat; echo 'commit;'; } | sqlite3 "$home/part/app.db"
+  mv "$home/part" "$home/v1000"
+}
+
+innodb_data() {
+  local home=$dir/corpora/innodb live run socket
+  [ -d "$home/v1000" ] && return
+  rm -rf "$home"; mkdir -p "$home"; live=$home/live; run=$(mktemp -d); socket=$run/socket
+  start_mariadb() {
+    mariadbd --no-defaults --user="$(id -un)" --datadir="$live" --socket="$socket" --skip-networking \
+      --pid-file="$run/pid" >"$run/log" 2>&1 &
+    for _ in $(seq 100); do mariadb-admin --no-defaults --socket="$socket" ping >/dev/null 2>&1 && return; sleep 0.2; done
+    cat "$run/log" >&2; return 1
+  }
+  stop_mariadb() { mariadb-admin --no-defaults --socket="$socket" shutdown; wait; }
+  sql() { mariadb --no-defaults --socket="$socket" "$@"; }
+  mariadb-install-db --no-defaults --user="$(id -un)" --datadir="$live" --auth-root-authentication-method=normal \
+    >"$run/log" 2>&1
+  start_mariadb
+  sql -e "create database app; create table app.t(id int primary key, balance int, filler varchar(120)) engine=innodb;
+    insert into app.t select seq, seq % 1000, concat(md5(rand()), ' filler of some length that repeats') from
+    app.seq_1_to_1500000;"
+  stop_mariadb; cp -a "$live" "$home/v1"; start_mariadb
+  seq 1 1000 | sed 's/.*/update t set balance = balance + 1 where id = & * 1499;/' | sql app
+  stop_mariadb; mv "$live" "$home/v1000"; rm -rf "$run"
+}
+
+bbolt_data() {
+  local home=$dir/corpora/bbolt live run
+  [ -d "$home/v1000" ] && return
+  rm -rf "$home"; mkdir -p "$home"; live=$home/live; run=$(mktemp -d)
+  start_etcd() {
+    etcd --data-dir "$live" --listen-client-urls "unix://$run/client:0" --advertise-client-urls "unix://$run/client:0" \
+      --listen-peer-urls "unix://$run/peer:0" --initial-advertise-peer-urls "unix://$run/peer:0" \
+      --initial-cluster "default=unix://$run/peer:0" --unsafe-no-fsync >"$run/log" 2>&1 &
+    pid=$!
+    for _ in $(seq 100); do put_keys 1 1 1 >/dev/null 2>&1 && return; sleep 0.2; done
+    cat "$run/log" >&2; return 1
+  }
+  put_keys() { # FIRST STEP LAST: a hundred in a transaction
+    seq "$1" "$2" "$3" | while mapfile -t -n 100 keys && [ ${#keys[@]} -gt 0 ]; do
+      { echo; for key in "${keys[@]}"; do
+          printf 'put /registry/key-%08d "%s value that repeats in part %s"\n' "$key" "$RANDOM$RANDOM" "$(printf '%0200d' "$key")"
+        done; echo; echo; } | ETCDCTL_API=3 etcdctl --endpoints "unix://$run/client:0" txn >/dev/null || return 1
+    done
+  }
+  start_etcd; put_keys 1 1 100000; kill "$pid"; wait "$pid" || true; cp -a "$live" "$home/v1"
+  start_etcd; put_keys 1 97 97000; kill "$pid"; wait "$pid" || true; mv "$live" "$home/v1000"; rm -rf "$run"
+}
+
 peer() { # NAME
   local bin=$dir/peers/bin/$1
   [ -x "$bin" ] && return
@@ -92,6 +162,9 @@ for what; do
   case $what in
   linux) linux_trees ;;
   postgres) postgres_data ;;
+  sqlite) sqlite_data ;;
+  innodb) innodb_data ;;
+  bbolt) bbolt_data ;;
   restic | borg | rustic) peer "$what" ;;
   *) echo "nothing is called $what" >&2; exit 2 ;;
   esac

@@ -6,7 +6,7 @@ use std::ffi::OsString;
 use std::path::PathBuf;
 
 pub(crate) const USAGE: &str = "\
-usage: lifeboat-bench run [ROW...] --data DIR --lifeboat PROGRAM --documents DIR [--rounds N] [--without-peers]
+usage: lifeboat-bench run [ROW...] --data DIR --lifeboat PROGRAM --documents DIR [--rounds N] [--without-peers] [--small]
        lifeboat-bench report --documents DIR
        lifeboat-bench list";
 
@@ -19,6 +19,8 @@ pub(crate) enum Request {
     List,
     /// Inner: BLAKE3 over standard input.
     Hash,
+    /// Inner: something about an index, told by its own words.
+    Index(Vec<OsString>),
 }
 
 /// Measure rows.
@@ -32,6 +34,7 @@ pub(crate) struct RunRequest {
     pub(crate) documents: PathBuf,
     pub(crate) rounds: usize,
     pub(crate) without_peers: bool,
+    pub(crate) small: bool,
 }
 
 pub(crate) fn parse(words: impl Iterator<Item = OsString>) -> Result<Request> {
@@ -39,6 +42,7 @@ pub(crate) fn parse(words: impl Iterator<Item = OsString>) -> Result<Request> {
     let verb = words.next().unwrap_or_default();
     match verb.to_str() {
         Some("hash") => Ok(Request::Hash),
+        Some("index") => Ok(Request::Index(words.collect())),
         Some("list") => Ok(Request::List),
         Some("report") => match (words.next().as_deref().and_then(|word| word.to_str()), words.next()) {
             (Some("--documents"), Some(folder)) => Ok(Request::Report(folder.into())),
@@ -51,7 +55,7 @@ pub(crate) fn parse(words: impl Iterator<Item = OsString>) -> Result<Request> {
 
 fn run(mut words: impl Iterator<Item = OsString>) -> Result<Request> {
     let (mut rows, mut data, mut lifeboat, mut documents) = (Vec::new(), None, None, None);
-    let (mut rounds, mut without_peers) = (ROUNDS_LEAST, false);
+    let (mut rounds, mut without_peers, mut small) = (ROUNDS_LEAST, false, false);
     while let Some(word) = words.next() {
         let mut value = || words.next().with_context(|| format!("`{}` needs a value", word.display()));
         match word.to_str() {
@@ -64,6 +68,7 @@ fn run(mut words: impl Iterator<Item = OsString>) -> Result<Request> {
                     .and_then(|text| text.parse().ok())
                     .context("--rounds takes a number")?;
             }
+            Some("--small") => small = true,
             Some("--without-peers") => without_peers = true,
             Some(row) if !row.starts_with('-') => rows.push(row.to_owned()),
             _ => bail!("`{}` is not known\n{USAGE}", word.display()),
@@ -76,5 +81,6 @@ fn run(mut words: impl Iterator<Item = OsString>) -> Result<Request> {
         documents: documents.context(USAGE)?,
         rounds: rounds.max(1),
         without_peers,
+        small,
     }))
 }

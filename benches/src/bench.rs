@@ -9,7 +9,7 @@ use crate::manifest::Manifest;
 use crate::meter::{Call, Metered};
 use crate::results::{RowResult, Unit};
 use crate::rounds::{Outcome, Participant, Sample, interleave};
-use crate::tools::{Home, Kind, Tool, fresh, remove};
+use crate::tools::{Home, Kind, Tool, fresh};
 use anyhow::{Context, Result, bail};
 use std::cell::{OnceCell, RefCell};
 use std::collections::{BTreeMap, HashMap};
@@ -29,6 +29,8 @@ pub(crate) struct Choice {
     pub(crate) lifeboat: PathBuf,
     /// Rounds without the warm-up.
     pub(crate) rounds: usize,
+    /// Synthetic data of a hundredth of its size: for trials.
+    pub(crate) small: bool,
     /// Only lifeboat and the limits of the machine.
     pub(crate) without_peers: bool,
 }
@@ -78,6 +80,11 @@ impl Bench {
         Ok(self.tools.get_or_init(|| tools).clone())
     }
 
+    /// A size of synthetic data, smaller in a trial.
+    pub(crate) fn sized(&self, size: u64) -> u64 {
+        if self.choice.small { size / 100 } else { size }
+    }
+
     /// The tools among `kinds`.
     pub(crate) fn tools_of(&self, kinds: &[Kind]) -> Result<Vec<Tool>> {
         Ok(self.tools()?.into_iter().filter(|tool| kinds.contains(&tool.kind)).collect())
@@ -123,6 +130,14 @@ impl Bench {
         call.run()
     }
 
+    /// Time as a rate over `bytes`, and memory.
+    pub(crate) fn rate(&self, call: &Call, bytes: u64) -> Result<Sample> {
+        let metered = self.run(call)?;
+        Ok(Sample::new(self.words(call))
+            .with("rate", Unit::BytesPerSecond, bytes as f64 / metered.seconds)
+            .with("memory", Unit::Memory, metered.memory_bytes as f64))
+    }
+
     /// The same as a sample of time and memory.
     pub(crate) fn time(&self, call: &Call) -> Result<Sample> {
         let metered = self.run(call)?;
@@ -135,7 +150,14 @@ impl Bench {
 
     /// A command with our folders called DATA and WORK.
     pub(crate) fn words(&self, call: &Call) -> String {
-        call.words(&[(&self.work, "WORK"), (&self.choice.data, "DATA")])
+        let peers = self.choice.data.join("peers/bin");
+        let ours = self.choice.lifeboat.parent().map(|folder| folder.join(""));
+        let mut shorten: Vec<(&Path, &str)> = vec![(&self.work, "WORK")];
+        let peers = peers.join("");
+        shorten.push((&peers, ""));
+        shorten.extend(ours.as_deref().map(|folder| (folder, "")));
+        shorten.push((&self.choice.data, "DATA"));
+        call.words(&shorten)
     }
 
     /// Runs a row's participants, and clears up behind them. What failed in preparing refuses the row as a failed round
@@ -146,9 +168,19 @@ impl Bench {
         data: impl Into<String>,
         participants: Vec<Participant<'_>>,
     ) -> Result<RowResult> {
+        let result = self.row_keeping(name, data, participants)?;
+        fresh(&self.work)?;
+        Ok(result)
+    }
+
+    /// The same without clearing up, for a row that has something mounted.
+    pub(crate) fn row_keeping(
+        &self,
+        name: &str,
+        data: impl Into<String>,
+        participants: Vec<Participant<'_>>,
+    ) -> Result<RowResult> {
         let outcome = interleave(participants, self.choice.rounds);
-        remove(&self.work)?;
-        std::fs::create_dir_all(&self.work)?;
         self.result(name, data.into(), outcome)
     }
 

@@ -78,6 +78,26 @@ const fn at_least(row: &'static str, of: Which, unit: Unit, floor: f64, goal: f6
 const MIB: f64 = (1 << 20) as f64;
 const MB: f64 = 1e6;
 
+const MILLION: u64 = 1_000_000;
+
+const fn sized(who: &'static str, what: &'static str, size: u64) -> Which {
+    Which { who, what, size: Some(size) }
+}
+
+const fn floor_at_least(row: &'static str, of: Which, floor: f64) -> Goal {
+    let figure = Figure::Median(of, Unit::BytesPerSecond);
+    Goal { row, figure, direction: Direction::AtLeast, floor: Some(floor), goal: None }
+}
+
+const fn pages_against_content(what: &'static str, floor: f64) -> Goal {
+    ratio("pages", what, "lifeboat, by content", Some(floor), None)
+}
+
+/// In MiB.
+const fn scale_memory(row: &'static str, what: &'static str, floor: f64, goal: f64) -> Goal {
+    at_most(row, which("lifeboat", what), Unit::Memory, floor * MIB, goal * MIB)
+}
+
 /// Of any command on the real corpora.
 const fn memory(row: &'static str) -> Goal {
     at_most(row, which("lifeboat", "memory"), Unit::Memory, 160.0 * MIB, 128.0 * MIB)
@@ -106,8 +126,60 @@ pub(crate) const GOALS: &[Goal] = &[
     at_most("postgres-again", which("lifeboat", "time"), Unit::Seconds, 1.0, 1.0),
     bytes("postgres-again", "added", 5.0 * MB, 3.0 * MB),
     memory("postgres-again"),
+    pages_against_content("postgres first: time", 1.10),
+    pages_against_content("sqlite first: time", 1.10),
+    pages_against_content("innodb first: time", 1.10),
+    pages_against_content("bbolt first: time", 1.10),
+    pages_against_content("postgres again: added", 1.0),
+    pages_against_content("sqlite again: added", 1.0),
+    pages_against_content("innodb again: added", 1.0),
+    pages_against_content("bbolt again: added", 1.0),
     ratio("verify", "time", "restic", Some(0.6), Some(0.5)),
     memory("verify"),
+    floor_at_least("incompressible", which("lifeboat", "rate"), 0.85e9),
+    floor_at_least("incompressible", which("lifeboat, AES-256-GCM", "rate"), 1.2e9),
+    Goal {
+        row: "incompressible",
+        figure: Figure::Ratio(which("lifeboat", "rate"), which("dd conv=fsync", "rate")),
+        direction: Direction::AtLeast,
+        floor: None,
+        goal: Some(0.9),
+    },
+    memory("incompressible"),
+    at_least("stream", which("lifeboat", "rate"), Unit::BytesPerSecond, 1.5e9, 3e9),
+    memory("stream"),
+    ratio("in-place", "time", "restic", Some(1.0), None),
+    Goal {
+        row: "files",
+        figure: Figure::Ratio(
+            sized("lifeboat", "unchanged: time", MILLION),
+            sized("find -printf", "unchanged: time", MILLION),
+        ),
+        direction: Direction::AtMost,
+        floor: Some(3.0),
+        goal: Some(2.0),
+    },
+    at_most("files", sized("lifeboat", "one changed: added", MILLION), Unit::Bytes, 65536.0, 65536.0),
+    at_most("files", sized("lifeboat", "first: memory", MILLION), Unit::Memory, 160.0 * MIB, 128.0 * MIB),
+    at_most("snapshots", which("lifeboat", "list: time"), Unit::Seconds, 0.1, 0.1),
+    Goal {
+        row: "snapshots",
+        figure: Figure::Ratio(which("lifeboat", "one more: time"), which("lifeboat", "first: time")),
+        direction: Direction::AtMost,
+        floor: Some(1.15),
+        goal: Some(1.0),
+    },
+    scale_memory("huge", "first: memory", 160.0, 128.0),
+    scale_memory("huge", "restore: memory", 160.0, 128.0),
+    scale_memory("huge", "check --read-data: memory", 160.0, 128.0),
+    scale_memory("chunks", "snapshot: memory", 224.0, 160.0),
+    scale_memory("chunks", "snapshot --kind full: memory", 224.0, 160.0),
+    scale_memory("chunks", "restore: memory", 224.0, 160.0),
+    scale_memory("chunks", "check: memory", 224.0, 160.0),
+    scale_memory("chunks", "check --read-data: memory", 224.0, 160.0),
+    scale_memory("index", "memory", 192.0, 128.0),
+    at_least("index", which("lifeboat", "present"), Unit::PerSecond, 40e3, 60e3),
+    at_least("index", which("lifeboat", "absent"), Unit::PerSecond, 400e3, 600e3),
     at_most("latency", which("lifeboat, key file", "time"), Unit::Seconds, 0.060, 0.060),
     at_most("latency", which("lifeboat, password", "time"), Unit::Seconds, 0.250, 0.250),
 ];

@@ -34,6 +34,7 @@ fn main() -> ExitCode {
             println!("{}", hasher.finalize());
             Ok(ExitCode::SUCCESS)
         }
+        Request::Index(words) => scale::look_up::inner(&words).map(|()| ExitCode::SUCCESS),
         Request::List => {
             rows::ROWS.iter().for_each(|row| println!("{:<18} {}", row.name, row.about));
             Ok(ExitCode::SUCCESS)
@@ -63,6 +64,7 @@ fn run(request: &RunRequest) -> Result<ExitCode> {
         lifeboat: request.lifeboat.clone(),
         rounds: request.rounds,
         without_peers: request.without_peers,
+        small: request.small,
     })?;
     let path = request.documents.join("benchmarks/results.json");
     let mut refused = 0;
@@ -74,8 +76,8 @@ fn run(request: &RunRequest) -> Result<ExitCode> {
         };
         report::print(&result);
         refused += usize::from(result.refused.is_some());
-        if request.rounds < rounds::ROUNDS_LEAST {
-            println!("(a trial: fewer than {} rounds are not kept)", rounds::ROUNDS_LEAST);
+        if request.rounds < rounds::ROUNDS_LEAST || request.small {
+            println!("(a trial: small data or fewer than {} rounds are not kept)", rounds::ROUNDS_LEAST);
             continue;
         }
         // After each row, and from the file: a later row that is interrupted takes nothing along.

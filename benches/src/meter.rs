@@ -18,6 +18,8 @@ use std::process::{Command, Stdio};
 pub(crate) struct Metered {
     pub(crate) seconds: f64,
     pub(crate) memory_bytes: u64,
+    /// Bytes of files that it made dirty.
+    pub(crate) written_bytes: u64,
 }
 
 /// A command and where its streams go.
@@ -87,13 +89,15 @@ impl Call {
         }
         let report =
             std::fs::read_to_string(&report).with_context(|| format!("`{words}` was not measured"))?;
-        let parsed = report.split_once(' ').and_then(|(seconds, kibibytes)| {
+        let mut numbers = report.split(' ');
+        let mut parsed = || {
             Some(Metered {
-                seconds: seconds.parse().ok()?,
-                memory_bytes: kibibytes.parse::<u64>().ok()? << 10,
+                seconds: numbers.next()?.parse().ok()?,
+                memory_bytes: numbers.next()?.parse::<u64>().ok()? << 10,
+                written_bytes: numbers.next()?.parse::<u64>().ok()? << 9,
             })
-        });
-        parsed.with_context(|| format!("the measurement of `{words}` cannot be understood: {report}"))
+        };
+        parsed().with_context(|| format!("the measurement of `{words}` cannot be understood: {report}"))
     }
 }
 

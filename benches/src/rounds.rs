@@ -50,6 +50,13 @@ impl Sample {
         self
     }
 
+    /// The same numbers, named after what was done: `first: time`.
+    #[must_use]
+    pub(crate) fn named(mut self, deed: &str) -> Self {
+        self.values.iter_mut().for_each(|value| value.what = format!("{deed}: {}", value.what));
+        self
+    }
+
     /// Takes over another sample's numbers; the command stays.
     #[must_use]
     pub(crate) fn and(mut self, other: Self) -> Self {

@@ -7,8 +7,13 @@
 use crate::machine::output;
 use crate::manifest::{Manifest, apparent_bytes};
 use anyhow::{Context, Result, ensure};
+use lifeboat::{Repository, Secret};
+use lifeboat_format::Timestamp;
+use lifeboat_format::config::Parameters;
+use lifeboat_store::LocalStore;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
+use std::sync::Arc;
 
 /// A password that nothing but measurements is protected by.
 const PASSWORD: &str = "measured";
@@ -115,6 +120,17 @@ impl Tool {
         quietly(&mut command)
     }
 
+    /// Lifeboat's repository with parameters that the command line does not offer.
+    pub(crate) fn init_with(&self, home: &Home, parameters: Parameters) -> Result<()> {
+        fresh(&home.0)?;
+        let key = lifeboat::write_key_file(&home.key_file())?;
+        let store = Arc::new(LocalStore::create(home.repository())?);
+        let now = jiff::Timestamp::now();
+        let now = Timestamp { seconds: now.as_second(), nanos: now.subsec_nanosecond().unsigned_abs() };
+        Repository::init(store, parameters, &Secret::KeyFile(&key), "measured", now)?;
+        Ok(())
+    }
+
     /// Backs up a folder or file.
     pub(crate) fn backup(&self, home: &Home, source: &Path) -> Command {
         let mut command = self.command(home);
@@ -135,6 +151,21 @@ impl Tool {
             Kind::Restic => command.args(["backup", "--stdin", "--stdin-filename", "stream"]),
             Kind::Borg => command.args(["create", "--compression", "zstd,3", "::{utcnow}-{pid}", "-"]),
             Kind::Rustic => command.args(["backup", "-"]),
+        };
+        command
+    }
+
+    /// Writes the newest snapshot of standard input to standard output.
+    pub(crate) fn dump_stream(&self, home: &Home) -> Command {
+        let mut command = self.command(home);
+        match self.kind {
+            Kind::Lifeboat => command.args(["dump", "latest:stdin:stream"]),
+            Kind::Restic => command.args(["dump", "latest", "/stream"]),
+            Kind::Borg => {
+                let listing = output(self.command(home).args(["list", "--short", "--last", "1"]));
+                command.args(["extract", "--stdout"]).arg(format!("::{listing}"))
+            }
+            Kind::Rustic => command.args(["dump", "latest:stdin"]),
         };
         command
     }

@@ -1,4 +1,4 @@
-//! Runs one command, and writes its time and peak memory to a file: `lifeboat-meter FILE PROGRAM ARGUMENTS…`.
+//! Runs one command, and writes its seconds, KiB of peak memory and written blocks to a file: `lifeboat-meter FILE PROGRAM ARGUMENTS…`.
 //!
 //! Must stay true: this stays small. A process begins with the memory of the one that started it, so whatever this takes
 //! is the least that can be measured: 2 MiB, where the large program beside it would be 12.
@@ -23,8 +23,9 @@ fn main() -> ExitCode {
     };
     let seconds = began.elapsed().as_secs_f64();
     // All children that were waited for, and theirs: there is only this one.
-    let kibibytes = getrusage(UsageWho::RUSAGE_CHILDREN).map_or(0, |usage| usage.max_rss());
-    if let Err(error) = std::fs::write(&report, format!("{seconds} {kibibytes}")) {
+    let (kibibytes, blocks) =
+        getrusage(UsageWho::RUSAGE_CHILDREN).map_or((0, 0), |usage| (usage.max_rss(), usage.block_writes()));
+    if let Err(error) = std::fs::write(&report, format!("{seconds} {kibibytes} {blocks}")) {
         eprintln!("cannot write {}: {error}", report.display());
         return ExitCode::FAILURE;
     }

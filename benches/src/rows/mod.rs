@@ -5,9 +5,14 @@
 
 mod backup;
 mod database;
+mod files;
+mod in_place;
 mod latency;
+mod pages;
 mod reading;
+mod scale;
 mod stages;
+pub(crate) mod streams;
 
 use crate::bench::Bench;
 use crate::results::RowResult;
@@ -35,7 +40,20 @@ pub(crate) const ROWS: &[Row] = &[
     Row { name: "restore", about: "the kernel tree into an empty folder", run: reading::restore },
     Row { name: "postgres-first", about: "first snapshot of a PostgreSQL data folder", run: database::first },
     Row { name: "postgres-again", about: "the same after 1,000 transactions", run: database::again },
+    Row { name: "pages", about: "database files cut at their pages and by content", run: pages::pages },
     Row { name: "verify", about: "reading back and verifying all that is stored", run: reading::verify },
+    Row {
+        name: "incompressible",
+        about: "first snapshot of one file of random bytes",
+        run: streams::incompressible,
+    },
+    Row { name: "stream", about: "reading an unchanged stream again", run: streams::stream },
+    Row { name: "in-place", about: "restoring over a file that differs a little", run: in_place::in_place },
+    Row { name: "files", about: "ten thousand, a hundred thousand, a million files", run: files::files },
+    Row { name: "snapshots", about: "a thousand snapshots in one repository", run: files::snapshots },
+    Row { name: "huge", about: "one file of 64 GB", run: scale::huge },
+    Row { name: "chunks", about: "a repository of ten million chunks", run: scale::chunks },
+    Row { name: "index", about: "an index of a hundred million chunks", run: scale::index },
     Row { name: "latency", about: "listing the snapshots of a small repository", run: latency::latency },
 ];
 

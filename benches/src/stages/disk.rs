@@ -5,6 +5,7 @@ use super::stage;
 use crate::bench::Bench;
 use crate::results::Unit;
 use crate::rounds::{self, Participant};
+use crate::rows::streams::write_noise;
 use crate::tools::{fresh, remove};
 use anyhow::{Context, Result};
 use lifeboat_format::{ObjectKey, ObjectKind};
@@ -90,11 +91,14 @@ fn pack_write(bench: &Bench) -> Participant<'_> {
     })
 }
 
-/// A gigabyte to disk with one sync at the end.
+/// A gigabyte to disk with one sync at the end; random bytes, because some disks are fast with zeros.
 fn dd(bench: &Bench) -> Participant<'_> {
     Participant::new("dd conv=fsync", move |_| {
-        let file = bench.work.join("dd");
-        let line = format!("dd if=/dev/zero of={} bs=1M count=1024 conv=fsync", file.display());
+        let (noise, file) = (bench.work.join("noise"), bench.work.join("dd"));
+        if !noise.exists() {
+            write_noise(&noise, 1 << 30)?;
+        }
+        let line = format!("dd if={} of={} bs=1M conv=fsync", noise.display(), file.display());
         let call = crate::meter::Call::shell(&bench.work, &line);
         let metered = bench.run(&call)?;
         remove(&file).context("cannot remove what dd wrote")?;

@@ -39,7 +39,7 @@ impl Sample {
     }
 
     /// The bytes in regions.
-    pub(crate) fn regions(&self) -> impl Iterator<Item = &[u8]> + Clone {
+    pub(crate) fn regions(&self) -> impl Iterator<Item = &[u8]> {
         self.bytes.chunks_exact(REGION_BYTES)
     }
 

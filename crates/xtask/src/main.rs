@@ -27,7 +27,7 @@ Chores of the lifeboat repository.
   cargo xtask test              everything that CI checks; installs missing system packages when it is root
   cargo xtask demo [--keep]     back up real folders, change them, restore them, compare; --keep leaves the files
   cargo xtask tidy              file lengths, forbidden names, left-over marks, module docs
-  cargo xtask bench [ROW...] [--rounds N] [--without-peers]
+  cargo xtask bench [ROW...] [--rounds N] [--without-peers] [--small]
                                 measure lifeboat beside other programs, and write docs/benchmarks.md
   cargo xtask bench --list | --report
                                 the rows; the page made again from the results
