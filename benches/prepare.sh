@@ -123,22 +123,26 @@ innodb_data() {
 }
 
 bbolt_data() {
-  local home=$dir/corpora/bbolt live run
+  local home=$dir/corpora/bbolt live run pid port=23790
   [ -d "$home/v1000" ] && return
   rm -rf "$home"; mkdir -p "$home"; live=$home/live; run=$(mktemp -d)
   start_etcd() {
-    etcd --data-dir "$live" --listen-client-urls "unix://$run/client:0" --advertise-client-urls "unix://$run/client:0" \
-      --listen-peer-urls "unix://$run/peer:0" --initial-advertise-peer-urls "unix://$run/peer:0" \
-      --initial-cluster "default=unix://$run/peer:0" --unsafe-no-fsync >"$run/log" 2>&1 &
+    local client=http://127.0.0.1:$port member=http://127.0.0.1:$((port + 1))
+    etcd --data-dir "$live" --listen-client-urls "$client" --advertise-client-urls "$client" \
+      --listen-peer-urls "$member" --initial-advertise-peer-urls "$member" --initial-cluster "default=$member" \
+      >"$run/log" 2>&1 &
     pid=$!
-    for _ in $(seq 100); do put_keys 1 1 1 >/dev/null 2>&1 && return; sleep 0.2; done
-    cat "$run/log" >&2; return 1
+    for _ in $(seq 60); do put_keys 1 1 1 >/dev/null 2>&1 && return; sleep 0.2; done
+    tail -n 5 "$run/log" >&2; return 1
   }
   put_keys() { # FIRST STEP LAST: a hundred in a transaction
-    seq "$1" "$2" "$3" | while mapfile -t -n 100 keys && [ ${#keys[@]} -gt 0 ]; do
-      { echo; for key in "${keys[@]}"; do
-          printf 'put /registry/key-%08d "%s value that repeats in part %s"\n' "$key" "$RANDOM$RANDOM" "$(printf '%0200d' "$key")"
-        done; echo; echo; } | ETCDCTL_API=3 etcdctl --endpoints "unix://$run/client:0" txn >/dev/null || return 1
+    local from
+    for ((from = $1; from <= $3; from += 100 * $2)); do
+      seq "$from" "$2" "$(((from + 99 * $2) < $3 ? from + 99 * $2 : $3))" | awk -v seed="$RANDOM" '
+        BEGIN { srand(seed); print "" }
+        { printf "put /registry/key-%08d \"%d value that repeats in part %0200d\"\n", $1, rand() * 1e9, $1 }
+        END { print "\n" }' \
+        | ETCDCTL_API=3 timeout 10 etcdctl --endpoints "http://127.0.0.1:$port" txn >/dev/null || return 1
     done
   }
   start_etcd; put_keys 1 1 100000; kill "$pid"; wait "$pid" || true; cp -a "$live" "$home/v1"
