@@ -1,8 +1,8 @@
 //! Rounds: everybody once, then everybody again, so that a slow minute of the machine meets all of them.
 //!
 //! Must stay true: the warm-up round never counts. A failure or a difference in any round, the warm-up's too, refuses
-//! the whole row. Noise refuses the series it is in, and with it every ratio that needs it; noise in one of lifeboat's
-//! own series refuses the row. A refused number is kept for the record and never reported.
+//! the whole row. Noise refuses the series it is in, and with it every ratio that needs it: bytes and memory of the same
+//! commands are not noisy. A refused number is kept for the record and never reported.
 
 use crate::results::{Series, Unit};
 use crate::summary::{SPREAD_MAX, Summary};
@@ -57,9 +57,14 @@ impl Sample {
         self
     }
 
-    /// Takes over another sample's numbers; the command stays.
+    /// One sample of both, with both commands.
     #[must_use]
     pub(crate) fn and(mut self, other: Self) -> Self {
+        if self.command.is_empty() {
+            self.command = other.command;
+        } else if !self.command.split("; ").any(|known| known == other.command) {
+            self.command = format!("{}; {}", self.command, other.command);
+        }
         self.values.extend(other.values);
         self
     }
@@ -162,9 +167,6 @@ fn refuse_noise(outcome: &mut Outcome) {
             series.summary.spread * 100.0,
             SPREAD_MAX * 100.0
         );
-        if series.who.starts_with("lifeboat") {
-            outcome.refused = Some(format!("{}, {}: {why}", series.who, series.what));
-        }
         series.refused = Some(why);
     }
 }
@@ -215,10 +217,14 @@ mod tests {
     }
 
     #[test]
-    fn noise_in_our_own_series_refuses_the_row() {
-        let noisy = |round: usize| Ok(seconds(if round.is_multiple_of(2) { 1.0 } else { 2.0 }));
+    fn noise_refuses_times_and_leaves_the_bytes_of_the_same_command() {
+        let noisy = |round: usize| {
+            let sample = seconds(if round.is_multiple_of(2) { 1.0 } else { 2.0 });
+            Ok(sample.with("stored", Unit::Bytes, 7.0))
+        };
         let outcome = interleave(vec![Participant::new("lifeboat", noisy)], 5);
-        assert!(outcome.refused.unwrap().contains("too noisy"));
+        assert!(outcome.series[0].refused.as_ref().unwrap().contains("too noisy"));
+        assert_eq!((&outcome.series[1].refused, outcome.series[1].summary.median), (&None, 7.0));
     }
 
     #[test]

@@ -51,10 +51,9 @@ fn a_row_is_measured_checked_and_reported() {
     let output = run(scratch.path(), &lifeboat(), &["touched"]);
     let text =
         String::from_utf8_lossy(&output.stdout).into_owned() + &String::from_utf8_lossy(&output.stderr);
-    // A busy machine may be too noisy for milliseconds: then the row is refused, by name, and nothing else is wrong.
+    // A busy machine may be too noisy for milliseconds: then numbers are refused, and never the row.
     let row = &results(scratch.path())["rows"]["touched"];
-    let refused = row["refused"].as_str().unwrap_or_default();
-    assert!(refused.is_empty() || refused.contains("too noisy"), "{refused}\n{text}");
+    assert!(row["refused"].is_null(), "{}\n{text}", row["refused"]);
     assert!(row["rounds"].as_u64().unwrap() >= 5);
     let of = |who: &str, what: &str| {
         let all = row["series"].as_array().unwrap().iter();

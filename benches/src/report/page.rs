@@ -19,10 +19,10 @@ How it is measured:
 - All programs of a row take turns: A B C, A B C, …; one round of each to warm up, then at least five that count. Numbers
   are medians. The page cache is warm; what was written before is synced before each command, outside of its time.
 - *Spread* is the middle half of the rounds over their median. Where it is over 15 %, up to five more rounds are run;
-  where it still is, the number is refused, and every ratio with it.
+  where it still is, the number is refused, and every ratio with it. Bytes are not noisy.
 - Memory is the largest resident set of the command (`ru_maxrss`); of a pipeline, that of its largest process.
 - *Stored* and *added* are bytes of the whole repository, as `du --apparent-size` counts them. MB are 10^6 bytes.
-- In the warm-up round each program's snapshot is restored and compared with its source: names, bytes, permissions,
+- In the warm-up round of what backs up, each program's snapshot is restored and compared with its source: names, bytes, permissions,
   owners, times, links. In the row `restore` every round is. A difference, or a program that fails, refuses the row.
 - Every program encrypts, and compresses with zstd at level 3. lifeboat opens with a key file, the others with a
   password, which they stretch on every command: that is part of their time.

@@ -56,7 +56,14 @@ pub(crate) fn again(bench: &Bench) -> Result<RowResult> {
         let home = bench.home(&tool, "again");
         tool.init(&home)?;
         quietly(&mut tool.backup(&home, &source))?;
-        participants.push(added(bench, tool, home, &source));
+        let (source, manifest) = (source.clone(), manifest.clone());
+        participants.push(Participant::new(tool.name(), move |round| {
+            let sample = more(bench, &tool, &home, &source)?;
+            if round == 0 {
+                tool.expect_restorable(&home, &source, &manifest, &bench.work.join("restored"))?;
+            }
+            Ok(sample)
+        }));
     }
     bench.row("again", manifest.describe(), participants)
 }
@@ -71,11 +78,6 @@ pub(crate) fn find_printf<'b>(bench: &'b Bench, source: &Path) -> Participant<'b
 }
 
 /// One more snapshot in a repository that grows by it.
-fn added<'b>(bench: &'b Bench, tool: Tool, home: Home, source: &Path) -> Participant<'b> {
-    let source = source.to_owned();
-    Participant::new(tool.name(), move |_| more(bench, &tool, &home, &source))
-}
-
 fn more(bench: &Bench, tool: &Tool, home: &Home, source: &Path) -> Result<Sample> {
     let before = home.stored_bytes()?;
     let sample = bench.time(&Call::new(tool.backup(home, source)))?;

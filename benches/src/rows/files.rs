@@ -46,8 +46,7 @@ pub(crate) fn files(bench: &Bench) -> Result<RowResult> {
             for (size, tree) in &looked_at {
                 let line = r"find . -printf '%p %s %T@ %C@ %i %m\n' > /dev/null";
                 let sample = bench.time(&Call::shell(tree, line))?;
-                all = Sample { command: sample.command.clone(), ..all }
-                    .and(sample.named("unchanged").sized(*size));
+                all = all.and(sample.named("unchanged").sized(*size));
             }
             Ok(all)
         }),
@@ -55,7 +54,7 @@ pub(crate) fn files(bench: &Bench) -> Result<RowResult> {
             let mut all = Sample::default();
             for (size, tree) in &backed_up {
                 let sample = three_snapshots(bench, &tool, tree, round)?;
-                all = Sample { command: sample.command.clone(), ..all }.and(sample.sized(*size));
+                all = all.and(sample.sized(*size));
             }
             Ok(all)
         }),

@@ -82,7 +82,7 @@ pub(crate) fn pages(bench: &Bench) -> Result<RowResult> {
             let mut sum = Sample::default();
             for versions in &all {
                 let sample = two_snapshots(bench, &tool, versions, round)?;
-                sum = Sample { command: sample.command.clone(), ..sum }.and(sample);
+                sum = sum.and(sample);
             }
             Ok(sum)
         })

@@ -57,7 +57,13 @@ pub(crate) fn verify(bench: &Bench) -> Result<RowResult> {
     let manifest = bench.manifest(&source)?;
     let mut participants = Vec::new();
     for (tool, home) in filled(bench, &source)? {
-        participants.push(Participant::new(tool.name(), move |_| bench.time(&Call::new(tool.check(&home)))));
+        let (source, manifest) = (source.clone(), manifest.clone());
+        participants.push(Participant::new(tool.name(), move |round| {
+            if round == 0 {
+                tool.expect_restorable(&home, &source, &manifest, &bench.work.join("restored"))?;
+            }
+            bench.time(&Call::new(tool.check(&home)))
+        }));
     }
     bench.row("verify", manifest.describe(), participants)
 }

@@ -76,6 +76,14 @@ const BENCH: &[Requirement] = &[
     Requirement { package: "sqlite3", purpose: "makes a database", probe: Probe::Program("sqlite3") },
     Requirement { package: "postgresql", purpose: "makes a database, with pgbench", probe: Probe::Postgres },
     Requirement {
+        package: "mariadb-server-core",
+        purpose: "makes a database",
+        probe: Probe::Program("mariadbd"),
+    },
+    Requirement { package: "mariadb-client", purpose: "fills it", probe: Probe::Program("mariadb-admin") },
+    Requirement { package: "etcd-server", purpose: "makes a bbolt file", probe: Probe::Program("etcd") },
+    Requirement { package: "etcd-client", purpose: "fills it", probe: Probe::Program("etcdctl") },
+    Requirement {
         package: "python3-venv",
         purpose: "installs borg",
         probe: Probe::Python("venv, ensurepip"),
