@@ -8,7 +8,7 @@ const THEIRS: &str = "#b8bfc6";
 const LINE: &str = "#d8dce0";
 const WIDTH: f64 = 720.0;
 const LABELS: f64 = 170.0;
-const NUMBERS: f64 = 90.0;
+const NUMBERS: f64 = 150.0;
 const BAR: f64 = 20.0;
 const STEP: f64 = 26.0;
 
@@ -29,7 +29,7 @@ pub(super) fn plot(row: &RowResult) -> Option<String> {
         .into_iter()
         .map(|(what, unit)| {
             let bars = reported.iter().copied().filter(|series| series.what == what && series.unit == unit);
-            (format!("{what}, {}", axis(unit)), bars.collect::<Vec<_>>())
+            (format!("{what} ({})", better(unit)), bars.collect::<Vec<_>>())
         })
         .filter(|(_, bars)| bars.len() > 1)
         .collect();
@@ -45,15 +45,11 @@ pub(super) fn plot(row: &RowResult) -> Option<String> {
     Some(drawing.finish())
 }
 
-/// What an axis is labelled with.
-pub(super) fn axis(unit: Unit) -> &'static str {
+/// Which way is better; each bar says its number and unit itself.
+fn better(unit: Unit) -> &'static str {
     match unit {
-        Unit::Seconds => "seconds (less is better)",
-        Unit::Bytes => "MB (less is better)",
-        Unit::Memory => "MiB (less is better)",
-        Unit::BytesPerSecond => "GB/s (more is better)",
-        Unit::PerSecond => "a second (more is better)",
-        Unit::Count => "ratio",
+        Unit::BytesPerSecond | Unit::PerSecond => "more is better; × lifeboat",
+        _ => "less is better; × lifeboat",
     }
 }
 
@@ -61,6 +57,7 @@ fn panel(drawing: &mut Drawing, top: f64, title: &str, bars: &[&Series]) -> f64 
     drawing.text((LABELS, top + 16.0), Anchor::Start, title);
     let most = bars.iter().map(|series| series.summary.median).fold(f64::MIN_POSITIVE, f64::max);
     let scale = (WIDTH - LABELS - NUMBERS) / most;
+    let ours = bars.iter().find(|series| series.who == "lifeboat").map(|series| series.summary.median);
     let mut y = top + 28.0;
     drawing.line([LABELS, y - 2.0, LABELS, y + STEP * bars.len() as f64], LINE);
     for series in bars {
@@ -68,11 +65,11 @@ fn panel(drawing: &mut Drawing, top: f64, title: &str, bars: &[&Series]) -> f64 
         let length = series.summary.median * scale;
         drawing.rectangle([LABELS, y, length.max(1.0), BAR], fill);
         drawing.text((LABELS - 8.0, y + 15.0), Anchor::End, &series.who);
-        drawing.text(
-            (LABELS + length + 6.0, y + 15.0),
-            Anchor::Start,
-            &series.unit.show(series.summary.median),
-        );
+        let mut number = series.unit.show(series.summary.median);
+        if let Some(ours) = ours.filter(|ours| *ours > 0.0 && series.who != "lifeboat") {
+            number += &format!("  × {:.2}", series.summary.median / ours);
+        }
+        drawing.text((LABELS + length + 6.0, y + 15.0), Anchor::Start, &number);
         y += STEP;
     }
     y + 24.0
@@ -88,7 +85,7 @@ mod tests {
         let row = sample_row("first", &[("lifeboat", 1.0), ("a < b & c", 4.0)]);
         let svg = plot(&row).unwrap();
         assert!(
-            svg.contains("a &lt; b &amp; c") && svg.contains("first: time, seconds (less is better)"),
+            svg.contains("a &lt; b &amp; c") && svg.contains("first: time (less is better; × lifeboat)"),
             "{svg}"
         );
         let widths: Vec<f64> = svg
@@ -96,7 +93,8 @@ mod tests {
             .filter(|line| line.contains(OURS) || line.contains(THEIRS))
             .filter_map(|line| line.split("width=\"").nth(1)?.split('"').next()?.parse().ok())
             .collect();
-        assert_eq!(widths, [115.0, 460.0]);
+        assert_eq!(widths, [100.0, 400.0]);
+        assert!(svg.contains("4.00 s  × 4.00") && svg.contains(">1.00 s<"), "{svg}");
     }
 
     #[test]

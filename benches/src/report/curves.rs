@@ -1,7 +1,6 @@
 //! Curves of cost against size, for rows that measure several sizes. Both axes are logarithmic: a straight line of slope
 //! one means that twice the size costs twice as much.
 
-use super::bars::axis;
 use super::svg::{Anchor, Drawing};
 use crate::goals::people;
 use crate::results::{RowResult, Series, Unit};
@@ -79,11 +78,7 @@ fn panel(drawing: &mut Drawing, top: f64, row: &str, unit: Unit, all: &[&Series]
         drawing.line([LEFT, y.at(tick), RIGHT, y.at(tick)], GRID);
         drawing.text((LEFT - 8.0, y.at(tick) + 4.0), Anchor::End, &tick.to_string());
     }
-    drawing.text(
-        ((LEFT + RIGHT) / 2.0, top + BOTTOM + 36.0),
-        Anchor::Middle,
-        "size (see the table for its unit)",
-    );
+    drawing.text(((LEFT + RIGHT) / 2.0, top + BOTTOM + 36.0), Anchor::Middle, "number of files");
     let mut curves: Vec<(String, Vec<(f64, f64)>)> = Vec::new();
     for series in all {
         let (name, point) = (format!("{}: {}", series.who, series.what), points(series));
@@ -101,6 +96,18 @@ fn panel(drawing: &mut Drawing, top: f64, row: &str, unit: Unit, all: &[&Series]
         let legend = top + TOP + 12.0 + 20.0 * number as f64;
         drawing.rectangle([RIGHT + 20.0, legend - 9.0, 12.0, 12.0], colour);
         drawing.text((RIGHT + 38.0, legend + 2.0), Anchor::Start, &name);
+    }
+}
+
+/// What the axis is labelled with.
+fn axis(unit: Unit) -> &'static str {
+    match unit {
+        Unit::Seconds => "seconds (less is better)",
+        Unit::Bytes => "MB (less is better)",
+        Unit::Memory => "MiB (less is better)",
+        Unit::BytesPerSecond => "GB/s (more is better)",
+        Unit::PerSecond => "a second (more is better)",
+        Unit::Count => "ratio",
     }
 }
 
