@@ -17,7 +17,8 @@ says which there are. Corpora and peers are made below `~/.cache/lifeboat/bench`
 How it is measured:
 
 - All programs of a row take turns: A B C, A B C, …; one round of each to warm up, then at least five that count. Numbers
-  are medians. The page cache is warm; what was written before is synced before each command, outside of its time.
+  are medians. Before each command, outside of its time, what it reads is read once, so that the page cache is warm, and
+  what was written before is synced.
 - *Spread* is the middle half of the rounds over their median. Where it is over 15 %, up to five more rounds are run;
   where it still is, the number is refused, and every ratio with it. Bytes are not noisy.
 - Memory is the largest resident set of the command (`ru_maxrss`); of a pipeline, that of its largest process.

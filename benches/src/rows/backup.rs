@@ -19,6 +19,7 @@ pub(crate) fn first_of(bench: &Bench, name: &str, source: &Path) -> Result<RowRe
         participants.push(Participant::new(tool.name(), move |round| {
             let home = bench.home(&tool, "first");
             tool.init(&home)?;
+            bench.warm(source)?;
             let sample = bench.time(&Call::new(tool.backup(&home, source)))?;
             if round == 0 {
                 tool.expect_restorable(&home, source, &manifest, &bench.work.join("restored"))?;
@@ -37,6 +38,7 @@ fn tar_zstd<'b>(bench: &'b Bench, source: &Path) -> Participant<'b> {
     Participant::new("tar | zstd", move |_| {
         let archive = bench.work.join("archive.tar.zst");
         let line = format!("tar -cf - . | zstd -q -3 -T2 > {}", archive.display());
+        bench.warm(&source)?;
         let sample = bench.time(&Call::shell(&source, &line))?;
         let stored = archive.metadata()?.len();
         remove(&archive)?;
@@ -73,12 +75,14 @@ pub(crate) fn find_printf<'b>(bench: &'b Bench, source: &Path) -> Participant<'b
     let source = source.to_owned();
     Participant::new("find -printf", move |_| {
         let line = r"find . -printf '%p %s %T@ %C@ %i %m\n' > /dev/null";
+        bench.warm(&source)?;
         bench.time(&Call::shell(&source, line))
     })
 }
 
 /// One more snapshot in a repository that grows by it.
 fn more(bench: &Bench, tool: &Tool, home: &Home, source: &Path) -> Result<Sample> {
+    bench.warm(source)?;
     let before = home.stored_bytes()?;
     let sample = bench.time(&Call::new(tool.backup(home, source)))?;
     let after = home.stored_bytes()?;
@@ -130,6 +134,7 @@ pub(crate) fn touched(bench: &Bench) -> Result<RowResult> {
     };
     let source = live.clone();
     let read_all = Participant::new("tar to /dev/null", move |_| {
+        bench.warm(&source)?;
         // Through `cat`: tar does not read what it is told to throw away.
         bench.time(&Call::shell(&source, "tar -cf - . | cat > /dev/null"))
     });

@@ -45,6 +45,7 @@ pub(crate) fn files(bench: &Bench) -> Result<RowResult> {
             let mut all = Sample::default();
             for (size, tree) in &looked_at {
                 let line = r"find . -printf '%p %s %T@ %C@ %i %m\n' > /dev/null";
+                bench.warm(tree)?;
                 let sample = bench.time(&Call::shell(tree, line))?;
                 all = all.and(sample.named("unchanged").sized(*size));
             }
@@ -67,6 +68,7 @@ pub(crate) fn files(bench: &Bench) -> Result<RowResult> {
 fn three_snapshots(bench: &Bench, tool: &Tool, tree: &Path, round: usize) -> Result<Sample> {
     let home = bench.home(tool, "files");
     tool.init(&home)?;
+    bench.warm(tree)?;
     let backup = || Call::new(tool.backup(&home, tree));
     let first = bench.time(&backup())?;
     let stored = home.stored_bytes()?;

@@ -64,6 +64,7 @@ pub(crate) fn in_place(bench: &Bench) -> Result<RowResult> {
         let mut command = Command::new("cp");
         command.arg(&whole).arg(bench.work.join("copy"));
         let call = Call::new(command);
+        bench.warm(&whole)?;
         let metered = bench.run(&call)?;
         Ok(sample(bench, &call, metered))
     })];
@@ -77,6 +78,7 @@ pub(crate) fn in_place(bench: &Bench) -> Result<RowResult> {
             let target = to.join(source.strip_prefix("/").unwrap_or(&source));
             copy(&source, &target)?;
             disturb(&target.join("table"))?;
+            bench.warm(&home.repository())?;
             let call = Call::new(tool.restore(&home, &source, &to));
             let metered = bench.run(&call)?;
             expect_restored(&source, &manifest, &to)?;

@@ -10,7 +10,7 @@ use crate::meter::Call;
 use crate::results::{RowResult, Unit};
 use crate::rounds::{Participant, Sample};
 use crate::rows::database::become_in_place;
-use crate::tools::{Tool, copy, quietly, remove};
+use crate::tools::{Tool, copy, remove};
 use anyhow::Result;
 use std::fs::{File, FileTimes};
 use std::io::Write;
@@ -96,12 +96,11 @@ fn two_snapshots(bench: &Bench, tool: &Tool, versions: &Versions, round: usize) 
     let (live, home) = (bench.work.join("live"), bench.home(tool, "pages"));
     copy(&versions.before, &live)?;
     tool.init(&home)?;
-    // Once to warm the cache: the copy's pages may not have been read yet.
-    quietly(std::process::Command::new("cp").args(["--recursive"]).arg(&live).arg(bench.work.join("warm")))?;
-    remove(&bench.work.join("warm"))?;
+    bench.warm(&live)?;
     let first = bench.time(&Call::new(tool.backup(&home, &live)))?;
     let stored = home.stored_bytes()?;
     become_in_place(&live, &versions.after)?;
+    bench.warm(&live)?;
     let again = bench.time(&Call::new(tool.backup(&home, &live)))?;
     let added = home.stored_bytes()?.saturating_sub(stored);
     if round == 0 {

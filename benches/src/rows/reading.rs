@@ -30,6 +30,7 @@ pub(crate) fn restore(bench: &Bench) -> Result<RowResult> {
         participants.push(Participant::new(tool.name(), move |_| {
             let to = bench.work.join("restored");
             fresh(&to)?;
+            bench.warm(&home.repository())?;
             let sample = bench.time(&Call::new(tool.restore(&home, &source, &to)))?;
             expect_restored(&source, &manifest, &to)?;
             remove(&to)?;
@@ -46,6 +47,7 @@ fn copying<'b>(bench: &'b Bench, source: &Path) -> Participant<'b> {
         let to = bench.work.join("copied");
         let mut command = Command::new("cp");
         command.args(["--archive", "--no-target-directory"]).arg(&source).arg(&to);
+        bench.warm(&source)?;
         let sample = bench.time(&Call::new(command))?;
         remove(&to)?;
         Ok(sample)
@@ -62,6 +64,7 @@ pub(crate) fn verify(bench: &Bench) -> Result<RowResult> {
             if round == 0 {
                 tool.expect_restorable(&home, &source, &manifest, &bench.work.join("restored"))?;
             }
+            bench.warm(&home.repository())?;
             bench.time(&Call::new(tool.check(&home)))
         }));
     }

@@ -57,6 +57,7 @@ pub(crate) fn incompressible(bench: &Bench) -> Result<RowResult> {
         participants.push(Participant::new(who, move |round| {
             let home = bench.home(&tool, "noise");
             make(&tool, &home)?;
+            bench.warm(&folder)?;
             let sample = bench.rate(&Call::new(tool.backup(&home, &folder)), bytes)?;
             if round == 0 {
                 tool.expect_restorable(&home, &folder, &manifest, &bench.work.join("restored"))?;
@@ -73,6 +74,7 @@ fn dd(bench: &Bench, file: PathBuf, bytes: u64) -> Participant<'_> {
     Participant::new("dd conv=fsync", move |_| {
         let copy = bench.work.join("copy");
         let line = format!("dd if={} of={} bs=1M conv=fsync", file.display(), copy.display());
+        bench.warm(&file)?;
         let sample = bench.rate(&Call::shell(&bench.work, &line), bytes)?;
         remove(&copy)?;
         Ok(sample)
@@ -95,15 +97,20 @@ pub(crate) fn stream(bench: &Bench) -> Result<RowResult> {
     let own = std::env::current_exe()?;
     let mut participants = vec![{
         let line = format!("cat {} | {} hash", file.display(), own.display());
-        Participant::new("BLAKE3", move |_| bench.rate(&Call::shell(&bench.work, &line), bytes))
+        let source = file.clone();
+        Participant::new("BLAKE3", move |_| {
+            bench.warm(&source)?;
+            bench.rate(&Call::shell(&bench.work, &line), bytes)
+        })
     }];
     for tool in bench.tools_of(&[Kind::Lifeboat, Kind::Restic, Kind::Borg])? {
         let home = bench.home(&tool, "stream");
         tool.init(&home)?;
         let call = piped(&bench.work, &file, &tool.backup_stream(&home));
         quietly(&mut piped(&bench.work, &file, &tool.backup_stream(&home)).command)?;
-        let hash = hash.clone();
+        let (hash, source) = (hash.clone(), file.clone());
         participants.push(Participant::new(tool.name(), move |round| {
+            bench.warm(&source)?;
             let sample = bench.rate(&call, bytes)?;
             if round == 0 {
                 let mut dump = tool.dump_stream(&home).stdout(Stdio::piped()).spawn()?;
