@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used, reason = "everything here is a test")]
 
 use serde_json::Value;
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
@@ -70,12 +71,23 @@ fn a_row_is_measured_checked_and_reported() {
 #[test]
 fn a_program_that_stores_nothing_is_refused_and_has_no_number() {
     let scratch = scene();
-    // `true` succeeds at everything, and restores nothing.
-    let output = run(scratch.path(), Path::new("/bin/true"), &["restore"]);
+    // It succeeds at everything, remembers where the source was, and restores its names without a byte in them.
+    let impostor = scratch.path().join("impostor");
+    let script = r#"#!/bin/sh
+mkdir -p "$LIFEBOAT_REPOSITORY"
+case $1 in
+snapshot) echo "$2" > "$LIFEBOAT_REPOSITORY/source" ;;
+restore) read -r source < "$LIFEBOAT_REPOSITORY/source"
+  mkdir -p "$4$source" && cp -a "$source/." "$4$source" && find "$4$source" -type f -exec truncate -s 0 {} + ;;
+esac
+"#;
+    std::fs::write(&impostor, script).unwrap();
+    std::fs::set_permissions(&impostor, std::fs::Permissions::from_mode(0o755)).unwrap();
+    let output = run(scratch.path(), &impostor, &["restore"]);
     assert_eq!(output.status.code(), Some(3));
     let results = results(scratch.path());
     let refused = results["rows"]["restore"]["refused"].as_str().unwrap();
-    assert!(refused.contains("lifeboat: the restored tree"), "{refused}");
+    assert!(refused.contains("lifeboat: the restored tree differs"), "{refused}");
     let page = std::fs::read_to_string(scratch.path().join("docs/benchmarks.md")).unwrap();
-    assert!(page.contains("**Refused**: lifeboat: the restored tree"), "{page}");
+    assert!(page.contains("**Refused**: lifeboat: the restored tree differs"), "{page}");
 }
