@@ -4,6 +4,7 @@
 //! compiled; and a chore either does its whole job or says which command to repeat.
 //! Read next: [`ci`] for the order of the checks, [`place`] for where things are built.
 
+mod bench;
 mod ci;
 mod demo;
 mod demo_data;
@@ -26,6 +27,10 @@ Chores of the lifeboat repository.
   cargo xtask test              everything that CI checks; installs missing system packages when it is root
   cargo xtask demo [--keep]     back up real folders, change them, restore them, compare; --keep leaves the files
   cargo xtask tidy              file lengths, forbidden names, left-over marks, module docs
+  cargo xtask bench [ROW...] [--rounds N] [--without-peers] [--small]
+                                measure lifeboat beside other programs, and write docs/benchmarks.md
+  cargo xtask bench --list | --report
+                                the rows; the page made again from the results
   cargo xtask fuzz [SECONDS] [TARGET]
                                 run the fuzz targets, 15 seconds each by default (needs a nightly toolchain)
 
@@ -50,6 +55,7 @@ fn dispatch(words: &[&str]) -> Result<()> {
         ["test"] => ci::test(&Place::find()?),
         ["demo"] => demo::run(&Place::find()?, demo::Afterwards::Clean),
         ["demo", "--keep"] => demo::run(&Place::find()?, demo::Afterwards::Keep),
+        ["bench", rest @ ..] => bench::run(&Place::find()?, rest),
         ["tidy"] => tidy::run(&Place::find()?),
         ["fuzz"] => fuzz::run(&Place::find()?, fuzz::SECONDS_DEFAULT, None),
         ["fuzz", seconds] => fuzz::run(&Place::find()?, parse_seconds(seconds)?, None),

@@ -24,6 +24,10 @@ enum Probe {
     Program(&'static str),
     /// Python can import these.
     Python(&'static str),
+    /// A C header is where compilers look.
+    Header(&'static str),
+    /// A PostgreSQL server with pgbench, which Debian keeps out of the PATH.
+    Postgres,
     /// A libclang with its headers, where bindgen looks.
     Libclang,
 }
@@ -70,6 +74,40 @@ const TEST: &[Requirement] = &[
     Requirement { package: "etcd-server", purpose: "makes database files", probe: Probe::Program("etcd") },
 ];
 
+/// What measuring takes: other programs, real data, and a disk that compresses.
+const BENCH: &[Requirement] = &[
+    Requirement { package: "zstd", purpose: "the limit to compare with", probe: Probe::Program("zstd") },
+    Requirement { package: "xz-utils", purpose: "unpacks the kernel's sources", probe: Probe::Program("xz") },
+    Requirement { package: "util-linux", purpose: "runs as another user", probe: Probe::Program("setpriv") },
+    Requirement { package: "mount", purpose: "mounts file systems", probe: Probe::Program("mount") },
+    Requirement {
+        package: "btrfs-progs",
+        purpose: "makes room for a huge file",
+        probe: Probe::Program("mkfs.btrfs"),
+    },
+    Requirement { package: "sqlite3", purpose: "makes a database", probe: Probe::Program("sqlite3") },
+    Requirement { package: "postgresql", purpose: "makes a database, with pgbench", probe: Probe::Postgres },
+    Requirement {
+        package: "mariadb-server-core",
+        purpose: "makes a database",
+        probe: Probe::Program("mariadbd"),
+    },
+    Requirement { package: "mariadb-client", purpose: "fills it", probe: Probe::Program("mariadb-admin") },
+    Requirement { package: "etcd-server", purpose: "makes a bbolt file", probe: Probe::Program("etcd") },
+    Requirement { package: "etcd-client", purpose: "fills it", probe: Probe::Program("etcdctl") },
+    Requirement {
+        package: "python3-venv",
+        purpose: "installs borg",
+        probe: Probe::Python("venv, ensurepip"),
+    },
+    Requirement { package: "libacl1-dev", purpose: "compiles borg", probe: Probe::Header("sys/acl.h") },
+    Requirement { package: "libssl-dev", purpose: "compiles borg", probe: Probe::Header("openssl/ssl.h") },
+    Requirement { package: "liblz4-dev", purpose: "compiles borg", probe: Probe::Header("lz4.h") },
+    Requirement { package: "libzstd-dev", purpose: "compiles borg", probe: Probe::Header("zstd.h") },
+    Requirement { package: "libxxhash-dev", purpose: "compiles borg", probe: Probe::Header("xxhash.h") },
+    Requirement { package: "pkg-config", purpose: "compiles borg", probe: Probe::Program("pkg-config") },
+];
+
 /// Makes sure that the workspace compiles.
 pub(crate) fn ensure_for_build() -> Result<()> {
     ensure(&[BUILD])
@@ -78,6 +116,11 @@ pub(crate) fn ensure_for_build() -> Result<()> {
 /// Makes sure that the workspace compiles and that its tests run.
 pub(crate) fn ensure_for_tests() -> Result<()> {
     ensure(&[BUILD, TEST])
+}
+
+/// Makes sure that the workspace compiles and can be measured.
+pub(crate) fn ensure_for_benches() -> Result<()> {
+    ensure(&[BUILD, BENCH])
 }
 
 fn ensure(groups: &[&[Requirement]]) -> Result<()> {
@@ -145,6 +188,15 @@ impl Probe {
                 .stderr(Stdio::null())
                 .status()
                 .is_ok_and(|status| status.success()),
+            Self::Header(name) => {
+                let machine = format!("/usr/include/{}-linux-gnu", std::env::consts::ARCH);
+                ["/usr/include", "/usr/local/include", &machine]
+                    .iter()
+                    .any(|folder| Path::new(folder).join(name).is_file())
+            }
+            Self::Postgres => entries(Path::new("/usr/lib/postgresql")).iter().any(|version| {
+                ["initdb", "pgbench"].iter().all(|program| version.join("bin").join(program).is_file())
+            }),
             Self::Libclang => has_libclang(),
         }
     }
