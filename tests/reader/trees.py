@@ -77,7 +77,8 @@ class Entry:
         link = reader.unsigned(8) if first & 0x08 else None
         size, content, target, device = 0, None, None, None
         if kind == "file":
-            size, content = reader.varint((1 << 63) - 1), read_content(reader, size)
+            size = reader.varint((1 << 63) - 1)
+            content = read_content(reader, size)
             if (size == 0) != (content is None):
                 raise reader.damaged("a file's size and content disagree")
         elif kind == "symlink":

@@ -158,14 +158,25 @@ fn check_packs(index: &Index, live: &BTreeMap<PackName, (&IndexedPack, BTreeSet<
 }
 
 /// As after a kill or a power cut: whatever is on disk at this moment.
+///
+/// RocksDB's own threads remove files while they are copied; a copy that missed one never was on disk at any moment, so
+/// it is made again.
 pub(crate) fn copy(from: &Path, to: &Path) {
-    fs::create_dir_all(to).unwrap();
-    for entry in fs::read_dir(from).unwrap() {
-        let entry = entry.unwrap();
+    while let Err(error) = try_copy(from, to) {
+        assert_eq!(error.kind(), std::io::ErrorKind::NotFound, "{error}");
+        fs::remove_dir_all(to).unwrap();
+    }
+}
+
+fn try_copy(from: &Path, to: &Path) -> std::io::Result<()> {
+    fs::create_dir_all(to)?;
+    for entry in fs::read_dir(from)? {
+        let entry = entry?;
         let target = to.join(entry.file_name());
-        match entry.file_type().unwrap().is_dir() {
-            true => copy(&entry.path(), &target),
-            false => drop(fs::copy(entry.path(), target).unwrap()),
+        match entry.file_type()?.is_dir() {
+            true => try_copy(&entry.path(), &target)?,
+            false => drop(fs::copy(entry.path(), target)?),
         }
     }
+    Ok(())
 }
