@@ -15,7 +15,7 @@ dir=$(mkdir -p "$1" && cd "$1" && pwd); shift
 end_servers() {
   local running; running=$(jobs -p)
   [ -z "$running" ] || kill $running 2>/dev/null || true
-  [ ! -f "$dir/corpora/postgres/live/postmaster.pid" ] || stop || true
+  [ ! -f "${postgres_live:-}/postmaster.pid" ] || stop || true
   wait
 }
 trap end_servers EXIT
@@ -64,24 +64,25 @@ linux_tree() { # VERSION NAME
 as_postgres() { if [ "$(id -u)" = 0 ]; then setpriv --reuid=postgres --regid=postgres --clear-groups "$@"; else "$@"; fi; }
 
 postgres_data() { # writes below corpora/postgres
-  local home=$dir/corpora/postgres live bin sockets
+  local home=$dir/corpora/postgres sockets
   [ -d "$home/v1000" ] && return
-  bin=$(ls -d /usr/lib/postgresql/*/bin | sort -V | tail -n 1)
-  live=$home/live; sockets=$(mktemp -d)
-  [ "$(id -u)" != 0 ] || chown postgres "$home" "$sockets"
+  postgres_bin=$(ls -d /usr/lib/postgresql/*/bin | sort -V | tail -n 1)
+  # The server's user may not enter the home folder of root, so it works in a folder of its own.
+  sockets=$(mktemp -d); postgres_live=$sockets/live
+  [ "$(id -u)" != 0 ] || chown postgres "$sockets"
   start() {
-    as_postgres "$bin/pg_ctl" -D "$live" -l "$sockets/log" -w start \
+    as_postgres "$postgres_bin/pg_ctl" -D "$postgres_live" -l "$sockets/log" -w start \
       -o "-k $sockets -c listen_addresses= -c max_wal_size=256MB -c shared_buffers=512MB" >/dev/null
   }
-  stop() { as_postgres "$bin/pg_ctl" -D "$live" -m fast -w stop >/dev/null; }
+  stop() { as_postgres "$postgres_bin/pg_ctl" -D "$postgres_live" -m fast -w stop >/dev/null; }
   if [ ! -d "$home/v1" ]; then
-    rm -rf "$live"; as_postgres "$bin/initdb" -U postgres -D "$live" >/dev/null
-    start; as_postgres "$bin/pgbench" -h "$sockets" -U postgres -i -s 60 -q postgres 2>/dev/null; stop
-    mv "$live" "$home/v1"
+    rm -rf "$postgres_live"; as_postgres "$postgres_bin/initdb" -U postgres -D "$postgres_live" >/dev/null
+    start; as_postgres "$postgres_bin/pgbench" -h "$sockets" -U postgres -i -s 60 -q postgres 2>/dev/null; stop
+    mv "$postgres_live" "$home/v1"
   fi
-  rm -rf "$live"; cp -a "$home/v1" "$live"
-  start; as_postgres "$bin/pgbench" -h "$sockets" -U postgres -t 250 -c 4 -n postgres >/dev/null 2>&1; stop
-  mv "$live" "$home/v1000"; rm -rf "$sockets"
+  rm -rf "$postgres_live"; cp -a "$home/v1" "$postgres_live"
+  start; as_postgres "$postgres_bin/pgbench" -h "$sockets" -U postgres -t 250 -c 4 -n postgres >/dev/null 2>&1; stop
+  mv "$postgres_live" "$home/v1000"; rm -rf "$sockets"
 }
 
 # The other databases: before and after 1,000 small changes. Each changes rows that lie apart.

@@ -50,7 +50,12 @@ impl Bench {
         let data = choice.data.canonicalize()?;
         let work = data.join("work");
         fresh(&work)?;
-        let choice = Choice { data, ..choice };
+        // Commands run in other folders.
+        let lifeboat = choice
+            .lifeboat
+            .canonicalize()
+            .with_context(|| format!("there is no program at {}", choice.lifeboat.display()))?;
+        let choice = Choice { data, lifeboat, ..choice };
         Ok(Self { choice, work, tools: OnceCell::new(), manifests: RefCell::default() })
     }
 

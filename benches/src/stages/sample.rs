@@ -1,12 +1,16 @@
 //! Real data for the stages: files of the kernel tree in the order of their paths, in memory.
 
 use anyhow::{Result, ensure};
+use lifeboat_format::config::Parameters;
 use std::path::{Path, PathBuf};
 
 /// Enough to leave the processor's caches behind, little enough to be read in a second.
 const SAMPLE_BYTES: usize = 256 << 20;
+
 /// Plaintext of a region.
-pub(crate) const REGION_BYTES: usize = 1 << 20;
+pub(crate) fn region_bytes() -> usize {
+    Parameters::default().region_bytes as usize
+}
 
 /// Files and their bytes, one behind the other.
 pub(crate) struct Sample {
@@ -34,13 +38,13 @@ impl Sample {
                 sample.bytes.extend_from_slice(&bytes);
             }
         }
-        ensure!(sample.bytes.len() >= REGION_BYTES, "{} holds less than a region", source.display());
+        ensure!(sample.bytes.len() >= region_bytes(), "{} holds less than a region", source.display());
         Ok(sample)
     }
 
     /// The bytes in regions.
     pub(crate) fn regions(&self) -> impl Iterator<Item = &[u8]> {
-        self.bytes.chunks_exact(REGION_BYTES)
+        self.bytes.chunks_exact(region_bytes())
     }
 
     /// Each file's bytes.
