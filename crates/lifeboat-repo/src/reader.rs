@@ -66,6 +66,11 @@ impl ChunkReader {
         self.regions_read.load(Ordering::Relaxed)
     }
 
+    /// Whether `plain` has this name. Nothing is read.
+    pub fn is_named(&self, kind: ChunkKind, id: &ChunkId, plain: &[u8]) -> bool {
+        self.repository.keys().chunk_id(kind, plain) == *id
+    }
+
     /// Appends a chunk's plaintext to `output`.
     pub fn read_into(&self, kind: ChunkKind, id: &ChunkId, output: &mut Vec<u8>) -> Result<()> {
         let lookup = self.repository.lookup()?;
@@ -114,7 +119,7 @@ impl ChunkReader {
         let damaged = |detail: &str| Error::Damaged { what: format!("chunk {id}"), detail: detail.into() };
         let chunk =
             region.get(found.offset as usize..end).ok_or_else(|| damaged("its region is too short"))?;
-        if self.repository.keys().chunk_id(kind, chunk) != *id {
+        if !self.is_named(kind, id, chunk) {
             return Err(damaged("its bytes have another name"));
         }
         output.extend_from_slice(chunk);

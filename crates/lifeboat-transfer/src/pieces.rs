@@ -20,6 +20,9 @@ pub trait ChunkReader: Send + Sync {
     ///
     /// After an error the end of `output` is undefined; what was there before the call is untouched.
     fn read_chunk(&self, kind: ChunkKind, id: &ChunkId, output: &mut Vec<u8>) -> Result<(), ChunkError>;
+
+    /// Whether these are the bytes of that piece of data. Computed from the bytes alone: nothing is read.
+    fn is_chunk(&self, id: &ChunkId, bytes: &[u8]) -> bool;
 }
 
 /// Why a chunk list could not be followed to its end.
@@ -194,6 +197,10 @@ mod tests {
         fn read_chunk(&self, _: ChunkKind, id: &ChunkId, output: &mut Vec<u8>) -> Result<(), ChunkError> {
             output.extend_from_slice(self.0.get(id).ok_or("there is no such node")?);
             Ok(())
+        }
+
+        fn is_chunk(&self, id: &ChunkId, bytes: &[u8]) -> bool {
+            self.0.get(id).is_some_and(|node| node == bytes)
         }
     }
 

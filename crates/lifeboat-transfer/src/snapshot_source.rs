@@ -12,6 +12,10 @@ impl ChunkReader for reader::ChunkReader {
     fn read_chunk(&self, kind: ChunkKind, id: &ChunkId, output: &mut Vec<u8>) -> Result<(), ChunkError> {
         Ok(self.read_into(kind, id, output)?)
     }
+
+    fn is_chunk(&self, id: &ChunkId, bytes: &[u8]) -> bool {
+        self.is_named(ChunkKind::Data, id, bytes)
+    }
 }
 
 /// The entries at and below `base` in a tree, in order.

@@ -100,11 +100,13 @@ fn restore_source(
 
 fn add(total: &mut Report, report: Report) {
     total.files += report.files;
+    total.patched += report.patched;
     total.directories += report.directories;
     total.symlinks += report.symlinks;
     total.others += report.others;
     total.links += report.links;
     total.bytes += report.bytes;
+    total.unchanged += report.unchanged;
     total.kept += report.kept;
     total.excluded += report.excluded;
     total.unreached += report.unreached;

@@ -169,6 +169,9 @@ fn print(ui: &Ui, report: &Report, arguments: &RestoreArgs, began: Instant) {
                 "files_deleted": report.deleted,
                 "total_bytes": report.bytes,
                 "bytes_restored": report.bytes,
+                "bytes_written": report.bytes,
+                "bytes_unchanged": report.unchanged,
+                "files_patched": report.patched,
                 "files_failed": report.failed + report.unreached,
                 "files_verified": if arguments.verify { report.files } else { 0 },
                 "problems": problems,
@@ -187,6 +190,9 @@ fn print(ui: &Ui, report: &Report, arguments: &RestoreArgs, began: Instant) {
     ));
     if report.kept + report.deleted > 0 {
         ui.say(format!("{} kept, {} deleted", report.kept, report.deleted));
+    }
+    if report.unchanged > 0 {
+        ui.say(format!("{} were there already and compared equal", bytes(report.unchanged)));
     }
     if arguments.verify && !arguments.dry_run {
         ui.say("Every written file was read again and compared");

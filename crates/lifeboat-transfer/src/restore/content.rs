@@ -4,6 +4,8 @@
 //! list. Holes stay holes, and zeros are written as zeros: `fallocate` would leave what SEEK_HOLE calls a hole, and the
 //! next backup would find another file than the one that was restored.
 
+use super::compare;
+use super::existing::Old;
 use super::run::Run;
 use crate::pieces;
 use crate::pieces::ChunkReader;
@@ -26,6 +28,8 @@ pub(super) enum Trouble {
     Content(String),
     /// The file system does not take it.
     Write(Errno),
+    /// A file that was being changed in its place is neither what it was nor what it should be.
+    Mixed(String),
     /// The caller wants to stop.
     Interrupted,
 }
@@ -56,8 +60,8 @@ fn with_causes(error: &dyn std::error::Error) -> String {
 /// The buffer of one worker.
 pub(super) struct Buffer {
     gathered: Vec<u8>,
-    /// For reading back; empty without `verify`.
-    found: Vec<u8>,
+    /// What is read from a file; empty until that is needed.
+    pub(super) found: Vec<u8>,
 }
 
 impl Buffer {
@@ -76,23 +80,36 @@ pub(super) struct Written {
     pub(super) ends_in_hole: bool,
 }
 
-/// Writes the pieces from `offset` on; holes are passed over.
+/// Writes the pieces from `offset` on; holes are passed over. Chunks that `old` has at the same place are taken from there,
+/// once their bytes turn out to have the right name.
 pub(super) fn write(
     run: &Run<'_>,
     buffer: &mut Buffer,
     file: impl AsFd,
     mut offset: u64,
     pieces: impl Iterator<Item = Result<Piece, pieces::Error>>,
+    old: Option<&Old>,
 ) -> Result<Written, Trouble> {
     let mut written = 0;
     let mut ends_in_hole = false;
-    let gathered = &mut buffer.gathered;
+    let Buffer { gathered, found } = buffer;
     gathered.clear();
     for piece in pieces {
         let piece = piece?;
         ends_in_hole = matches!(piece, Piece::Hole(_));
         match piece {
-            Piece::Chunk(id, bytes) => read_chunk(run.reader, &id, bytes, gathered)?,
+            Piece::Chunk(id, bytes) => {
+                let at = offset + gathered.len() as u64;
+                let has_old = old.is_some_and(|old| {
+                    compare::read(old.fd.as_fd(), at, bytes as usize, found) == Ok(true)
+                        && run.reader.is_chunk(&id, found)
+                });
+                if has_old {
+                    gathered.extend_from_slice(found);
+                } else {
+                    read_chunk(run.reader, &id, bytes, gathered)?;
+                }
+            }
             Piece::Zeros(mut bytes) => {
                 while bytes > 0 {
                     let now = bytes.min(WRITE_BYTES as u64);
@@ -139,20 +156,25 @@ fn flush(run: &Run<'_>, file: impl AsFd, offset: &mut u64, gathered: &mut Vec<u8
         return Err(Trouble::Interrupted);
     }
     let bytes = gathered.len() as u64;
-    let mut rest = gathered.as_slice();
-    while !rest.is_empty() {
-        match rustix::io::pwrite(&file, rest, *offset) {
-            Ok(0) => return Err(Errno::IO.into()),
+    write_all(file, offset, gathered)?;
+    gathered.clear();
+    Ok(bytes)
+}
+
+/// Writes all bytes at `offset`, which ends up behind them.
+pub(super) fn write_all(file: impl AsFd, offset: &mut u64, mut bytes: &[u8]) -> Result<(), Errno> {
+    while !bytes.is_empty() {
+        match rustix::io::pwrite(&file, bytes, *offset) {
+            Ok(0) => return Err(Errno::IO),
             Ok(count) => {
-                rest = &rest[count..];
+                bytes = &bytes[count..];
                 *offset += count as u64;
             }
             Err(Errno::INTR) => {}
-            Err(error) => return Err(error.into()),
+            Err(error) => return Err(error),
         }
     }
-    gathered.clear();
-    Ok(bytes)
+    Ok(())
 }
 
 /// Compares a file with the repository, byte by byte.
@@ -206,17 +228,8 @@ fn compare_bytes(
     wanted: &[u8],
     found: &mut Vec<u8>,
 ) -> Result<(), Trouble> {
-    found.resize(wanted.len(), 0);
-    let mut filled = 0;
-    while filled < wanted.len() {
-        match rustix::io::pread(file, &mut found[filled..], offset + filled as u64) {
-            Ok(0) => return Err(differs(offset + filled as u64)),
-            Ok(count) => filled += count,
-            Err(Errno::INTR) => {}
-            Err(error) => return Err(error.into()),
-        }
-    }
-    if *found == wanted { Ok(()) } else { Err(differs(offset)) }
+    let is_there = compare::read(file, offset, wanted.len(), found)?;
+    if is_there && *found == wanted { Ok(()) } else { Err(differs(offset)) }
 }
 
 fn differs(offset: u64) -> Trouble {
@@ -228,6 +241,7 @@ impl fmt::Display for Trouble {
         match self {
             Self::Content(detail) => formatter.write_str(detail),
             Self::Write(error) => write!(formatter, "{error}"),
+            Self::Mixed(detail) => write!(formatter, "{detail}; it is partly what it was before"),
             Self::Interrupted => formatter.write_str("interrupted"),
         }
     }

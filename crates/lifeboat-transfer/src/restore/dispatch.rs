@@ -3,19 +3,15 @@
 //! Must stay true: what is deleted was listed before we created anything in that directory, and only names that the
 //! whole walk through it did not meet; a walk that ends early deletes nothing more.
 
-use super::content::{Buffer, Trouble};
 use super::directory::Directory;
 use super::link::Group;
 use super::remove::{Listing, Remover};
 use super::report::{Count, Problem, ProblemKind};
 use super::run::Run;
-use super::unfinished::{Large, Unfinished};
 use super::walk::Walk;
-use super::work::{Gone, Item, Link, Queue, SPAN_BYTES, SPAN_PIECES, Span};
-use super::{Error, Result, worker};
-use crate::pieces::Pieces;
-use lifeboat_format::list::Piece;
-use lifeboat_format::{Entry, LinkGroup, Node, TreePath};
+use super::work::{Gone, Item, Link, Queue, SPAN_BYTES};
+use super::{Error, Result, large, worker};
+use lifeboat_format::{Entry, LinkGroup, TreePath};
 use std::collections::HashMap;
 use std::os::fd::{AsFd, OwnedFd};
 use std::sync::{Arc, Mutex};
@@ -182,69 +178,13 @@ impl<'d, 'r> Dispatcher<'d, 'r> {
         };
         let directory = Arc::clone(&self.here);
         match link {
-            Link::None if entry.size() > SPAN_BYTES => self.large(directory, name, entry, Link::None),
+            Link::None if entry.size() > SPAN_BYTES => {
+                large::restore(self.run, &self.queue, directory, name, entry, None)
+            }
             Link::First(duty) if entry.size() > SPAN_BYTES => {
-                self.large(directory, name, entry, Link::First(duty))
+                large::restore(self.run, &self.queue, directory, name, entry, Some(duty))
             }
             link => self.queue.push(Item { directory, name, entry, link }),
         }
     }
-
-    /// Cuts a large file into spans. Later links to it wait for spans that stand before them in the channel.
-    fn large(
-        &mut self,
-        directory: Arc<Directory>,
-        name: Vec<u8>,
-        entry: Entry,
-        link: Link,
-    ) -> std::result::Result<(), Gone> {
-        let duty = match link {
-            Link::First(duty) => Some(duty),
-            _ => None,
-        };
-        let Node::File { size, content } = entry.node.clone() else { return Ok(()) };
-        let Some(file) = Unfinished::create(self.run, directory, name, entry, duty) else { return Ok(()) };
-        let file = Large::new(file);
-        let mut pieces = Pieces::new(self.run.reader, &content, size).peekable();
-        let mut offset = 0;
-        let mut rest = None;
-        let mut sent = Ok(());
-        while sent.is_ok() && !file.has_failed() && !self.run.is_interrupted() {
-            match next_span(&mut pieces, &mut rest) {
-                Ok((bytes, span)) if !span.is_empty() => {
-                    sent = self.queue.span(Span { file: Arc::clone(&file), offset, pieces: span });
-                    offset += bytes;
-                }
-                Ok(_) => break,
-                Err(error) => file.add(Err(error.into())),
-            }
-        }
-        if self.run.is_interrupted() {
-            file.add(Err(Trouble::Interrupted));
-        }
-        file.release(self.run, &mut Buffer::new());
-        sent
-    }
-}
-
-/// Pieces of about [`SPAN_BYTES`], and how long they are together. Long runs of zeros are cut; holes cost nothing.
-fn next_span(
-    pieces: &mut impl Iterator<Item = std::result::Result<Piece, crate::pieces::Error>>,
-    rest: &mut Option<Piece>,
-) -> std::result::Result<(u64, Vec<Piece>), crate::pieces::Error> {
-    let mut span = Vec::new();
-    let (mut bytes, mut cost) = (0u64, 0u64);
-    while cost < SPAN_BYTES && span.len() < SPAN_PIECES {
-        let Some(mut piece) = rest.take().map(Ok).or_else(|| pieces.next()).transpose()? else { break };
-        if let Piece::Zeros(length) = piece
-            && length > SPAN_BYTES - cost
-        {
-            *rest = Some(Piece::Zeros(length - (SPAN_BYTES - cost)));
-            piece = Piece::Zeros(SPAN_BYTES - cost);
-        }
-        bytes += piece.bytes();
-        cost += if matches!(piece, Piece::Hole(_)) { 0 } else { piece.bytes() };
-        span.push(piece);
-    }
-    Ok((bytes, span))
 }

@@ -1,16 +1,25 @@
 //! What a restore would do, without doing it.
 //!
-//! Must stay true: nothing is created, changed or deleted; files are compared by kind, size and time only.
+//! Must stay true: nothing is created, changed or deleted. Files are compared as a restore compares them,
+//! on this one thread.
 
 use super::beneath::{self, Mounts};
+use super::compare::{Comparer, Findings};
+use super::content::Buffer;
+use super::existing::Old;
+use super::link::Inode;
 use super::remove::{Listing, Remover};
 use super::report::{Count, Ledger, Problem, ProblemKind};
+use super::run::User;
+use super::spans::Spans;
 use super::walk::Walk;
-use super::{Error, Options, Overwrite, Result, existing};
+use super::work::SPAN_BYTES;
+use super::{Error, Options, Overwrite, Result, existing, patch};
+use crate::pieces::{ChunkReader, Pieces};
 use lifeboat_format::{Entry, LinkGroup, Node, TreePath};
 use rustix::fs::{CWD, FileType, Mode, OFlags};
 use rustix::io::Errno;
-use std::collections::HashSet;
+use std::collections::HashMap;
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::Path;
 
@@ -31,12 +40,15 @@ pub(super) fn run(
     ledger: &Ledger<'_>,
     target: Option<OwnedFd>,
     options: &Options<'_>,
+    reader: &dyn ChunkReader,
 ) -> Result<()> {
     let base = walk.base();
     let mut plan = Plan {
         remover: Remover { options, ledger, base },
         levels: vec![Level { listing: None, directory: target }],
-        groups: HashSet::new(),
+        groups: HashMap::new(),
+        reader,
+        buffer: Buffer::new(),
     };
     if first.is_directory() {
         plan.levels[0].list(options);
@@ -67,7 +79,10 @@ impl Level {
 struct Plan<'p> {
     remover: Remover<'p>,
     levels: Vec<Level>,
-    groups: HashSet<LinkGroup>,
+    /// Sets of hard links met, and the file of each that would stay.
+    groups: HashMap<LinkGroup, Option<Inode>>,
+    reader: &'p dyn ChunkReader,
+    buffer: Buffer,
 }
 
 impl Plan<'_> {
@@ -141,15 +156,31 @@ impl Plan<'_> {
     fn other(&mut self, path: &TreePath, name: &[u8], entry: &Entry) {
         let (options, ledger) = (self.remover.options, self.remover.ledger);
         let parent = self.levels.last().and_then(|level| level.directory.as_ref());
+        let first = entry.link.and_then(|group| self.groups.get(&group).copied());
+        let mut foreseen = Foreseen::Whole;
+        let mut kept = None;
         if let Some(parent) = parent
             && let Ok(stat) = beneath::stat(parent, name)
         {
+            let is_linked = first.flatten() == Some(Inode::of(&stat));
             let is_kept = match options.overwrite {
-                Overwrite::Always => false,
-                Overwrite::IfChanged => existing::is_same(parent, name, entry, &stat),
+                Overwrite::Always => is_linked,
+                Overwrite::IfChanged => is_linked || existing::is_same(parent, name, entry, &stat),
                 Overwrite::Never => true,
             };
-            if is_kept {
+            if !is_kept && first.is_none() {
+                foreseen = foresee(options, self.reader, &mut self.buffer, parent, name, entry);
+            }
+            if let Foreseen::Same(bytes) = foreseen {
+                ledger.add(Count::Unchanged, bytes);
+            }
+            if is_kept || matches!(foreseen, Foreseen::Same(_)) {
+                kept = Some(Inode::of(&stat));
+            }
+            if kept.is_some() {
+                if let Some(group) = entry.link {
+                    self.groups.entry(group).or_insert(kept);
+                }
                 return ledger.one(Count::Kept);
             }
             let is_in_the_way = FileType::from_raw_mode(stat.st_mode) == FileType::Directory;
@@ -162,7 +193,9 @@ impl Plan<'_> {
                 return self.failed(path, ProblemKind::Exists, Errno::NOTEMPTY);
             }
         }
-        if entry.link.is_some_and(|group| !self.groups.insert(group)) {
+        if let Some(group) = entry.link
+            && self.groups.insert(group, first.flatten()).is_some()
+        {
             return ledger.one(Count::Links);
         }
         ledger.one(match entry.node {
@@ -170,12 +203,61 @@ impl Plan<'_> {
             Node::Symlink { .. } => Count::Symlinks,
             _ => Count::Others,
         });
-        ledger.add(Count::Bytes, entry.size());
+        match foreseen {
+            Foreseen::Patch(findings) => {
+                ledger.one(Count::Patched);
+                ledger.add(Count::Bytes, findings.bytes_differing);
+                ledger.add(Count::Unchanged, findings.bytes_equal);
+            }
+            Foreseen::Same(_) | Foreseen::Whole => ledger.add(Count::Bytes, entry.size()),
+        }
     }
 
     fn failed(&self, path: &TreePath, kind: ProblemKind, error: Errno) {
         let path = path.strip(self.remover.base).unwrap_or_else(|| path.clone());
         self.remover.ledger.one(Count::Failed);
         self.remover.ledger.problem(Problem { path, kind, detail: error.to_string() });
+    }
+}
+
+/// What would become of a regular file.
+enum Foreseen {
+    /// It stays; so many bytes were compared.
+    Same(u64),
+    /// It is changed in its place.
+    Patch(Findings),
+    /// It is written as a whole.
+    Whole,
+}
+
+fn foresee(
+    options: &Options<'_>,
+    reader: &dyn ChunkReader,
+    buffer: &mut Buffer,
+    parent: &OwnedFd,
+    name: &[u8],
+    entry: &Entry,
+) -> Foreseen {
+    let Node::File { size, content } = &entry.node else { return Foreseen::Whole };
+    let Some(old) = Old::find(options, parent, name, entry) else { return Foreseen::Whole };
+    let mut comparer = Comparer::new(reader, options.interrupt, old.fd.as_fd(), &old.stat);
+    let pieces = Pieces::new(reader, content, *size);
+    if *size <= SPAN_BYTES {
+        let same = comparer.whole(buffer, *size, pieces).filter(|_| old.may_stay(reader, entry));
+        return same.map_or(Foreseen::Whole, Foreseen::Same);
+    }
+    let mut findings = Findings::of_length(&old.stat, *size);
+    for span in Spans::new(pieces) {
+        let Some(compared) = span.ok().map(|span| (span.number, comparer.span(buffer, &span))) else {
+            return Foreseen::Whole;
+        };
+        findings.add(compared.0, compared.1);
+    }
+    if !findings.is_different && old.may_stay(reader, entry) {
+        Foreseen::Same(findings.bytes_equal)
+    } else if patch::is_fit(reader, User::current(), entry, &old, &findings) {
+        Foreseen::Patch(findings)
+    } else {
+        Foreseen::Whole
     }
 }

@@ -3,12 +3,17 @@
 //! Must stay true: nothing is decided about a file that is then changed by its name. Other metadata is set only on an
 //! inode that has no second name: a second one may lie outside of the target.
 
+use super::beneath::{self, Mounts};
+use super::directory::Directory;
+use super::link::Inode;
 use super::metadata::{self, Handle};
-use super::run::Run;
-use super::{Overwrite, beneath, xattr};
+use super::run::{Run, User};
+use super::{Options, Overwrite, xattr};
+use crate::pieces::ChunkReader;
 use lifeboat_format::{Entry, Node, TreePath};
 use rustix::fs::{FileType, OFlags, Stat};
-use std::os::fd::AsFd;
+use rustix::io::Errno;
+use std::os::fd::{AsFd, OwnedFd};
 
 /// What happens to what is there.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -79,23 +84,101 @@ fn is_brought_up_to_date(
         let is_mode_equal = matches!(entry.node, Node::Symlink { .. }) || has_mode(stat, entry);
         return is_mode_equal && has_owner(stat, entry) && entry.metadata.xattrs.is_empty();
     }
-    // Not blocking: in this instant it may have become a pipe.
-    let Ok(file) = beneath::open(&directory, name, OFlags::RDONLY | OFlags::NONBLOCK, beneath::Mounts::Cross)
-    else {
-        return false;
-    };
-    let Ok(stat) = rustix::fs::fstat(&file) else { return false };
-    if !is_same(&directory, name, entry, &stat) {
-        return false;
+    Old::read(&directory, name)
+        .is_some_and(|old| is_same(&directory, name, entry, &old.stat) && old.keep(run, entry, path))
+}
+
+/// A regular file in an entry's place, open for reading.
+pub(super) struct Old {
+    pub(super) fd: OwnedFd,
+    /// What it was when it was opened.
+    pub(super) stat: Stat,
+}
+
+impl Old {
+    /// Opens the file whose content may already be, or nearly be, the entry's. `None` where there is none, and where
+    /// the policy decides without looking at content.
+    pub(super) fn open(run: &Run<'_>, directory: &Directory, name: &[u8], entry: &Entry) -> Option<Self> {
+        // A directory that we made is empty: a fresh restore asks nothing.
+        if directory.existed { Self::find(run.options, directory, name, entry) } else { None }
     }
-    let is_equal = has_mode(&stat, entry)
-        && has_owner(&stat, entry)
-        && xattr::are_equal(run.reader, Handle::Open(file.as_fd()), &entry.metadata.xattrs);
-    if !is_equal && stat.st_nlink == 1 {
-        let unknown = metadata::Fresh::UNKNOWN;
-        metadata::apply(run, &file, FileType::RegularFile, &entry.metadata, unknown, path);
+
+    /// The same without a restore that runs.
+    pub(super) fn find(
+        options: &Options<'_>,
+        directory: impl AsFd,
+        name: &[u8],
+        entry: &Entry,
+    ) -> Option<Self> {
+        if !options.may_overwrite() || !matches!(entry.node, Node::File { .. }) {
+            return None;
+        }
+        let stat = beneath::stat(&directory, name).ok()?;
+        let is_file = FileType::from_raw_mode(stat.st_mode) == FileType::RegularFile;
+        let is_trusted = options.overwrite == Overwrite::IfChanged && is_same(&directory, name, entry, &stat);
+        if is_file && !is_trusted { Self::read(directory, name) } else { None }
     }
-    is_equal || stat.st_nlink == 1
+
+    fn read(directory: impl AsFd, name: &[u8]) -> Option<Self> {
+        // Not blocking: in this instant it may have become a pipe.
+        let flags = OFlags::RDONLY | OFlags::NONBLOCK;
+        let fd = match beneath::open(&directory, name, flags | OFlags::NOATIME, Mounts::Cross) {
+            // Only the owner may read without leaving a trace.
+            Err(Errno::PERM) => beneath::open(&directory, name, flags, Mounts::Cross),
+            result => result,
+        };
+        let fd = fd.ok()?;
+        let stat = rustix::fs::fstat(&fd).ok()?;
+        (FileType::from_raw_mode(stat.st_mode) == FileType::RegularFile).then_some(Self { fd, stat })
+    }
+
+    pub(super) fn inode(&self) -> Inode {
+        Inode::of(&self.stat)
+    }
+
+    /// Whether nobody changed it since it was opened.
+    pub(super) fn is_untouched(&self) -> bool {
+        let of = |stat: &Stat| {
+            (stat.st_size, stat.st_mtime, stat.st_mtime_nsec, stat.st_ctime, stat.st_ctime_nsec)
+        };
+        rustix::fs::fstat(&self.fd).is_ok_and(|now| of(&now) == of(&self.stat))
+    }
+
+    /// Whether it may stay as the entry's file once its content is, perhaps with its metadata mended.
+    pub(super) fn may_stay(&self, reader: &dyn ChunkReader, entry: &Entry) -> bool {
+        self.is_untouched()
+            && (self.stat.st_nlink == 1 || entry.link.is_some() && self.has_metadata(reader, entry))
+    }
+
+    /// Lets it stay, its content being the entry's, and mends its metadata. `false` where it may not.
+    pub(super) fn keep(&self, run: &Run<'_>, entry: &Entry, path: &dyn Fn() -> TreePath) -> bool {
+        let may_stay = self.may_stay(run.reader, entry);
+        if may_stay && !self.has_metadata(run.reader, entry) {
+            let unknown = metadata::Fresh::UNKNOWN;
+            metadata::apply(run, &self.fd, FileType::RegularFile, &entry.metadata, unknown, path);
+        }
+        may_stay
+    }
+
+    /// Whether nobody can read or change it who may not by the entry. Its owner is the entry's, or us where we may not
+    /// give files away.
+    pub(super) fn is_as_open_as(&self, reader: &dyn ChunkReader, user: User, entry: &Entry) -> bool {
+        let is_ours = (self.stat.st_uid, self.stat.st_gid) == (user.uid, user.gid);
+        has_mode(&self.stat, entry)
+            && (has_owner(&self.stat, entry) || is_ours)
+            && self.has_xattrs(reader, entry)
+    }
+
+    fn has_metadata(&self, reader: &dyn ChunkReader, entry: &Entry) -> bool {
+        metadata::mtime_of(&self.stat) == entry.metadata.mtime
+            && has_mode(&self.stat, entry)
+            && has_owner(&self.stat, entry)
+            && self.has_xattrs(reader, entry)
+    }
+
+    fn has_xattrs(&self, reader: &dyn ChunkReader, entry: &Entry) -> bool {
+        xattr::are_equal(reader, Handle::Open(self.fd.as_fd()), &entry.metadata.xattrs)
+    }
 }
 
 fn has_mode(stat: &Stat, entry: &Entry) -> bool {

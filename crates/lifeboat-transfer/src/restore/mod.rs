@@ -5,31 +5,39 @@
 //!
 //! Must stay true:
 //! - Whatever the tree contains and whatever other processes do to the target meanwhile, nothing outside of it is read,
-//!   written or deleted: everything happens relative to directories held open, no symbolic link is followed, no
-//!   existing file is opened for writing.
+//!   written or deleted: everything happens relative to directories held open, no symbolic link is followed, and an
+//!   existing file is opened for writing only where [`patch`] says so.
+//! - A file whose content is the snapshot's already is not written: only its metadata is mended.
 //! - A file is either complete, with its metadata, or absent, or what it was before. Only a killed process leaves
-//!   unfinished files: those have mode 0600 and the time of the attempt, and temporaries `.lifeboat-restore-*`.
+//!   unfinished files: new ones have mode 0600, temporaries are called `.lifeboat-restore-*`, a large file that was
+//!   being changed in its place is a mixture of old and new, and all of them have the time of the attempt. The same
+//!   goes for a disk that fails or fills up in that moment, which is reported.
 //! - Trouble with one file is reported and counted, and the rest goes on.
 //! - Memory does not grow with the tree: per worker a buffer of [`content::WRITE_BYTES`] and one chunk; in the channel
 //!   [`work::BATCHES_PER_WORKER`] batches per worker, each of at most [`work::BATCH_FILES`] entries; for the open
 //!   directories a descriptor and the metadata each, and with `delete` also the names that were there before; about
-//!   200 bytes and a path for each set of hard links.
+//!   200 bytes and a path for each set of hard links; a bit for each piece of the file that is compared.
 //!
-//! Read next: [`dispatch`] for the walk, [`place`] for how names are taken, [`metadata`] for what comes after.
+//! Read next: [`dispatch`] for the walk, [`place`] for how names are taken, [`patch`] for files changed in their place,
+//! [`metadata`] for what comes after.
 
 mod beneath;
+mod compare;
 mod content;
 mod directory;
 mod dispatch;
 mod dry_run;
 mod error;
 mod existing;
+mod large;
 mod link;
 mod metadata;
+mod patch;
 mod place;
 mod remove;
 mod report;
 mod run;
+mod spans;
 mod unfinished;
 mod walk;
 mod work;
@@ -55,7 +63,7 @@ pub type EntryResult = std::result::Result<(TreePath, Entry), ChunkError>;
 /// What to do with what is there already.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Overwrite {
-    /// Everything is restored.
+    /// Everything is made equal. Regular files are compared by content, and only what differs is written.
     Always,
     /// A file of the same size and time is kept, and its other metadata set.
     IfChanged,
@@ -112,13 +120,14 @@ impl<'o> Options<'o> {
 /// `target`; any other entry becomes a file in `target` under its own name. `target` is made where it is missing.
 ///
 /// # Guarantees
-/// See the module. Nothing is synced to disk.
+/// See the module. Nothing is synced to disk but files that are changed in their place.
 ///
 /// # Errors
 /// Only what ends the restore; look into the report for everything else.
 ///
 /// # Cost
-/// Raises the process's soft limit of open files to its hard limit. Each chunk is read once, twice with `verify`.
+/// Raises the process's soft limit of open files to its hard limit. Regular files that exist are read. Each chunk
+/// that they do not have is read once, twice with `verify`.
 pub fn restore(
     entries: &mut dyn Iterator<Item = EntryResult>,
     base: &TreePath,
@@ -133,7 +142,7 @@ pub fn restore(
     let trouble = |source: std::io::Error| Error::Target { target: target.to_owned(), source };
     if options.dry_run {
         let target = dry_run::open_target(target).map_err(trouble)?;
-        dry_run::run(walk, first, &ledger, target, options)?;
+        dry_run::run(walk, first, &ledger, target, options, reader)?;
         return Ok(ledger.finish());
     }
     crate::descriptors::raise_limit();

@@ -1,6 +1,6 @@
 //! Takes a name: by creating it, or by creating a temporary beside it that takes its place when it is complete.
 //!
-//! Must stay true: an existing file is never opened for writing. It may have a second name elsewhere, or be a symbolic
+//! Must stay true: an existing file is never opened for writing here. It may have a second name elsewhere, or be a symbolic
 //! link; replaced by a rename, neither matters.
 
 use super::beneath;

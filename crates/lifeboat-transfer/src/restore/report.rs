@@ -38,6 +38,8 @@ pub enum ProblemKind {
     Device,
     /// Not restored: something else is in its place, and may not be removed.
     Exists,
+    /// Not restored: changing it in its place failed half way. It has the time of the attempt.
+    Mixed,
     /// Not restored: somebody else changed the target meanwhile.
     Raced,
     /// Restored as a copy of its own instead of a hard link.
@@ -56,11 +58,12 @@ pub enum ProblemKind {
 
 impl ProblemKind {
     /// All kinds.
-    pub const ALL: [Self; 11] = [
+    pub const ALL: [Self; 12] = [
         Self::Content,
         Self::Create,
         Self::Device,
         Self::Exists,
+        Self::Mixed,
         Self::Raced,
         Self::HardLink,
         Self::Owner,
@@ -77,6 +80,7 @@ impl ProblemKind {
             Self::Create => "could not be created",
             Self::Device => "device needs privileges",
             Self::Exists => "something else is in its place",
+            Self::Mixed => "only partly changed",
             Self::Raced => "changed by somebody else meanwhile",
             Self::HardLink => "copied instead of hard-linked",
             Self::Owner => "could not set owner",
@@ -110,6 +114,8 @@ impl fmt::Display for Problem {
 pub struct Report {
     /// Regular files written, hard links to them not counted.
     pub files: u64,
+    /// Of these, files that were changed in their place: only what differed was written.
+    pub patched: u64,
     /// Directories created, or given their metadata.
     pub directories: u64,
     /// Symbolic links created.
@@ -120,6 +126,8 @@ pub struct Report {
     pub links: u64,
     /// Bytes of content written, zeros included, holes not.
     pub bytes: u64,
+    /// Bytes of content that were compared with what was there and left, zeros included, holes not.
+    pub unchanged: u64,
     /// Entries that were left as they were.
     pub kept: u64,
     /// Entries that the filter excludes, everything below excluded directories included.
@@ -156,11 +164,13 @@ const PROBLEM_BYTES_MAX: usize = 1 << 20;
 #[derive(Debug, Clone, Copy)]
 pub(super) enum Count {
     Files,
+    Patched,
     Directories,
     Symlinks,
     Others,
     Links,
     Bytes,
+    Unchanged,
     Kept,
     Excluded,
     Unreached,
@@ -225,11 +235,13 @@ impl<'r> Ledger<'r> {
             .collect();
         Report {
             files: count(Count::Files),
+            patched: count(Count::Patched),
             directories: count(Count::Directories),
             symlinks: count(Count::Symlinks),
             others: count(Count::Others),
             links: count(Count::Links),
             bytes: count(Count::Bytes),
+            unchanged: count(Count::Unchanged),
             kept: count(Count::Kept),
             excluded: count(Count::Excluded),
             unreached: count(Count::Unreached),

@@ -1,10 +1,10 @@
 //! What the walking thread hands to the workers.
 
 use super::directory::Directory;
+use super::large::{Large, Stretch};
 use super::link::{Duty, Group};
-use super::unfinished::Large;
+use super::spans::Span;
 use lifeboat_format::Entry;
-use lifeboat_format::list::Piece;
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 
@@ -34,17 +34,11 @@ pub(super) enum Link {
     Later(Arc<Group>),
 }
 
-/// A stretch of a large file.
-pub(super) struct Span {
-    pub(super) file: Arc<Large>,
-    pub(super) offset: u64,
-    pub(super) pieces: Vec<Piece>,
-}
-
 /// One hand-over.
 pub(super) enum Job {
     Batch(Vec<Item>),
-    Span(Span),
+    Compare(Stretch),
+    Write(Arc<Large>, Span),
 }
 
 /// All workers are gone: one of them panicked, and joining it tells so.
@@ -86,7 +80,11 @@ impl Queue {
         self.jobs.send(Job::Batch(batch)).map_err(|_| Gone)
     }
 
-    pub(super) fn span(&self, span: Span) -> Result<(), Gone> {
-        self.jobs.send(Job::Span(span)).map_err(|_| Gone)
+    pub(super) fn compare(&self, stretch: Stretch) -> Result<(), Gone> {
+        self.jobs.send(Job::Compare(stretch)).map_err(|_| Gone)
+    }
+
+    pub(super) fn write(&self, file: Arc<Large>, span: Span) -> Result<(), Gone> {
+        self.jobs.send(Job::Write(file, span)).map_err(|_| Gone)
     }
 }

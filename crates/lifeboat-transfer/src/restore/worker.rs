@@ -1,16 +1,19 @@
 //! Makes everything that is not a directory.
 
 use super::beneath;
+use super::compare::Comparer;
 use super::content::{self, Buffer};
 use super::directory::Directory;
-use super::existing::{self, Verdict};
+use super::existing::{self, Old, Verdict};
+use super::large::Large;
 use super::link::{Duty, Group, Inode, Source};
 use super::metadata::{self, Handle};
 use super::place::{Placed, Placement, abandon, commit, place};
 use super::report::{Count, Problem, ProblemKind};
 use super::run::Run;
+use super::spans::Span;
 use super::unfinished::{Unfinished, refusal};
-use super::work::{Item, Job, Link, Span};
+use super::work::{Item, Job, Link};
 use crate::pieces::Pieces;
 use lifeboat_format::{Entry, Node};
 use rustix::fs::{AtFlags, FileType, Mode, Stat};
@@ -26,7 +29,8 @@ pub(super) fn work(run: &Run<'_>, jobs: &Mutex<Receiver<Job>>) {
         let job = jobs.lock().unwrap_or_else(PoisonError::into_inner).recv();
         match job {
             Ok(Job::Batch(items)) => items.into_iter().for_each(|item| do_item(run, &mut buffer, item)),
-            Ok(Job::Span(span)) => do_span(run, &mut buffer, span),
+            Ok(Job::Compare(stretch)) => stretch.compare(run, &mut buffer),
+            Ok(Job::Write(file, span)) => do_span(run, &mut buffer, file, span),
             Err(_) => return,
         }
     }
@@ -68,23 +72,29 @@ fn do_file(
     entry: Entry,
     duty: Option<Duty>,
 ) {
-    let Some(file) = Unfinished::create(run, directory, name, entry, duty) else { return };
-    let Node::File { size, content } = &file.entry.node else { return };
-    let pieces = Pieces::new(run.reader, content, *size);
-    let written = content::write(run, buffer, &file.fd, 0, pieces).and_then(|written| {
-        if written.ends_in_hole {
-            rustix::fs::ftruncate(&file.fd, *size)?;
+    let old = Old::open(run, &directory, &name, &entry);
+    if let (Some(old), Node::File { size, content }) = (&old, &entry.node) {
+        let pieces = Pieces::new(run.reader, content, *size);
+        let mut comparer = Comparer::new(run.reader, run.options.interrupt, old.fd.as_fd(), &old.stat);
+        let path = || directory.path_of(&name);
+        if let Some(bytes) = comparer.whole(buffer, *size, pieces)
+            && old.keep(run, &entry, &path)
+        {
+            run.found(&directory, &name, duty, old, bytes);
+            return run.release(directory);
         }
-        Ok(written.bytes)
-    });
-    file.finish(run, buffer, written);
+    }
+    if let Some(file) = Unfinished::create(run, directory, name, entry, duty) {
+        file.write(run, buffer, old.as_ref());
+    }
 }
 
-fn do_span(run: &Run<'_>, buffer: &mut Buffer, span: Span) {
-    let Span { file, offset, pieces } = span;
+fn do_span(run: &Run<'_>, buffer: &mut Buffer, file: Arc<Large>, span: Span) {
     if !file.has_failed() {
-        let pieces = pieces.into_iter().map(Ok);
-        file.add(content::write(run, buffer, &file.file.fd, offset, pieces).map(|written| written.bytes));
+        let pieces = span.pieces.into_iter().map(Ok);
+        let old = file.old.as_deref();
+        let written = content::write(run, buffer, &file.file.fd, span.offset, pieces, old);
+        file.add(written.map(|written| written.bytes));
     }
     file.release(run, buffer);
 }
@@ -241,5 +251,22 @@ impl Run<'_> {
             duty.fulfil(directory, name, Inode::of(stat));
         }
         self.ledger.kept();
+    }
+
+    /// A file whose content was compared and is the entry's.
+    pub(super) fn found(
+        &self,
+        directory: &Arc<Directory>,
+        name: &[u8],
+        duty: Option<Duty>,
+        old: &Old,
+        bytes: u64,
+    ) {
+        if let Some(duty) = duty {
+            duty.fulfil(directory, name, old.inode());
+        }
+        self.ledger.one(Count::Kept);
+        self.ledger.add(Count::Unchanged, bytes);
+        self.ledger.advanced(1, bytes);
     }
 }

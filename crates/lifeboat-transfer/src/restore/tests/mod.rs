@@ -2,6 +2,7 @@
 
 mod fidelity;
 mod hostile;
+mod in_place;
 mod links;
 mod ordinary;
 mod policy;
@@ -50,6 +51,10 @@ impl ChunkReader for Chunks {
     fn read_chunk(&self, kind: ChunkKind, id: &ChunkId, output: &mut Vec<u8>) -> Result<(), ChunkError> {
         output.extend_from_slice(self.0.get(&(kind, *id)).ok_or("there is no such chunk")?);
         Ok(())
+    }
+
+    fn is_chunk(&self, id: &ChunkId, bytes: &[u8]) -> bool {
+        self.0.get(&(ChunkKind::Data, *id)).is_some_and(|chunk| chunk == bytes)
     }
 }
 

@@ -75,6 +75,10 @@ impl ChunkReader for Raising<'_> {
         }
         self.0.read_chunk(kind, id, output)
     }
+
+    fn is_chunk(&self, id: &ChunkId, bytes: &[u8]) -> bool {
+        self.0.is_chunk(id, bytes)
+    }
 }
 
 #[test]
@@ -118,6 +122,10 @@ impl ChunkReader for Meddling<'_> {
             }
         }
         self.chunks.read_chunk(kind, id, output)
+    }
+
+    fn is_chunk(&self, id: &ChunkId, bytes: &[u8]) -> bool {
+        self.chunks.is_chunk(id, bytes)
     }
 }
 
