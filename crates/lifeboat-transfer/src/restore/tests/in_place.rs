@@ -312,8 +312,8 @@ proptest! {
         let allocated = |place: &Path| {
             let file = open(place);
             let (mut at, mut found) = (0, Vec::new());
-            while let Ok(data) = rustix::fs::seek(&file, rustix::fs::SeekFrom::Data(at)) {
-                at = rustix::fs::seek(&file, rustix::fs::SeekFrom::Hole(data)).unwrap();
+            while let Ok(data) = rustix::fs::seek(&file, SeekFrom::Data(at)) {
+                at = rustix::fs::seek(&file, SeekFrom::Hole(data)).unwrap();
                 found.push(data..at);
             }
             found
