@@ -76,6 +76,10 @@ fn what_lifeboat_wrote_is_restored_without_lifeboat() {
             );
             assert_eq!(our["paths"][0], their["sources"][0]["name"]);
         }
+        let budget = read_repo(&scene, &[secret[0], secret[1], "budget"]).expect(0).text();
+        let budget: serde_json::Value = serde_json::from_str(&budget).unwrap();
+        let rest = budget["bytes"]["all else"].as_i64().unwrap();
+        assert!((0..16_384).contains(&rest), "config, slots and snapshots, and nothing twice: {budget:?}");
         for (their, expected) in theirs.iter().zip([&first, &second]) {
             for from in [&[][..], &["--from-packs"]] {
                 let out = scene.path("out");

@@ -13,6 +13,7 @@ import re
 import sys
 from pathlib import Path
 
+from budget import budget
 from objects import Snapshot, Source
 from primitives import FormatError, WrongKey
 from repository import Repository
@@ -70,6 +71,8 @@ def run(arguments: argparse.Namespace) -> None:
         snapshots = sorted(repository.snapshots(), key=lambda pair: pair[1].started)
         for session, snapshot in snapshots:
             print(json.dumps(describe(session, snapshot)))
+    elif arguments.command == "budget":
+        print(json.dumps(budget(repository), indent=2))
     else:
         Restore(repository, arguments.out).run(choose(repository, arguments.snapshot))
 
@@ -83,6 +86,7 @@ def main() -> int:
     parser.add_argument("--from-packs", action="store_true", help="do without the index objects")
     commands = parser.add_subparsers(dest="command", required=True)
     commands.add_parser("list", help="print one JSON line for each snapshot")
+    commands.add_parser("budget", help="print what the repository's bytes are spent on")
     restore = commands.add_parser("restore", help="recreate a snapshot's sources below OUT")
     restore.add_argument("snapshot", metavar="SNAPSHOT", help="beginning of its id, or `latest`")
     restore.add_argument("out", metavar="OUT", help="a new or empty directory")
