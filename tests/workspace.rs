@@ -15,7 +15,11 @@ const ALLOWED: &[(&str, &[&str])] = &[
     ("lifeboat-store", &["lifeboat-format"]),
     ("lifeboat-repo", &["lifeboat-format", "lifeboat-chunker", "lifeboat-index", "lifeboat-store"]),
     ("lifeboat-transfer", &["lifeboat-format", "lifeboat-repo", "lifeboat-chunker"]),
-    ("lifeboat", &["lifeboat-format", "lifeboat-repo", "lifeboat-transfer", "lifeboat-store"]),
+    ("lifeboat-workload", &["lifeboat-format", "lifeboat-repo", "lifeboat-transfer"]),
+    (
+        "lifeboat",
+        &["lifeboat-format", "lifeboat-repo", "lifeboat-transfer", "lifeboat-workload", "lifeboat-store"],
+    ),
     ("lifeboat-cli", &["lifeboat"]),
     ("xtask", &[]),
 ];

@@ -1,0 +1,196 @@
+//! Trees as tar archives, out of a container and into one.
+//!
+//! Must stay true: an idle connection ends in an error, never in a shorter stream; but a stream that ends early looks to
+//! this module as one that ends: the engine says success before it reads the first file, and only logs what it could not
+//! read. Whoever takes an archive out must ask for its end marker and the full size of every member. Whoever puts one in
+//! must look afterwards: an engine that does not recognise an archive answers success too.
+//! The engine holds a container's lock for as long as an archive of it is read: never read from one that serves.
+
+use super::Engine;
+use super::call::{QUICK, Route, plain_name};
+use super::error::{Error, Result};
+use base64ct::{Base64, Encoding};
+use bollard::errors::Error as BollardError;
+use bollard::query_parameters::UploadToContainerOptions;
+use futures_util::stream;
+use http_body_util::BodyExt;
+use hyper::Method;
+use hyper::body::{Bytes, Incoming};
+use std::io::{self, Read};
+use std::time::Duration;
+use tokio::sync::mpsc;
+
+/// A stream on which nothing moves for this long is given up. An engine that walks a large folder of nothing but
+/// excluded or empty files still sends headers.
+pub(super) const IDLE: Duration = Duration::from_secs(5 * 60);
+/// After the last byte was sent, the engine still writes what it buffered, and syncs.
+const FINISH: Duration = Duration::from_secs(30 * 60);
+/// What is read from the source at once, and how many of these wait for the connection.
+const PIECE: usize = 256 << 10;
+const PIECES_WAITING: usize = 4;
+
+/// An archive on its way out of a container.
+#[derive(Debug)]
+pub struct ArchiveReader {
+    engine: Engine,
+    doing: String,
+    body: Incoming,
+    piece: Bytes,
+    idle: Duration,
+}
+
+/// What a path in a container is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PathStat {
+    /// The base name.
+    pub name: String,
+    /// In bytes.
+    pub size: u64,
+    /// Go's bits for kind and permissions.
+    pub go_mode: u64,
+    /// Where a symbolic link points to.
+    pub link_target: String,
+}
+
+impl PathStat {
+    /// Go's bit for a folder.
+    const DIRECTORY: u64 = 1 << 31;
+
+    /// Whether it is a folder.
+    pub fn is_directory(&self) -> bool {
+        self.go_mode & Self::DIRECTORY != 0
+    }
+}
+
+impl Engine {
+    /// Reads what is at `path` in a container, running or not, as a tar archive. The first member is its base name.
+    pub fn archive(&self, container: &str, path: &str) -> Result<ArchiveReader> {
+        self.archive_with(container, path, IDLE)
+    }
+
+    /// As [`Engine::archive`], with another limit for a standing stream.
+    pub fn archive_with(&self, container: &str, path: &str, idle: Duration) -> Result<ArchiveReader> {
+        let doing = format!("reading {path} of container {container}");
+        let route = Route::new(&["containers", container, "archive"]).with("path", path);
+        let response = self.open(&doing, QUICK, Method::GET, route, bollard::body_full(Bytes::new()))?;
+        let body = response.into_body();
+        Ok(ArchiveReader { engine: self.clone(), doing, body, piece: Bytes::new(), idle })
+    }
+
+    /// What is at `path` in a container; `None` where nothing is.
+    pub fn path_stat(&self, container: &str, path: &str) -> Result<Option<PathStat>> {
+        let doing = format!("looking at {path} of container {container}");
+        let route = Route::new(&["containers", container, "archive"]).with("path", path);
+        let answer = self.open(&doing, QUICK, Method::HEAD, route, bollard::body_full(Bytes::new()));
+        let response = match answer {
+            // A missing container has the same status, and a HEAD's answer has no words to tell them apart.
+            Err(error) if error.is_not_found() => return self.container(container).map(|_| None),
+            answer => answer?,
+        };
+        let header = response.headers().get("X-Docker-Container-Path-Stat");
+        let stat = header
+            .and_then(|value| Base64::decode_vec(value.to_str().ok()?).ok())
+            .and_then(|bytes| serde_json::from_slice::<serde_json::Value>(&bytes).ok())
+            .ok_or_else(|| self.shapeless(&doing))?;
+        Ok(Some(PathStat {
+            name: super::views::text(&stat, "/name"),
+            size: super::views::number(&stat, "/size"),
+            go_mode: super::views::number(&stat, "/mode"),
+            link_target: super::views::text(&stat, "/linkTarget"),
+        }))
+    }
+
+    /// Unpacks a tar archive below `path` of a container, running or not.
+    ///
+    /// Files that are there are replaced, others stay. Success means only that the engine said so: look afterwards.
+    ///
+    /// # Errors
+    /// [`Error::Input`] where the source fails; the connection is then broken off, so the engine never takes what it got
+    /// for all there is, but what it unpacked stays.
+    pub fn put_archive(&self, container: &str, path: &str, source: impl Read) -> Result<()> {
+        self.put_archive_with(container, path, source, IDLE)
+    }
+
+    /// As [`Engine::put_archive`], with another limit for a standing stream.
+    pub fn put_archive_with(
+        &self,
+        container: &str,
+        path: &str,
+        source: impl Read,
+        idle: Duration,
+    ) -> Result<()> {
+        let container = plain_name(container)?.to_owned();
+        let doing = format!("unpacking into {path} of container {container}");
+        let (pieces, waiting) = mpsc::channel::<io::Result<Bytes>>(PIECES_WAITING);
+        let body = stream::unfold(waiting, |mut waiting| async move {
+            let piece = waiting.recv().await?;
+            Some((piece, waiting))
+        });
+        let options = UploadToContainerOptions { path: path.to_owned(), ..Default::default() };
+        let bollard = self.bollard().clone();
+        let request = self.runtime().spawn(async move {
+            bollard.upload_to_container(&container, Some(options), bollard::body_try_stream(body)).await
+        });
+        let fed = self.feed(&doing, source, &pieces, idle);
+        drop(pieces);
+        if let Err(error @ Error::Timeout { .. }) = fed {
+            request.abort();
+            return Err(error);
+        }
+        let answer = self.wait(&doing, FINISH, async {
+            request.await.unwrap_or_else(|error| Err(io::Error::other(error).into()))
+        });
+        // The source's failure caused the connection's, so it is told first.
+        fed.and(answer)
+    }
+
+    /// Sends all of the source, or until the engine has answered without waiting for it.
+    fn feed(
+        &self,
+        doing: &str,
+        mut source: impl Read,
+        pieces: &mpsc::Sender<io::Result<Bytes>>,
+        idle: Duration,
+    ) -> Result<()> {
+        loop {
+            let mut buffer = vec![0; PIECE];
+            let piece = match source.read(&mut buffer) {
+                Ok(0) => return Ok(()),
+                Ok(length) => {
+                    buffer.truncate(length);
+                    Ok(Bytes::from(buffer))
+                }
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
+                Err(error) => Err(error),
+            };
+            let failure = piece.as_ref().err().map(|error| io::Error::new(error.kind(), error.to_string()));
+            // A send fails where the request is over; its answer says why.
+            let sent =
+                self.wait(doing, idle, async { Ok::<_, BollardError>(pieces.send(piece).await.is_ok()) })?;
+            if let Some(source) = failure {
+                return Err(Error::Input { doing: doing.to_owned(), source });
+            }
+            if !sent {
+                return Ok(());
+            }
+        }
+    }
+}
+
+impl Read for ArchiveReader {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        while self.piece.is_empty() {
+            let Self { engine, doing, body, idle, .. } = self;
+            let frame = engine
+                .wait(doing, *idle, async { Ok(body.frame().await.transpose()?) })
+                .map_err(io::Error::other)?;
+            match frame {
+                None => return Ok(0),
+                Some(frame) => self.piece = frame.into_data().unwrap_or_default(),
+            }
+        }
+        let length = buffer.len().min(self.piece.len());
+        buffer[..length].copy_from_slice(&self.piece.split_to(length));
+        Ok(length)
+    }
+}

@@ -1,0 +1,7 @@
+//! What runs on a container engine: reading, quiescing and restoring it.
+//!
+//! Must stay true: only this crate knows Docker, and only this crate knows an async runtime. Its public interface blocks,
+//! like the rest of lifeboat, so that callers are ordinary threads.
+//! Read next: [`engine`], which everything else here is built on.
+
+pub mod engine;
