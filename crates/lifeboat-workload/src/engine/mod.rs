@@ -19,6 +19,7 @@ mod error;
 mod events;
 mod exec;
 mod objects;
+mod patient;
 mod transport;
 mod version;
 pub mod views;

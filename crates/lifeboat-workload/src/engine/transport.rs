@@ -7,6 +7,7 @@
 
 use super::address::Address;
 use super::error::{Error, Result};
+use super::patient::Patient;
 use bollard::errors::Error as BollardError;
 use futures_util::Stream;
 use http_body_util::{Either, Full, StreamBody};
@@ -15,7 +16,7 @@ use hyper::header::{CONTENT_TYPE, HOST, HeaderValue};
 use hyper::{Request, Response, Uri};
 use hyper_rustls::{HttpsConnector, HttpsConnectorBuilder};
 use hyper_util::client::legacy::Client;
-use hyper_util::client::legacy::connect::HttpConnector;
+use hyper_util::client::legacy::connect::{Connect, HttpConnector};
 use hyper_util::rt::TokioExecutor;
 use hyperlocal::UnixConnector;
 use rustls::pki_types::pem::PemObject;
@@ -35,8 +36,8 @@ pub(super) type Body =
     Either<Full<Bytes>, StreamBody<Pin<Box<dyn Stream<Item = std::io::Result<Frame<Bytes>>> + Send>>>>;
 
 enum Wire {
-    Unix(Client<UnixConnector, Body>),
-    Tcp(Client<HttpsConnector<HttpConnector>, Body>),
+    Unix(Client<Patient<UnixConnector>, Body>),
+    Tcp(Client<Patient<HttpsConnector<HttpConnector>>, Body>),
 }
 
 /// The way to one engine.
@@ -111,11 +112,12 @@ impl std::fmt::Debug for Transport {
     }
 }
 
-fn client<C>(connector: C) -> Client<C, Body>
+fn client<C>(connector: C) -> Client<Patient<C>, Body>
 where
-    C: hyper_util::client::legacy::connect::Connect + Clone,
+    C: Clone,
+    Patient<C>: Connect,
 {
-    Client::builder(TokioExecutor::new()).pool_max_idle_per_host(0).build(connector)
+    Client::builder(TokioExecutor::new()).pool_max_idle_per_host(0).build(Patient(connector))
 }
 
 fn tcp_connector(tls: rustls::ClientConfig) -> HttpsConnector<HttpConnector> {
