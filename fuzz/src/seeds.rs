@@ -142,8 +142,8 @@ pub fn slots() -> Vec<Vec<u8>> {
 
 /// Snapshots' plaintext: tagged fields.
 pub fn snapshots() -> Vec<Vec<u8>> {
-    let mut source = vec![1];
-    source.put_string(b"/srv/app");
+    let mut source = vec![4];
+    source.put_string(b"pgdata");
     source.extend_from_slice(&[3; 32]);
     source.push(1);
     source.put_varint(1000);
@@ -153,12 +153,13 @@ pub fn snapshots() -> Vec<Vec<u8>> {
     source.put_varint(0);
     source.put_string(b"root");
     source.put_varint(0);
+    source.put_string(br#"{"driver":"local"}"#);
     let mut statistics = Vec::new();
     (0..12).for_each(|number| statistics.put_varint(number * 100));
     let mut time = Vec::new();
     time.put_signed(TIME.seconds);
     time.put_varint(u64::from(TIME.nanos));
-    let fields: [(u64, &[u8]); 13] = [
+    let fields: [(u64, &[u8]); 15] = [
         (1, &SESSION.0),
         (2, &[1]),
         (3, &[5; 16]),
@@ -172,6 +173,8 @@ pub fn snapshots() -> Vec<Vec<u8>> {
         (11, b"lifeboat 0.1.0"),
         (12, &source),
         (13, &statistics),
+        (14, b"api: unhealthy"),
+        (15, b"{}"),
     ];
     let mut plain = Vec::new();
     for (tag, value) in fields {

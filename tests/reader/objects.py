@@ -14,7 +14,8 @@ from seals import (
 )
 
 REGION_PLAIN_MAX = 4 * MIB
-SOURCE_KINDS = {1: "path", 2: "stdin", 3: "command"}
+SOURCE_KINDS = {1: "path", 2: "stdin", 3: "command", 4: "volume", 5: "container", 6: "tar"}
+DETAIL_MAX = 65536
 SNAPSHOT_KINDS = {1: "full", 2: "incremental", 3: "differential"}
 
 
@@ -209,6 +210,7 @@ class Source:
     bytes: int
     users: list[tuple[int, bytes]]
     groups: list[tuple[int, bytes]]
+    detail: str
 
     @staticmethod
     def read(reader: Reader) -> Source:
@@ -222,8 +224,13 @@ class Source:
         errors, size = reader.varint(), reader.varint()
         users, groups = ([(reader.varint(U32_MAX), reader.string(1024)) for _ in range(reader.varint(NAMES_MAX))]
                          for _ in range(2))
+        detail = reader.string(DETAIL_MAX) if reader.remaining() else b""
+        try:
+            text = detail.decode("utf-8")
+        except UnicodeDecodeError:
+            raise reader.damaged("a source's detail is not UTF-8") from None
         return Source(SOURCE_KINDS[kind], name, root, SNAPSHOT_KINDS[snapshot_kind], parent or None,
-                      errors, size, users, groups)
+                      errors, size, users, groups, text)
 
 
 @dataclass
@@ -241,6 +248,8 @@ class Snapshot:
     program: str = ""
     sources: list[Source] = field(default_factory=list)
     statistics: list[int] = field(default_factory=lambda: [0] * 12)
+    unhealthy: list[str] = field(default_factory=list)
+    consistency: str = ""
     author: bytes = bytes(16)
     signature: bytes = b""
 
@@ -253,8 +262,8 @@ def read_snapshot(kind: int, keys: Keys, session: bytes, data: bytes) -> Snapsho
     plain = open_box(keys.session_key(envelope), binding, reader.rest(), 16 * MIB)
     for tag, value in fields(Reader(plain, "snapshot")):
         read_snapshot_field(snapshot, tag, value)
-        if len(snapshot.sources) > NAMES_MAX or len(snapshot.tags) > NAMES_MAX:
-            raise reader.damaged("it has too many sources or tags")
+        if max(len(snapshot.sources), len(snapshot.tags), len(snapshot.unhealthy)) > NAMES_MAX:
+            raise reader.damaged("it has too many sources, tags or unhealthy services")
     if snapshot.id is None:
         raise reader.damaged("it has no id")
     return snapshot
@@ -262,7 +271,7 @@ def read_snapshot(kind: int, keys: Keys, session: bytes, data: bytes) -> Snapsho
 
 def read_snapshot_field(snapshot: Snapshot, tag: int, value: bytes) -> None:
     part = Reader(value, "snapshot")
-    if tag in (4, 5, 10, 11):
+    if tag in (4, 5, 10, 11, 14, 15):
         try:
             text = value.decode("utf-8")
         except UnicodeDecodeError:
@@ -294,6 +303,12 @@ def read_snapshot_field(snapshot: Snapshot, tag: int, value: bytes) -> None:
             snapshot.sources.append(Source.read(part))
         case 13:
             snapshot.statistics = [part.varint() for _ in range(12)]
+        case 14:
+            snapshot.unhealthy.append(text)
+        case 15:
+            if len(value) > DETAIL_MAX:
+                raise part.damaged("its claim is too long")
+            snapshot.consistency = text
 
 
 # Intents: session.md.

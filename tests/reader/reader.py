@@ -39,7 +39,7 @@ def describe_source(source: Source) -> dict:
     return {
         "kind": source.kind, "name": os.fsdecode(source.name), "root": source.root.id.hex(),
         "entries": source.root.entries, "snapshot_kind": source.snapshot_kind,
-        "parent": hexed(source.parent), "errors": source.errors, "bytes": source.bytes,
+        "parent": hexed(source.parent), "errors": source.errors, "bytes": source.bytes, "detail": source.detail,
     }
 
 
@@ -51,6 +51,7 @@ def describe(session: bytes, snapshot: Snapshot) -> dict:
         "sequence": snapshot.sequence, "previous": hexed(snapshot.previous),
         "tags": snapshot.tags, "program": snapshot.program,
         "sources": [describe_source(source) for source in snapshot.sources],
+        "unhealthy": snapshot.unhealthy, "consistency": snapshot.consistency,
     }
 
 

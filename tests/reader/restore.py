@@ -18,14 +18,16 @@ SPECIAL = {"fifo": stat.S_IFIFO, "socket": stat.S_IFSOCK,
 
 
 def place(source: Source) -> list[bytes]:
-    """Where a source goes: its own path, or for a stream the last component of its name."""
+    """Where a source goes: its own path; for a stream the last component of its name; else `volume:NAME` and so on."""
     names = [name for name in source.name.split(b"/") if name]
     split_key(b"\0".join(names))
     if source.kind == "path":
         return names
     if not names:
-        raise Damaged("a stream has no name")
-    return names[-1:]
+        raise Damaged("a source has no name")
+    if source.kind in ("stdin", "command"):
+        return names[-1:]
+    return [source.kind.encode() + b":" + names[0], *names[1:]]
 
 
 class Restore:

@@ -56,6 +56,8 @@ pub const SMALL_OBJECT_BYTES_MAX: u32 = 1 << 20;
 pub const NAMES_MAX: u32 = 1 << 16;
 /// Longest name of a host, user, tag, feature or source.
 pub const TEXT_BYTES_MAX: u32 = 1 << 16;
+/// Longest detail of a source, and longest claim of a snapshot.
+pub const DETAIL_BYTES_MAX: u32 = 64 << 10;
 /// Argon2id memory accepted from a key slot, in KiB: 1 GiB.
 pub const ARGON2_MEMORY_KIB_MAX: u32 = 1 << 20;
 /// Argon2id memory below which no slot is written, in KiB: 64 MiB.

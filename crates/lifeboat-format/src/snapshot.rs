@@ -1,7 +1,7 @@
 //! A snapshot: what was protected at one moment. `docs/format/snapshot.md`
 
 use crate::keys::{Envelope, Keys, SessionKey};
-use crate::limits::{NAMES_MAX, NODE_DEPTH_MAX, PATH_BYTES_MAX, SNAPSHOT_BYTES_MAX};
+use crate::limits::{DETAIL_BYTES_MAX, NAMES_MAX, NODE_DEPTH_MAX, PATH_BYTES_MAX, SNAPSHOT_BYTES_MAX};
 use crate::object::{ObjectKind, frame, unframe};
 use crate::seal::{self, Binding, Codec, Purpose};
 use crate::wire::{Reader, Write};
@@ -49,6 +49,12 @@ pub enum SourceKind {
     Stdin = 2,
     /// A command's output; the tree's root is the file itself.
     Command = 3,
+    /// A Docker volume.
+    Volume = 4,
+    /// A Docker container: `container.json`, and its writable layer below `layer`.
+    Container = 5,
+    /// What a tar archive holds.
+    Tar = 6,
 }
 
 impl SourceKind {
@@ -58,6 +64,9 @@ impl SourceKind {
             Self::Path => "path",
             Self::Stdin => "stdin",
             Self::Command => "command",
+            Self::Volume => "volume",
+            Self::Container => "container",
+            Self::Tar => "tar",
         }
     }
 
@@ -66,6 +75,9 @@ impl SourceKind {
             1 => Ok(Self::Path),
             2 => Ok(Self::Stdin),
             3 => Ok(Self::Command),
+            4 => Ok(Self::Volume),
+            5 => Ok(Self::Container),
+            6 => Ok(Self::Tar),
             other => Err(Error::Unsupported { what: "snapshot", feature: format!("source kind {other}") }),
         }
     }
@@ -103,6 +115,8 @@ pub struct Source {
     pub users: Vec<(u32, Vec<u8>)>,
     /// Names of the groups that occur in it, sorted by id.
     pub groups: Vec<(u32, Vec<u8>)>,
+    /// What else must come back, and how it was read: a JSON object for volumes and containers, empty for others.
+    pub detail: String,
 }
 
 /// Figures of the run that made a snapshot.
@@ -199,6 +213,10 @@ pub struct Snapshot {
     pub sources: Vec<Source>,
     /// Figures of the run.
     pub statistics: Statistics,
+    /// Services that were unhealthy when it was taken, one text each: such a snapshot never counts as the last good one.
+    pub unhealthy: Vec<String>,
+    /// What is claimed about the moment that the sources show: a JSON object, or empty where nothing is.
+    pub consistency: String,
     /// Who vouches for it; zeros in version 1.
     pub author: AuthorId,
     /// Signature by the author; empty in version 1.
@@ -218,6 +236,8 @@ const TAG_TAG: u64 = 10;
 const TAG_PROGRAM: u64 = 11;
 const TAG_SOURCE: u64 = 12;
 const TAG_STATISTICS: u64 = 13;
+const TAG_UNHEALTHY: u64 = 14;
+const TAG_CONSISTENCY: u64 = 15;
 
 impl Snapshot {
     const SIGNATURE_BYTES_MAX: u32 = 1024;
@@ -231,6 +251,10 @@ impl Snapshot {
         key: &SessionKey,
     ) -> Result<Vec<u8>> {
         let plain = self.encode_body();
+        let texts = self.sources.iter().map(|source| &source.detail).chain([&self.consistency]);
+        if let Some(text) = texts.into_iter().find(|text| text.len() > DETAIL_BYTES_MAX as usize) {
+            return Err(Error::limit("snapshot", format!("{} bytes of detail", text.len())));
+        }
         if plain.len() > SNAPSHOT_BYTES_MAX as usize - 8192 {
             return Err(Error::limit("snapshot", format!("{} bytes", plain.len())));
         }
@@ -287,6 +311,10 @@ impl Snapshot {
         let mut statistics = Vec::new();
         self.statistics.fields().iter().for_each(|value| statistics.put_varint(*value));
         field(TAG_STATISTICS, &statistics);
+        self.unhealthy.iter().for_each(|text| field(TAG_UNHEALTHY, text.as_bytes()));
+        if !self.consistency.is_empty() {
+            field(TAG_CONSISTENCY, self.consistency.as_bytes());
+        }
         body
     }
 
@@ -306,6 +334,8 @@ impl Snapshot {
             program: String::new(),
             sources: Vec::new(),
             statistics: Statistics::default(),
+            unhealthy: Vec::new(),
+            consistency: String::new(),
             author: AuthorId::NONE,
             signature: Vec::new(),
         };
@@ -332,11 +362,17 @@ impl Snapshot {
                 TAG_PROGRAM => snapshot.program = text()?,
                 TAG_SOURCE => snapshot.sources.push(Source::decode(&mut field)?),
                 TAG_STATISTICS => snapshot.statistics = Statistics::decode(&mut field)?,
+                TAG_UNHEALTHY => snapshot.unhealthy.push(text()?),
+                TAG_CONSISTENCY if value.len() > DETAIL_BYTES_MAX as usize => {
+                    return Err(reader.damaged("its claim is too long"));
+                }
+                TAG_CONSISTENCY => snapshot.consistency = text()?,
                 // Later versions add fields; what changes the meaning of the known ones changes the version.
                 _ => {}
             }
-            if snapshot.sources.len() > NAMES_MAX as usize || snapshot.tags.len() > NAMES_MAX as usize {
-                return Err(reader.damaged("it has too many sources or tags"));
+            let counts = [snapshot.sources.len(), snapshot.tags.len(), snapshot.unhealthy.len()];
+            if counts.iter().any(|count| *count > NAMES_MAX as usize) {
+                return Err(reader.damaged("it has too many sources, tags or unhealthy services"));
             }
         }
         if has_id { Ok(snapshot) } else { Err(field_error("it has no id")) }
@@ -361,6 +397,7 @@ impl Source {
                 bytes.put_string(name);
             }
         }
+        bytes.put_string(self.detail.as_bytes());
         bytes
     }
 
@@ -389,6 +426,7 @@ impl Source {
             bytes: reader.varint()?,
             users: decode_owners(reader)?,
             groups: decode_owners(reader)?,
+            detail: decode_detail(reader)?,
         })
     }
 }
@@ -396,6 +434,15 @@ impl Source {
 fn decode_owners(reader: &mut Reader<'_>) -> Result<Vec<(u32, Vec<u8>)>> {
     let count = reader.varint_max(NAMES_MAX)?;
     (0..count).map(|_| Ok((reader.varint_max(u32::MAX)?, reader.string(1024)?.to_vec()))).collect()
+}
+
+/// Sources that were written before there were details end with their groups.
+fn decode_detail(reader: &mut Reader<'_>) -> Result<String> {
+    if reader.remaining() == 0 {
+        return Ok(String::new());
+    }
+    let detail = reader.string(DETAIL_BYTES_MAX)?.to_vec();
+    String::from_utf8(detail).map_err(|_| reader.damaged("a source's detail is not UTF-8"))
 }
 
 fn binding(kind: ObjectKind, keys: &Keys, envelope: &Envelope, session: SessionId) -> Binding {
@@ -453,6 +500,7 @@ mod tests {
             bytes: 1 << 40,
             users: vec![(0, b"root".to_vec())],
             groups: vec![],
+            detail: "{}".into(),
         };
         Snapshot {
             id: SnapshotId([1; 16]),
@@ -468,6 +516,8 @@ mod tests {
             program: "lifeboat".into(),
             sources: vec![source],
             statistics: Statistics { files_new: 1, total_bytes_processed: 2, ..Statistics::default() },
+            unhealthy: vec!["api: unhealthy".into()],
+            consistency: "{}".into(),
             author: AuthorId::NONE,
             signature: vec![],
         }

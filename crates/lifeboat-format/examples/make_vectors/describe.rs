@@ -233,6 +233,7 @@ fn source(source: &Source) -> Value {
         "bytes": source.bytes,
         "users": owners(&source.users),
         "groups": owners(&source.groups),
+        "detail": source.detail,
     })
 }
 
@@ -268,6 +269,8 @@ pub(crate) fn snapshot(snapshot: &Snapshot) -> Value {
         "program": snapshot.program,
         "sources": snapshot.sources.iter().map(source).collect::<Vec<_>>(),
         "statistics": statistics(&snapshot.statistics),
+        "unhealthy": snapshot.unhealthy,
+        "consistency": snapshot.consistency,
         "author": hex(&snapshot.author.0),
         "signature": hex(&snapshot.signature),
     })

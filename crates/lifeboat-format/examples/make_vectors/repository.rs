@@ -2,7 +2,7 @@
 
 use crate::describe::{self, hex};
 use crate::packs::Packer;
-use crate::sketch::{Part, Sketch, data_v1, data_v2, motd};
+use crate::sketch::{Part, Sketch, data_v1, data_v2, motd, volume};
 use crate::topic::HOST;
 use crate::writer::Writer;
 use lifeboat_format::config::{Config, Features, Parameters};
@@ -21,6 +21,8 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 const PASSPHRASE: &str = "correct horse battery staple";
+/// What came with the volume.
+const VOLUME: &str = r#"{"driver":"local","read":"directly"}"#;
 const CREATED: Timestamp = Timestamp { seconds: 1_760_000_000, nanos: 0 };
 
 /// A repository folder under construction.
@@ -63,7 +65,7 @@ pub(crate) fn write(folder: &Path) -> Result<(), Box<dyn Error>> {
         let slot = Slot::seal(repository, id, Suite::XChaCha20Poly1305, &secret, cost, &bundle)?;
         target.put(&ObjectKey::new(ObjectKind::Slot, &id.0), &slot.encode())?;
     }
-    let (first, second, motd) = (data_v1(), data_v2(), motd());
+    let (first, second, motd, pgdata) = (data_v1(), data_v2(), motd(), volume());
     let dump = [Sketch::file("", &[Part::Bytes(b"INSERT INTO boats VALUES ('life');\n".repeat(40))])];
     let mut writer = Writer::new();
     let snapshots = [
@@ -86,6 +88,7 @@ pub(crate) fn write(folder: &Path) -> Result<(), Box<dyn Error>> {
                 sources: vec![
                     (SourceKind::Path, "/srv/data", &second),
                     (SourceKind::Path, "/etc/motd", &motd),
+                    (SourceKind::Volume, "pgdata", &pgdata),
                 ],
             },
         )?,
@@ -130,8 +133,12 @@ impl Folder {
                 bytes,
                 users: vec![(0, b"root".to_vec()), (1000, b"boat".to_vec())],
                 groups: vec![(0, b"root".to_vec())],
+                detail: if *kind == SourceKind::Volume { VOLUME.into() } else { String::new() },
             });
-            let place = name.trim_start_matches('/').to_owned();
+            let place = match kind {
+                SourceKind::Volume => format!("volume:{name}"),
+                _ => name.trim_start_matches('/').to_owned(),
+            };
             files.extend(sketches.iter().map(|sketch| sketch.manifest(&place)));
         }
         let mut packs = Vec::new();
@@ -188,6 +195,8 @@ fn snapshot(run: &Run<'_>, sources: Vec<Source>) -> Snapshot {
         program: "make_vectors".into(),
         sources,
         statistics: Statistics::default(),
+        unhealthy: vec![],
+        consistency: String::new(),
         author: AuthorId::NONE,
         signature: vec![],
     }

@@ -184,6 +184,14 @@ pub(crate) fn data_v2() -> Vec<Sketch> {
     sketches
 }
 
+/// A volume.
+pub(crate) fn volume() -> Vec<Sketch> {
+    vec![
+        Sketch::other("", Node::Directory, 0o700),
+        Sketch::file("PG_VERSION", &[Part::Bytes(b"15\n".to_vec())]),
+    ]
+}
+
 /// A source that is a single file.
 pub(crate) fn motd() -> Vec<Sketch> {
     vec![Sketch::file("", &[Part::Bytes(b"welcome aboard\n".to_vec())])]

@@ -23,9 +23,14 @@ fn snapshot() -> Snapshot {
         bytes: 1 << 40,
         users: vec![(0, b"root".to_vec()), (u32::MAX, b"\xff".to_vec())],
         groups: vec![],
+        detail: String::new(),
     };
     let stdin =
         Source { parent: None, snapshot_kind: SnapshotKind::Full, ..source(SourceKind::Stdin, b"dump.sql") };
+    let detailed = |kind, name: &[u8], detail: &str| Source { detail: detail.into(), ..source(kind, name) };
+    let volume = detailed(SourceKind::Volume, b"pgdata", r#"{"driver":"local","labels":{"é":""}}"#);
+    let container = detailed(SourceKind::Container, b"api", "{}");
+    let tar = source(SourceKind::Tar, b"old.tar");
     Snapshot {
         id: SnapshotId([1; 16]),
         complete: true,
@@ -38,8 +43,10 @@ fn snapshot() -> Snapshot {
         finished: Timestamp { seconds: 1_700_000_060, nanos: 6 },
         tags: vec!["a".into(), "b".into()],
         program: "lifeboat 0.1.0".into(),
-        sources: vec![source(SourceKind::Path, b"/srv/\xff"), stdin],
+        sources: vec![source(SourceKind::Path, b"/srv/\xff"), stdin, volume, container, tar],
         statistics: Statistics { files_new: 1, total_bytes_processed: u64::MAX, ..Statistics::default() },
+        unhealthy: vec!["api: unhealthy since 3 checks".into(), "db: starting".into()],
+        consistency: r#"{"moment":"paused"}"#.into(),
         author: AuthorId::NONE,
         signature: vec![],
     }
@@ -113,6 +120,8 @@ fn bad_bodies(topic: &mut Topic) -> Result<()> {
     };
     let id = [1; 16];
     let mut with_more = source(1, 0, 1, b"");
+    let without_detail = with_more.clone();
+    with_more.put_string(b"");
     with_more.extend_from_slice(b"a later version's");
     let plain = body(&[(1, &id), (99, b"unknown"), (12, &with_more)]);
     let expected = Snapshot {
@@ -127,6 +136,8 @@ fn bad_bodies(topic: &mut Topic) -> Result<()> {
         tags: vec![],
         program: String::new(),
         statistics: Statistics::default(),
+        unhealthy: vec![],
+        consistency: String::new(),
         sources: vec![Source {
             kind: SourceKind::Path,
             name: b"/a".to_vec(),
@@ -137,12 +148,21 @@ fn bad_bodies(topic: &mut Topic) -> Result<()> {
             bytes: 0,
             users: vec![],
             groups: vec![],
+            detail: String::new(),
         }],
         ..snapshot()
     };
     let case = |plain: &[u8]| Ok(json!({ "kind": 5, "session": hex(&SESSION.0), "bytes": crafted(plain)? }));
     let about = "an unknown field and more behind a source are skipped, absent fields are empty";
     topic.good("snapshot", about, case(&plain)?, describe::snapshot(&expected));
+    let plain = body(&[(1, &id), (12, &without_detail)]);
+    let about = "a source that ends with its groups has no detail";
+    topic.good("snapshot", about, case(&plain)?, describe::snapshot(&expected));
+    let with_detail = |detail: &[u8]| {
+        let mut bytes = without_detail.clone();
+        bytes.put_string(detail);
+        bytes
+    };
     for (reason, wrong, plain) in [
         ("no id", Wrong::Damaged, body(&[(2, &[1])])),
         ("an id of 15 bytes", Wrong::Damaged, body(&[(1, &id[1..])])),
@@ -152,6 +172,11 @@ fn bad_bodies(topic: &mut Topic) -> Result<()> {
         ("snapshot kind 4", Wrong::Damaged, body(&[(1, &id), (12, &source(1, 0, 4, b""))])),
         ("a parent of 15 bytes", Wrong::Damaged, body(&[(1, &id), (12, &source(1, 0, 1, &id[1..]))])),
         ("65,537 tags", Wrong::Damaged, body(&[&[(1, &id[..])][..], &vec![(10, &b""[..]); 65_537]].concat())),
+        ("a detail of 65,537 bytes", Wrong::Damaged, body(&[(1, &id), (12, &with_detail(&[b' '; 65_537]))])),
+        ("a detail that is not UTF-8", Wrong::Damaged, body(&[(1, &id), (12, &with_detail(&[0xff]))])),
+        ("a claim of 65,537 bytes", Wrong::Damaged, body(&[(1, &id), (15, &[b' '; 65_537])])),
+        ("a claim that is not UTF-8", Wrong::Damaged, body(&[(1, &id), (15, &[0xff])])),
+        ("an unhealthy service that is not UTF-8", Wrong::Damaged, body(&[(1, &id), (14, &[0xff])])),
         ("eleven figures", Wrong::Damaged, body(&[(1, &id), (13, &[0; 11])])),
         ("a field that ends early", Wrong::Damaged, vec![1, 16, 0]),
         ("a billion nanoseconds", Wrong::Damaged, body(&[(1, &id), (8, &[0, 0x80, 0x94, 0xeb, 0xdc, 0x03])])),
