@@ -51,6 +51,15 @@ impl TreePath {
         }
     }
 
+    /// `rest` below this path.
+    pub fn append(&self, rest: &Self) -> Result<Self> {
+        match (self.is_root(), rest.is_root()) {
+            (true, _) => Ok(rest.clone()),
+            (_, true) => Ok(self.clone()),
+            _ => Self::from_key([&self.0[..], &[0], &rest.0[..]].concat()),
+        }
+    }
+
     /// The bytes by which paths are ordered and stored.
     pub fn as_key(&self) -> &[u8] {
         &self.0
@@ -185,5 +194,10 @@ mod tests {
         assert_eq!(path("a/b").parent(), Some(path("a")));
         assert_eq!(path("a").parent(), Some(TreePath::root()));
         assert_eq!(path("a/b").depth(), 2);
+        assert_eq!(path("a").append(&path("b/c")).unwrap(), path("a/b/c"));
+        assert_eq!(path("").append(&path("b")).unwrap(), path("b"));
+        assert_eq!(path("b").append(&path("")).unwrap(), path("b"));
+        let long = path(&"x/".repeat(3000));
+        assert!(long.append(&long).is_err());
     }
 }

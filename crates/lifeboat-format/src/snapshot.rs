@@ -380,6 +380,17 @@ impl Snapshot {
 }
 
 impl Source {
+    /// What people call it: a path, or a word and a name: `volume:pgdata`.
+    pub fn full_name(&self) -> Vec<u8> {
+        let mut full = Vec::new();
+        if self.kind != SourceKind::Path {
+            full.extend_from_slice(self.kind.word().as_bytes());
+            full.push(b':');
+        }
+        full.extend_from_slice(&self.name);
+        full
+    }
+
     fn encode(&self) -> Vec<u8> {
         let mut bytes = vec![self.kind as u8];
         bytes.put_string(&self.name);

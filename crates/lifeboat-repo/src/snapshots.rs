@@ -157,22 +157,25 @@ impl SnapshotList {
 
 /// Picks the source that `path` names, and what is left of the path below it.
 ///
-/// `/abs/path` is matched with the path sources, the longest first; `stdin:NAME` and `command:NAME` by their names.
+/// `/abs/path` is matched with the path sources, the longest first; what begins with a word (`volume:NAME/sub`) with the
+/// sources of that kind, the longest name first.
 pub fn pick_source<'s>(snapshot: &'s Snapshot, path: &[u8]) -> Result<(&'s Source, TreePath)> {
     let none = || {
         let shown = |name: &[u8]| String::from_utf8_lossy(name).into_owned();
-        let sources: Vec<String> = snapshot.sources.iter().map(|source| shown(&source.name)).collect();
+        let sources: Vec<String> = snapshot.sources.iter().map(|source| shown(&source.full_name())).collect();
         let id = &snapshot.id.to_string()[..8];
         let (path, sources) = (shown(path), sources.join(", "));
         Error::Usage(format!("snapshot {id} has no source that holds `{path}`; its sources are: {sources}"))
     };
     let words = snapshot.sources.iter().filter(|source| source.kind != SourceKind::Path);
-    for source in words {
-        let mut name = format!("{}:", source.kind.word()).into_bytes();
-        name.extend_from_slice(&source.name);
-        if path == name {
-            return Ok((source, TreePath::root()));
-        }
+    let named = words.filter_map(|source| {
+        let name = source.full_name();
+        let rest = path.strip_prefix(&name[..])?;
+        let inner = TreePath::from_slashes(rest).ok()?;
+        (rest.is_empty() || rest[0] == b'/').then_some((source, inner, name.len()))
+    });
+    if let Some((source, inner, _)) = named.max_by_key(|(_, _, length)| *length) {
+        return Ok((source, inner));
     }
     let wanted = TreePath::from_slashes(path).map_err(|_| none())?;
     snapshot

@@ -56,6 +56,7 @@ fn snapshot_of(root: TreeRoot) -> Snapshot {
         bytes: 0,
         users: vec![],
         groups: vec![],
+        detail: String::new(),
     };
     Snapshot {
         id: SnapshotId::random(),
@@ -71,6 +72,8 @@ fn snapshot_of(root: TreeRoot) -> Snapshot {
         program: "test".into(),
         sources: vec![source],
         statistics: Statistics::default(),
+        unhealthy: vec![],
+        consistency: String::new(),
         author: AuthorId::NONE,
         signature: vec![],
     }

@@ -26,6 +26,9 @@ pub enum Error {
         /// How it failed.
         detail: String,
     },
+    /// Services could not be made to hold still.
+    #[error("the services cannot be made to hold still")]
+    Quiesce(#[source] Box<dyn std::error::Error + Send + Sync>),
     /// The request makes no sense.
     #[error("{0}")]
     Usage(String),

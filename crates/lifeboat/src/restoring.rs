@@ -22,7 +22,7 @@ pub enum RestoreError {
     Restore(#[from] restore::Error),
 }
 
-/// Makes `target` equal to `path` of a snapshot: `/srv/app`, `stdin:NAME`, `command:NAME`.
+/// Makes `target` equal to `path` of a snapshot: `/srv/app`, `stdin:NAME`, `volume:NAME/path`.
 pub fn restore_path(
     repository: &Repository,
     snapshot: &Snapshot,
@@ -35,7 +35,7 @@ pub fn restore_path(
     restore_source(repository, source, &base, target, options, progress)
 }
 
-/// Recreates all sources below `target` by their absolute paths.
+/// Recreates all sources below `target` by their absolute paths; volumes and the like in folders called `volume:NAME`.
 ///
 /// `--delete` never reaches outside the sources: the directories above them are only made where they are missing.
 pub fn restore_snapshot(
@@ -59,6 +59,7 @@ fn place_of(repository: &Repository, source: &Source, target: &Path) -> Result<P
     let name = match source.kind {
         SourceKind::Path => source.name.clone(),
         SourceKind::Stdin | SourceKind::Command => Vec::new(),
+        SourceKind::Volume | SourceKind::Container | SourceKind::Tar => source.full_name(),
     };
     // Names come from the repository: they must not climb out of the target.
     let path =

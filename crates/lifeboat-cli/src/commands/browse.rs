@@ -59,6 +59,9 @@ fn row(snapshot: &Snapshot) -> String {
     if !snapshot.tags.is_empty() {
         sources.push(format!("[{}]", snapshot.tags.join(", ")));
     }
+    if !snapshot.unhealthy.is_empty() {
+        sources.push("(unhealthy)".into());
+    }
     if snapshot.errors() > 0 {
         sources.push(format!("({} items unreadable)", snapshot.errors()));
     }
@@ -95,11 +98,22 @@ pub(crate) fn describe(snapshot: &Snapshot) -> Value {
         "id": id,
         "short_id": id[..8],
     });
+    if !snapshot.unhealthy.is_empty() {
+        value["unhealthy"] = json!(snapshot.unhealthy);
+    }
+    if !snapshot.consistency.is_empty() {
+        value["consistency"] = json_or_text(&snapshot.consistency);
+    }
     if let Some(source) = snapshot.sources.first() {
         value["tree"] = json!(source.root.id.to_string());
         value["parent"] = source.parent.map_or(Value::Null, |parent| json!(parent.to_string()));
     }
     value
+}
+
+/// A detail is JSON; what is not is shown as it is.
+fn json_or_text(detail: &str) -> Value {
+    serde_json::from_str(detail).unwrap_or_else(|_| json!(detail))
 }
 
 /// What a run did, in restic's field names.
@@ -133,6 +147,9 @@ fn describe_source(source: &Source) -> Value {
         "parent": source.parent.map(|parent| parent.to_string()),
     });
     put_path(&mut value, "name", &source.name);
+    if !source.detail.is_empty() {
+        value["detail"] = json_or_text(&source.detail);
+    }
     value
 }
 

@@ -39,14 +39,9 @@ impl Selected {
     }
 }
 
-/// What people call an entry: its absolute path, or `stdin:NAME`.
+/// What people call an entry: its absolute path, `stdin:NAME` or `volume:NAME/path`.
 pub(crate) fn full_path(source: &Source, path: &TreePath) -> Vec<u8> {
-    let mut full = Vec::new();
-    if source.kind != lifeboat::format::snapshot::SourceKind::Path {
-        full.extend_from_slice(source.kind.word().as_bytes());
-        full.push(b':');
-    }
-    full.extend_from_slice(&source.name);
+    let mut full = source.full_name();
     if !path.is_root() {
         if full.last() != Some(&b'/') {
             full.push(b'/');

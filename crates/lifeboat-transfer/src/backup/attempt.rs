@@ -1,10 +1,12 @@
 //! One session's try at a snapshot: choose parents, run each source, commit.
+//!
+//! Read next: [`super::passes`], which reads the sources.
 
 use super::counters::Counters;
 use super::hint::Earlier;
 use super::parent::{Parent, ParentCursor};
-use super::tree_source::TreeSource;
-use super::{Options, Outcome, Progress, Run, SourceSpec, now, open_walk, stream};
+use super::quiesce::Quiesce;
+use super::{Options, Outcome, Progress, Run, SourceName, SourceSpec, now, stream};
 use crate::error::{Error, Result};
 use lifeboat_chunker::Cutter;
 use lifeboat_format::snapshot::{Snapshot, SnapshotKind, Source, Statistics, TreeRoot};
@@ -13,21 +15,22 @@ use lifeboat_repo::Repository;
 use lifeboat_repo::reader::ChunkReader;
 use lifeboat_repo::session::{Session, SessionOptions};
 use lifeboat_repo::snapshots::ListedSnapshot;
-use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::Duration;
 
-/// How often a running backup leaves a checkpoint.
-const CHECKPOINT_INTERVAL: Duration = Duration::from_secs(300);
+/// What a backup is asked for.
+#[derive(Clone, Copy)]
+pub(super) struct Job<'j> {
+    pub(super) repository: &'j Repository,
+    pub(super) specs: &'j [SourceSpec],
+    pub(super) options: &'j Options,
+    pub(super) counters: &'j Counters,
+    pub(super) progress: &'j dyn Progress,
+    pub(super) quiesce: Option<&'j dyn Quiesce>,
+}
 
-pub(super) fn attempt(
-    repository: &Repository,
-    specs: &[SourceSpec],
-    options: &Options,
-    counters: &Counters,
-    progress: &dyn Progress,
-) -> Result<Outcome> {
+pub(super) fn attempt(job: &Job<'_>) -> Result<Outcome> {
+    let Job { repository, specs, options, counters, progress, .. } = *job;
     let started = now();
     let listed = repository.snapshots()?;
     for (key, error) in &listed.damaged {
@@ -50,11 +53,12 @@ pub(super) fn attempt(
         reader: ChunkReader::new(repository),
         snapshot: first_lines(&listed.snapshots, options, started),
         checkpoints: repository.checkpoints().map(|list| list.snapshots).unwrap_or_default(),
-        sources_failed: 0,
-        sources_left: specs.len(),
+        members: specs.iter().zip(&chosen).map(|(spec, parent)| Member::new(spec, *parent)).collect(),
     };
-    let result =
-        specs.iter().zip(&chosen).try_for_each(|(spec, parent)| attempt.source_or_problem(spec, *parent));
+    let result = match job.quiesce {
+        None => attempt.read_once(),
+        Some(quiesce) => attempt.read_twice(quiesce),
+    };
     repository.take_notices().iter().for_each(|text| progress.notice(text));
     if let Err(error) = result {
         attempt.session.abandon();
@@ -84,6 +88,8 @@ pub(super) fn first_lines(listed: &[ListedSnapshot], options: &Options, started:
         program: options.program.clone(),
         sources: Vec::new(),
         statistics: Statistics::default(),
+        unhealthy: Vec::new(),
+        consistency: String::new(),
         author: AuthorId::NONE,
         signature: Vec::new(),
     }
@@ -109,28 +115,58 @@ pub(super) fn choose_parent<'s>(
     })
 }
 
+/// One source on its way into the snapshot.
+pub(super) struct Member<'s> {
+    pub(super) spec: &'s SourceSpec,
+    pub(super) name: Arc<SourceName>,
+    /// The snapshot whose unchanged entries are trusted.
+    parent: Option<&'s ListedSnapshot>,
+    pub(super) state: State,
+}
+
+/// How far a source is.
+pub(super) enum State {
+    /// Not read yet.
+    Waiting,
+    /// Read to its end; for the next pass also when that began.
+    Read(Source, Timestamp),
+    /// It cannot be read at all, which was said.
+    Failed,
+}
+
+impl<'s> Member<'s> {
+    fn new(spec: &'s SourceSpec, parent: Option<&'s ListedSnapshot>) -> Self {
+        Self { spec, name: Arc::new(SourceName(spec.shown())), parent, state: State::Waiting }
+    }
+
+    pub(super) fn source(&self) -> Option<&Source> {
+        match &self.state {
+            State::Read(source, _) => Some(source),
+            State::Waiting | State::Failed => None,
+        }
+    }
+}
+
 /// One session's try at a snapshot.
-struct Attempt<'r> {
-    session: Arc<Session>,
-    options: &'r Options,
-    counters: &'r Counters,
-    progress: &'r dyn Progress,
-    reader: ChunkReader,
-    snapshot: Snapshot,
+pub(super) struct Attempt<'r> {
+    pub(super) session: Arc<Session>,
+    pub(super) options: &'r Options,
+    pub(super) counters: &'r Counters,
+    pub(super) progress: &'r dyn Progress,
+    pub(super) reader: ChunkReader,
+    pub(super) snapshot: Snapshot,
     checkpoints: Vec<ListedSnapshot>,
-    sources_failed: u64,
-    sources_left: usize,
+    pub(super) members: Vec<Member<'r>>,
 }
 
 impl Attempt<'_> {
     /// A source that cannot be read at all is a problem like any other, as long as another one can be.
-    fn source_or_problem(&mut self, spec: &SourceSpec, parent: Option<&ListedSnapshot>) -> Result<()> {
-        self.sources_left -= 1;
-        match self.source(spec, parent) {
-            Err(Error::Source { path, doing, source })
-                if self.sources_left > 0 || !self.snapshot.sources.is_empty() =>
-            {
-                self.sources_failed += 1;
+    pub(super) fn or_problem(&mut self, number: usize, result: Result<()>) -> Result<()> {
+        let others = self.members.iter().enumerate().filter(|(other, _)| *other != number);
+        let has_others = others.into_iter().any(|(_, member)| !matches!(member.state, State::Failed));
+        match result {
+            Err(Error::Source { path, doing, source }) if has_others => {
+                self.members[number].state = State::Failed;
                 self.progress.unreadable(path.as_os_str(), &format!("{doing}: {source}"));
                 Ok(())
             }
@@ -138,114 +174,93 @@ impl Attempt<'_> {
         }
     }
 
-    fn source(&mut self, spec: &SourceSpec, parent: Option<&ListedSnapshot>) -> Result<()> {
-        let errors = self.counters.errors();
-        // Pinned means: still listed now, after the intent that names its root was written.
-        let parent = match parent {
-            Some(listed) => {
-                let repository = self.session.repository();
-                Some((listed, repository.is_listed(listed.session)? && repository.lookup()?.is_whole()))
-            }
-            None => None,
-        };
-        let snapshot_kind = if parent.is_some() { self.options.kind } else { SnapshotKind::Full };
-        let (kind, name) = spec.kind_and_name();
-        let mut source = Source {
-            kind,
-            name: name.to_vec(),
-            root: TreeRoot { id: lifeboat_format::ChunkId([0; 32]), height: 0, entries: 0 },
-            parent: parent.map(|(listed, _)| listed.snapshot.id),
-            snapshot_kind,
-            errors: 0,
-            bytes: 0,
-            users: Vec::new(),
-            groups: Vec::new(),
-        };
-        let run = Run {
+    /// What reading shares.
+    pub(super) fn run(&self, is_rehearsal: bool) -> Run<'_> {
+        let repository = self.session.repository();
+        Run {
             session: self.session.clone(),
-            cutter: Cutter::new(
-                self.session.repository().keys(),
-                self.session.repository().config().parameters.cut,
-            ),
+            cutter: Cutter::new(repository.keys(), repository.config().parameters.cut),
             threads: self.options.threads.max(1),
             counters: self.counters,
             reader: &self.reader,
             progress: self.progress,
-            name: match spec {
-                SourceSpec::Path(path) => path.clone(),
-                SourceSpec::Stdin(name) | SourceSpec::Command(name, _) => PathBuf::from(name),
-            },
-        };
-        match spec {
-            SourceSpec::Path(path) => {
-                let parents = self.parents(spec, parent);
-                let walk = open_walk(path, self.options)?.syncing();
-                let parents = parents.iter().map(|parent| ParentCursor::new(&self.reader, parent)).collect();
-                let tree = TreeSource::new(&run, walk, parents, self.options.comparison);
-                let interval = self.options.checkpoint_interval.unwrap_or(CHECKPOINT_INTERVAL);
-                let (session, snapshot, counters) = (&self.session, &self.snapshot, self.counters);
-                let mut checkpoint = |root, bytes| {
-                    let mut snapshot = Snapshot { complete: false, finished: now(), ..snapshot.clone() };
-                    snapshot.sources.push(Source { root, bytes, ..source.clone() });
-                    snapshot.statistics = counters.statistics(Some(session));
-                    session.checkpoint(&snapshot)
-                };
-                let outcome = tree.run(interval, &mut checkpoint)?;
-                if outcome.root.entries == 0 {
-                    let nothing = std::io::Error::other("not even its own entry");
-                    return Err(Error::Source {
-                        path: path.clone(),
-                        doing: "cannot be read",
-                        source: nothing,
-                    });
-                }
-                (source.root, source.bytes) = (outcome.root, outcome.bytes);
-                [source.users, source.groups] = outcome.owners.names();
-            }
-            SourceSpec::Stdin(_) => {
-                let earlier = self.earlier_stream(spec, parent);
-                (source.root, source.bytes) = stream::stdin(&run, earlier.as_ref())?
-            }
-            SourceSpec::Command(name, command) => {
-                let earlier = self.earlier_stream(spec, parent);
-                (source.root, source.bytes) = stream::command(&run, name, command, earlier.as_ref())?
-            }
+            is_rehearsal,
         }
-        source.errors = self.counters.errors() - errors;
-        self.snapshot.sources.push(source);
+    }
+
+    /// A source as it is before anything of it was read, and whether its parent is pinned.
+    ///
+    /// Pinned means: still listed now, after the intent that names its root was written.
+    pub(super) fn begin(&self, number: usize) -> Result<(Source, bool)> {
+        let member = &self.members[number];
+        let is_pinned = match member.parent {
+            Some(listed) => {
+                let repository = self.session.repository();
+                repository.is_listed(listed.session)? && repository.lookup()?.is_whole()
+            }
+            None => false,
+        };
+        let (kind, name) = member.spec.kind_and_name();
+        let source = Source {
+            kind,
+            name: name.to_vec(),
+            root: TreeRoot { id: lifeboat_format::ChunkId([0; 32]), height: 0, entries: 0 },
+            parent: member.parent.map(|listed| listed.snapshot.id),
+            snapshot_kind: if member.parent.is_some() { self.options.kind } else { SnapshotKind::Full },
+            errors: 0,
+            bytes: 0,
+            users: Vec::new(),
+            groups: Vec::new(),
+            detail: member.spec.detail().to_owned(),
+        };
+        Ok((source, is_pinned))
+    }
+
+    /// Reads a source that is one stream.
+    pub(super) fn stream(&mut self, number: usize) -> Result<()> {
+        let (mut source, is_pinned) = self.begin(number)?;
+        let member = &self.members[number];
+        let earlier = self.earlier_stream(member, is_pinned);
+        let run = self.run(false);
+        (source.root, source.bytes) = match member.spec {
+            SourceSpec::Stdin(_) => stream::stdin(&run, &member.name, earlier.as_ref())?,
+            SourceSpec::Command(name, command) => stream::command(&run, name, command, earlier.as_ref())?,
+            SourceSpec::Path(_) | SourceSpec::Tree(_) => return Ok(()),
+        };
+        self.members[number].state = State::Read(source, now());
         Ok(())
     }
 
     /// How the parent had a stream: the one entry of its tree. A parent that cannot be read is given up.
-    fn earlier_stream(&self, spec: &SourceSpec, parent: Option<(&ListedSnapshot, bool)>) -> Option<Earlier> {
-        let (listed, is_pinned) = parent?;
-        let source = source_of(&listed.snapshot, spec)?.clone();
+    fn earlier_stream(&self, member: &Member<'_>, is_pinned: bool) -> Option<Earlier> {
+        let listed = member.parent?;
+        let source = source_of(&listed.snapshot, member.spec)?.clone();
         let parent = Parent { source, started: listed.snapshot.started, is_pinned };
         let mut cursor = ParentCursor::new(&self.reader, &parent);
         cursor.at(&TreePath::root()).and_then(|entry| cursor.earlier(&entry))
     }
 
     /// Where unchanged entries come from: checkpoints that are newer than the parent, then the parent.
-    fn parents(&self, spec: &SourceSpec, parent: Option<(&ListedSnapshot, bool)>) -> Vec<Parent> {
+    pub(super) fn parents(&self, number: usize, is_pinned: bool) -> Vec<Parent> {
+        let member = &self.members[number];
         let of = |snapshot: &Snapshot, is_pinned| {
-            let source = source_of(snapshot, spec)?.clone();
+            let source = source_of(snapshot, member.spec)?.clone();
             Some(Parent { source, started: snapshot.started, is_pinned })
         };
-        let parent_started = parent.map(|(listed, _)| listed.snapshot.started);
+        let parent_started = member.parent.map(|listed| listed.snapshot.started);
         let newer = self.checkpoints.iter().rev().map(|listed| &listed.snapshot).filter(|checkpoint| {
             checkpoint.host == self.options.host
                 && Some(checkpoint.started) > parent_started
                 && self.options.kind != SnapshotKind::Full
         });
         let newest = newer.filter_map(|checkpoint| of(checkpoint, false)).next();
-        newest
-            .into_iter()
-            .chain(parent.and_then(|(listed, is_pinned)| of(&listed.snapshot, is_pinned)))
-            .collect()
+        newest.into_iter().chain(member.parent.and_then(|listed| of(&listed.snapshot, is_pinned))).collect()
     }
 
     fn finish(mut self) -> Result<Outcome> {
         self.snapshot.finished = now();
+        let failed = self.members.iter().filter(|member| matches!(member.state, State::Failed)).count();
+        self.snapshot.sources = self.members.iter().filter_map(Member::source).cloned().collect();
         self.snapshot.statistics = self.counters.statistics(Some(&self.session));
         if let Err(error) = self.session.commit(&self.snapshot) {
             self.session.abandon();
@@ -271,7 +286,7 @@ impl Attempt<'_> {
             snapshot: self.snapshot,
             vanished: get(&self.counters.vanished),
             torn: get(&self.counters.torn),
-            sources_failed: self.sources_failed,
+            sources_failed: failed as u64,
         })
     }
 }

@@ -177,7 +177,7 @@ impl<'q, B> ContentWriter<'q, B> {
             list.push(piece, &mut |node| sink.add(ChunkKind::List, &node))?;
         }
         self.filled = end;
-        self.counters.bytes_done.fetch_add(length as u64, Ordering::Relaxed);
+        self.counters.add_read(length as u64);
         Ok((self.finish_list(list)?, length as u64))
     }
 
@@ -253,7 +253,7 @@ impl<'q, B> ContentWriter<'q, B> {
             }
             self.filled += length;
             done += length as u64;
-            self.counters.bytes_done.fetch_add(length as u64, Ordering::Relaxed);
+            self.counters.add_read(length as u64);
             if !is_end && self.filled < self.buffer.len() && limit != Some(done) {
                 continue;
             }

@@ -18,6 +18,11 @@ pub struct Counters {
     pub bytes_scanned: AtomicU64,
     /// Data chunks that the index was asked about.
     pub chunks_asked: AtomicU64,
+    /// Regular files that the second of two passes read, because they changed or may have.
+    pub files_reread: AtomicU64,
+    /// Their bytes.
+    pub bytes_reread: AtomicU64,
+    is_second_pass: AtomicBool,
     /// Files that differ from the parent's, are new, or as before.
     files: [AtomicU64; 3],
     directories: [AtomicU64; 3],
@@ -44,7 +49,37 @@ impl Counters {
         self.errors.load(Ordering::Relaxed)
     }
 
+    /// From now on, what is read was read before: it counts apart. Troubles of the first pass count no more.
+    pub(super) fn begin_second_pass(&self) {
+        self.is_second_pass.store(true, Ordering::Relaxed);
+        [&self.errors, &self.vanished, &self.torn].iter().for_each(|count| count.store(0, Ordering::Relaxed));
+    }
+
+    /// From now on, what is read counts as it does at first.
+    pub(super) fn end_second_pass(&self) {
+        self.is_second_pass.store(false, Ordering::Relaxed);
+    }
+
+    /// Bytes were read.
+    pub(super) fn add_read(&self, bytes: u64) {
+        let is_second = self.is_second_pass.load(Ordering::Relaxed);
+        let count = if is_second { &self.bytes_reread } else { &self.bytes_done };
+        count.fetch_add(bytes, Ordering::Relaxed);
+    }
+
+    /// Bytes need not be read: a parent has them.
+    pub(super) fn add_kept(&self, bytes: u64) {
+        if !self.is_second_pass.load(Ordering::Relaxed) {
+            self.bytes_done.fetch_add(bytes, Ordering::Relaxed);
+        }
+    }
+
     pub(super) fn classify(&self, status: &Status, existed: bool, kept: bool) {
+        if self.is_second_pass.load(Ordering::Relaxed) {
+            let is_read = !kept && status.kind == FileType::RegularFile;
+            self.files_reread.fetch_add(u64::from(is_read), Ordering::Relaxed);
+            return;
+        }
         let slot = match (existed, kept) {
             (_, true) => 2,
             (true, false) => 1,
@@ -83,7 +118,14 @@ impl Counters {
 
     pub(super) fn reset(&self) {
         let all = self.files.iter().chain(&self.directories);
-        let work = [&self.bytes_done, &self.bytes_scanned, &self.chunks_asked];
+        let work = [
+            &self.bytes_done,
+            &self.bytes_scanned,
+            &self.chunks_asked,
+            &self.files_reread,
+            &self.bytes_reread,
+        ];
+        self.end_second_pass();
         all.chain(work)
             .chain([&self.others, &self.errors, &self.vanished, &self.torn])
             .for_each(|count| count.store(0, Ordering::Relaxed));

@@ -1,28 +1,39 @@
 //! The backup engine: from sources to a listed snapshot.
 //!
-//! Must stay true: `Ok` means that the snapshot is listed and durable, and everything that could not be read is counted
-//! in it. Read next: [`tree_source`], then `lifeboat_repo::session`.
+//! [`backup`] reads sources as they are; [`backup_quiesced`] reads them twice, the second time while a [`Quiesce`] makes
+//! their services hold still. Must stay true: `Ok` means that the snapshot is listed and durable, and everything that
+//! could not be read is counted in it. Read next: [`attempt`], [`passes`], [`tree_source`], then
+//! `lifeboat_repo::session`.
 
 mod attempt;
 mod content;
 mod counters;
+mod crew;
 mod cutting;
 mod hint;
 mod parent;
+mod passes;
 mod queue;
+mod quiesce;
 mod reading;
+mod spec;
 mod stream;
 mod tree_source;
 
+pub use crate::source::compose::{Folder, MemoryFile};
 pub use counters::Counters;
 pub use parent::Comparison;
+pub use quiesce::{Claims, Quiesce, ROUNDS_MAX, Verdict};
+pub use spec::{SourceSpec, TreeSpec};
 
 use crate::error::{Error, Result};
+use crate::source::compose::{CannotBegin, Composition, Found};
 use crate::source::exclude::Excludes;
-use crate::source::walk::{Problem, Walk};
-use attempt::{attempt, choose_parent, first_lines, source_of};
+use crate::source::file::Status;
+use crate::source::walk::Problem;
+use attempt::{Job, attempt, choose_parent, first_lines, source_of};
 use lifeboat_chunker::Cutter;
-use lifeboat_format::snapshot::{Snapshot, SnapshotKind, SourceKind};
+use lifeboat_format::snapshot::{Snapshot, SnapshotKind};
 use lifeboat_format::{HostId, Timestamp, TreePath};
 use lifeboat_repo::Repository;
 use lifeboat_repo::reader::ChunkReader;
@@ -36,17 +47,6 @@ use std::time::Duration;
 
 /// How often a session that a collection ended is started over.
 const SESSIONS_MAX: u32 = 3;
-
-/// What to back up.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum SourceSpec {
-    /// A directory tree or a single file.
-    Path(PathBuf),
-    /// Standard input, under a name.
-    Stdin(String),
-    /// What a command writes to its standard output, under a name. No snapshot unless it exits with 0.
-    Command(String, Vec<std::ffi::OsString>),
-}
 
 /// How to back up.
 #[derive(Debug, Clone)]
@@ -105,12 +105,31 @@ pub(crate) struct Run<'r> {
     /// Reads what parents say.
     pub(crate) reader: &'r ChunkReader,
     progress: &'r dyn Progress,
-    name: PathBuf,
+    /// Everything is read again, and what goes wrong now may go well then.
+    is_rehearsal: bool,
+}
+
+/// What a source is called in messages.
+#[derive(Debug)]
+pub(crate) struct SourceName(pub(crate) PathBuf);
+
+impl SourceName {
+    fn full_path(&self, path: &TreePath) -> PathBuf {
+        use std::os::unix::ffi::OsStrExt;
+        if path.is_root() {
+            self.0.clone()
+        } else {
+            self.0.join(std::ffi::OsStr::from_bytes(&path.to_slashes()))
+        }
+    }
 }
 
 impl Run<'_> {
-    pub(crate) fn problem(&self, problem: &Problem) {
-        let path = self.full_path(&problem.path);
+    pub(crate) fn problem(&self, source: &SourceName, problem: &Problem) {
+        if self.is_rehearsal {
+            return;
+        }
+        let path = source.full_path(&problem.path);
         if problem.vanished {
             self.counters.vanished.fetch_add(1, Ordering::Relaxed);
             self.progress.notice(&format!("{}: vanished while it was its turn", path.display()));
@@ -120,22 +139,20 @@ impl Run<'_> {
         }
     }
 
-    pub(crate) fn torn(&self, path: &TreePath) {
+    pub(crate) fn classify(&self, status: &Status, existed: bool, kept: bool) {
+        self.counters.classify(status, existed, kept);
+    }
+
+    pub(crate) fn torn(&self, source: &SourceName, path: &TreePath) {
+        if self.is_rehearsal {
+            return;
+        }
         self.counters.torn.fetch_add(1, Ordering::Relaxed);
-        let path = self.full_path(path);
+        let path = source.full_path(path);
         self.progress.notice(&format!(
             "{}: kept changing while it was read; its copy may mix two moments",
             path.display()
         ));
-    }
-
-    fn full_path(&self, path: &TreePath) -> PathBuf {
-        use std::os::unix::ffi::OsStrExt;
-        if path.is_root() {
-            self.name.clone()
-        } else {
-            self.name.join(std::ffi::OsStr::from_bytes(&path.to_slashes()))
-        }
     }
 }
 
@@ -151,19 +168,41 @@ pub fn backup(
     counters: &Counters,
     progress: &dyn Progress,
 ) -> Result<Outcome> {
+    run(&Job { repository, specs, options, counters, progress, quiesce: None })
+}
+
+/// Backs up `specs` into one snapshot that shows one moment, in which `quiesce` makes the services hold still.
+///
+/// # Errors
+/// As [`backup`], and [`Error::Quiesce`] where the services cannot be made to hold still.
+///
+/// # Cost
+/// Reads what changed between the passes twice, and stores both where the content differs.
+pub fn backup_quiesced(
+    repository: &Repository,
+    specs: &[SourceSpec],
+    options: &Options,
+    counters: &Counters,
+    progress: &dyn Progress,
+    quiesce: &dyn Quiesce,
+) -> Result<Outcome> {
+    run(&Job { repository, specs, options, counters, progress, quiesce: Some(quiesce) })
+}
+
+fn run(job: &Job<'_>) -> Result<Outcome> {
     crate::descriptors::raise_limit();
     for _ in 1..SESSIONS_MAX {
-        match attempt(repository, specs, options, counters, progress) {
+        match attempt(job) {
             Err(Error::Repository(lifeboat_repo::Error::Fenced)) => {
-                progress.notice(
+                job.progress.notice(
                     "a garbage collection ended this session; starting over with what is stored already",
                 );
-                counters.reset();
+                job.counters.reset();
             }
             result => return result,
         }
     }
-    attempt(repository, specs, options, counters, progress)
+    attempt(job)
 }
 
 /// Walks `specs` and says what a backup would read; nothing is read or stored.
@@ -180,28 +219,35 @@ pub fn dry_run(
     let reader = ChunkReader::new(repository);
     let mut snapshot = first_lines(&listed, options, started);
     for spec in specs {
-        let SourceSpec::Path(path) = spec else { continue };
+        let Some(found) = open_source(spec, options, false)? else { continue };
+        let name = SourceName(spec.shown());
         let parent = choose_parent(&listed, spec, options).and_then(|listed| {
             let source = source_of(&listed.snapshot, spec)?.clone();
             Some(Parent { source, started: listed.snapshot.started, is_pinned: true })
         });
         let mut parent = parent.as_ref().map(|parent| ParentCursor::new(&reader, parent));
-        for met in open_walk(path, options)? {
-            match met {
-                Ok(met) => {
-                    let found = parent.as_mut().and_then(|parent| parent.at(&met.path));
-                    let kept = found.as_ref().zip(parent.as_ref()).is_some_and(|(entry, parent)| {
-                        parent.seems_unchanged(entry, &met.status, options.comparison)
-                    });
-                    counters.classify(&met.status, found.is_some(), kept);
-                    if met.status.kind == FileType::RegularFile {
-                        counters.bytes_done.fetch_add(met.status.size, Ordering::Relaxed);
-                    }
+        for found in found {
+            let (path, status) = match found {
+                Ok(Found::Met(met)) => (met.path, met.status),
+                Ok(Found::File(file)) => {
+                    (file.at, Status::of_memory(&file.metadata, file.bytes.len() as u64))
                 }
-                Err(problem) => progress.unreadable(
-                    path.as_os_str(),
-                    &format!("{}: {}: {}", problem.path, problem.doing, problem.error),
-                ),
+                Ok(Found::Made(..)) => continue,
+                Err(problem) => {
+                    let path = name.full_path(&problem.path);
+                    let detail = format!("{}: {}", problem.doing, problem.error);
+                    progress.unreadable(path.as_os_str(), &detail);
+                    continue;
+                }
+            };
+            let found = parent.as_mut().and_then(|parent| parent.at(&path));
+            let kept = found
+                .as_ref()
+                .zip(parent.as_ref())
+                .is_some_and(|(entry, parent)| parent.seems_unchanged(entry, &status, options.comparison));
+            counters.classify(&status, found.is_some(), kept);
+            if status.kind == FileType::RegularFile {
+                counters.add_read(status.size);
             }
         }
     }
@@ -209,23 +255,17 @@ pub fn dry_run(
     Ok(Outcome { snapshot, vanished: 0, torn: 0, sources_failed: 0 })
 }
 
-fn open_walk(path: &std::path::Path, options: &Options) -> Result<Walk> {
-    let excludes = options.excludes.compile().map_err(Error::Usage)?;
-    Walk::new(path, excludes).map_err(|source| Error::Source {
-        path: path.to_owned(),
-        doing: "cannot be opened",
-        source,
-    })
-}
-
-impl SourceSpec {
-    fn kind_and_name(&self) -> (SourceKind, &[u8]) {
-        match self {
-            Self::Path(path) => (SourceKind::Path, path.as_os_str().as_encoded_bytes()),
-            Self::Stdin(name) => (SourceKind::Stdin, name.as_bytes()),
-            Self::Command(name, _) => (SourceKind::Command, name.as_bytes()),
+/// Opens a source that is walked; `None` for one that is streamed.
+fn open_source(spec: &SourceSpec, options: &Options, is_syncing: bool) -> Result<Option<Composition>> {
+    let Some((folders, files)) = spec.parts() else { return Ok(None) };
+    let found = Composition::begin(folders, files, &options.excludes, is_syncing);
+    found.map(Some).map_err(|error| match error {
+        CannotBegin::Pattern(pattern) => Error::Usage(pattern),
+        CannotBegin::Folder(path, source) => Error::Source { path, doing: "cannot be opened", source },
+        CannotBegin::Overlap(at) => {
+            Error::Usage(format!("{}: its part `{at}` lies inside another one", spec.shown().display()))
         }
-    }
+    })
 }
 
 /// The current time.

@@ -1,7 +1,7 @@
 //! Work for the threads of a backup: batches of entries, and regions that one thread cut and another may seal.
 //!
 //! Must stay true: memory is bounded. At most [`BATCHES_MAX`] batches are out at once, and a region changes hands only
-//! when somebody is idle; otherwise who cut it seals it.
+//! when somebody is idle; otherwise who cut it seals it. A queue that defers lets [`DEFERRED_REGIONS`] wait even then.
 
 use lifeboat_repo::sink::PlainRegion;
 use std::collections::VecDeque;
@@ -9,6 +9,9 @@ use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 
 /// Batches between the walk and the tree: enough that one large file does not starve the other threads.
 pub(crate) const BATCHES_MAX: usize = 32;
+
+/// Regions that wait while services are held still, so that all threads read: 48 MiB of what changed.
+const DEFERRED_REGIONS: usize = 24;
 
 /// What a thread does next.
 pub(crate) enum Work<B> {
@@ -29,6 +32,8 @@ struct State<B> {
     regions: VecDeque<PlainRegion>,
     idle: usize,
     closed: bool,
+    /// Reading goes first, and sealing later.
+    is_deferring: bool,
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
@@ -37,8 +42,27 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 
 impl<B> WorkQueue<B> {
     pub(crate) fn new() -> Self {
-        let state = State { batches: VecDeque::new(), regions: VecDeque::new(), idle: 0, closed: false };
+        let state = State {
+            batches: VecDeque::new(),
+            regions: VecDeque::new(),
+            idle: 0,
+            closed: false,
+            is_deferring: false,
+        };
         Self { state: Mutex::new(state), changed: Condvar::new() }
+    }
+
+    /// A queue for reading fast: regions wait until [`Self::defer_no_more`], as long as there is room for them.
+    pub(crate) fn deferring() -> Self {
+        let queue = Self::new();
+        lock(&queue.state).is_deferring = true;
+        queue
+    }
+
+    /// Everything is read: now the regions are sealed.
+    pub(crate) fn defer_no_more(&self) {
+        lock(&self.state).is_deferring = false;
+        self.changed.notify_all();
     }
 
     /// Adds a batch; the caller counts how many are out. A closed queue drops it: nobody would ever take it.
@@ -54,10 +78,11 @@ impl<B> WorkQueue<B> {
         self.changed.notify_one();
     }
 
-    /// Gives a region to an idle thread, or back.
+    /// Gives a region to an idle thread or the waiting room, or back.
     pub(crate) fn offer(&self, region: PlainRegion) -> Option<PlainRegion> {
         let mut state = lock(&self.state);
-        if state.idle <= state.regions.len() + state.batches.len() {
+        let has_room = state.is_deferring && state.regions.len() < DEFERRED_REGIONS;
+        if !has_room && state.idle <= state.regions.len() + state.batches.len() {
             return Some(region);
         }
         state.regions.push_back(region);
@@ -69,8 +94,9 @@ impl<B> WorkQueue<B> {
     pub(crate) fn take(&self) -> Option<Work<B>> {
         let mut state = lock(&self.state);
         loop {
-            // Regions first: they hold memory, and somebody is ahead of us.
-            if let Some(region) = state.regions.pop_front() {
+            // Regions first: they hold memory, and somebody is ahead of us. Not while somebody is held for our reading.
+            let reading_is_first = state.is_deferring && !state.batches.is_empty();
+            if !reading_is_first && let Some(region) = state.regions.pop_front() {
                 return Some(Work::Region(region));
             }
             if let Some(batch) = state.batches.pop_front() {
@@ -117,6 +143,21 @@ mod tests {
         queue.submit(late.clone());
         assert_eq!((Arc::strong_count(&early), Arc::strong_count(&late)), (1, 1));
         assert!(queue.take().is_none());
+    }
+
+    #[test]
+    fn reading_goes_before_sealing_while_regions_are_deferred() {
+        let queue = WorkQueue::deferring();
+        for _ in 0..DEFERRED_REGIONS {
+            assert!(queue.offer(PlainRegion::default()).is_none());
+        }
+        assert!(queue.offer(PlainRegion::default()).is_some(), "the waiting room is full");
+        queue.submit(());
+        queue.submit(());
+        assert!(matches!(queue.take(), Some(Work::Batch(()))));
+        queue.defer_no_more();
+        assert!(matches!(queue.take(), Some(Work::Region(_))));
+        assert!(queue.offer(PlainRegion::default()).is_some(), "nobody is idle");
     }
 
     #[test]

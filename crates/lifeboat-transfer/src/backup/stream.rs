@@ -4,7 +4,7 @@ use super::content::{ContentWriter, Failure};
 use super::hint::Earlier;
 use super::queue::{Work, WorkQueue};
 use super::reading::stream_entry;
-use super::{Run, now};
+use super::{Run, SourceName, now};
 use crate::error::{Error, Result};
 use lifeboat_format::region::ChunkKind;
 use lifeboat_format::snapshot::TreeRoot;
@@ -20,9 +20,13 @@ use std::process::{Command, Stdio};
 const PIPE_BYTES: usize = 1 << 20;
 
 /// Backs up standard input to its end.
-pub(crate) fn stdin(run: &Run<'_>, earlier: Option<&Earlier>) -> Result<(TreeRoot, u64)> {
+pub(crate) fn stdin(
+    run: &Run<'_>,
+    source: &SourceName,
+    earlier: Option<&Earlier>,
+) -> Result<(TreeRoot, u64)> {
     let stdin = std::io::stdin().lock();
-    store(run, &mut Unbuffered::new(stdin.as_fd()), earlier)
+    store(run, source, &mut Unbuffered::new(stdin.as_fd()), earlier)
 }
 
 /// Runs a command and backs up what it writes.
@@ -49,7 +53,7 @@ pub(crate) fn command(
         .spawn()
         .map_err(|error| failed(format!("`{}` cannot be started: {error}", program.to_string_lossy())))?;
     let output = child.stdout.take().ok_or_else(|| failed("it has no output".into()))?;
-    let stored = store(run, &mut Unbuffered::new(output.as_fd()), earlier);
+    let stored = store(run, &SourceName(name.into()), &mut Unbuffered::new(output.as_fd()), earlier);
     drop(output);
     if stored.is_err() {
         // Nobody reads its output any more.
@@ -81,7 +85,12 @@ impl Read for Unbuffered<'_> {
     }
 }
 
-fn store(run: &Run<'_>, stream: &mut dyn Read, earlier: Option<&Earlier>) -> Result<(TreeRoot, u64)> {
+fn store(
+    run: &Run<'_>,
+    source: &SourceName,
+    stream: &mut dyn Read,
+    earlier: Option<&Earlier>,
+) -> Result<(TreeRoot, u64)> {
     let queue = WorkQueue::<()>::new();
     let (content, size) = std::thread::scope(|scope| {
         let helpers: Vec<_> = (1..run.threads).map(|_| scope.spawn(|| seal_regions(run, &queue))).collect();
@@ -98,8 +107,8 @@ fn store(run: &Run<'_>, stream: &mut dyn Read, earlier: Option<&Earlier>) -> Res
         }
         stored.map_err(|failure| match failure {
             Failure::Repository(error) => Error::Repository(error),
-            Failure::File(source) => {
-                Error::Source { path: run.name.clone(), doing: "cannot be read", source }
+            Failure::File(error) => {
+                Error::Source { path: source.0.clone(), doing: "cannot be read", source: error }
             }
         })
     })?;

@@ -72,6 +72,24 @@ impl Status {
             .map(|found| Self::new(&found))
     }
 
+    /// The status of a regular file that exists in memory only.
+    pub fn of_memory(metadata: &Metadata, size: u64) -> Self {
+        Self {
+            kind: FileType::RegularFile,
+            mode: metadata.mode,
+            uid: metadata.uid,
+            gid: metadata.gid,
+            size,
+            blocks: size.div_ceil(512),
+            links: 1,
+            inode: metadata.inode,
+            device: (0, 0),
+            special: (0, 0),
+            mtime: metadata.mtime,
+            ctime: metadata.ctime,
+        }
+    }
+
     /// Whether nothing happened to the file between two looks at it.
     pub fn is_same_moment(&self, other: &Self) -> bool {
         (self.size, self.mtime, self.ctime, self.inode, self.device)

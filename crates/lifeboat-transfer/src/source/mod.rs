@@ -2,6 +2,7 @@
 //!
 //! Read next: [`walk`], then [`crate::backup`].
 
+pub mod compose;
 pub mod exclude;
 pub mod file;
 pub mod owners;
