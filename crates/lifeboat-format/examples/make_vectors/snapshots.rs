@@ -172,7 +172,11 @@ fn bad_bodies(topic: &mut Topic) -> Result<()> {
         ("snapshot kind 4", Wrong::Damaged, body(&[(1, &id), (12, &source(1, 0, 4, b""))])),
         ("a parent of 15 bytes", Wrong::Damaged, body(&[(1, &id), (12, &source(1, 0, 1, &id[1..]))])),
         ("65,537 tags", Wrong::Damaged, body(&[&[(1, &id[..])][..], &vec![(10, &b""[..]); 65_537]].concat())),
-        ("a detail of 65,537 bytes", Wrong::Damaged, body(&[(1, &id), (12, &with_detail(&b" ".repeat(65_537)))])),
+        (
+            "a detail of 65,537 bytes",
+            Wrong::Damaged,
+            body(&[(1, &id), (12, &with_detail(&b" ".repeat(65_537)))]),
+        ),
         ("a detail that is not UTF-8", Wrong::Damaged, body(&[(1, &id), (12, &with_detail(&[0xff]))])),
         ("a claim of 65,537 bytes", Wrong::Damaged, body(&[(1, &id), (15, &b" ".repeat(65_537))])),
         ("a claim that is not UTF-8", Wrong::Damaged, body(&[(1, &id), (15, &[0xff])])),

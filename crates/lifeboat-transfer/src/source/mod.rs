@@ -1,7 +1,8 @@
-//! Where entries come from: directory trees, standard input, commands.
+//! Where entries come from: directory trees, standard input, commands, archives.
 //!
 //! Read next: [`walk`], then [`crate::backup`].
 
+pub mod archive;
 pub mod compose;
 pub mod exclude;
 pub mod file;
