@@ -161,6 +161,12 @@ impl Index {
         Ok(self.resolve(&self.state(), &[*id])?.pop().flatten())
     }
 
+    /// The name of a live pack. `None`: it was retired since something was located in it.
+    pub fn name_of(&self, pack: PackNumber) -> Result<Option<PackName>> {
+        let state = self.state();
+        state.live.contains(pack.0).then(|| self.pack_name(pack)).transpose()
+    }
+
     /// Where a region lies. `None`: its pack was retired since it was located.
     pub fn region(&self, pack: PackNumber, region: u16) -> Result<Option<RegionLocation>> {
         let state = self.state();

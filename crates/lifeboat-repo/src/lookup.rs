@@ -248,6 +248,17 @@ impl Lookup {
         Ok(locations.iter().map(Option::is_some).collect())
     }
 
+    /// In which pack and which of its regions each chunk lies; `None` when no pack has it.
+    pub(crate) fn places(&self, ids: &[ChunkId]) -> Result<Vec<Option<(PackName, u16)>>> {
+        self.with_index(|index| {
+            let place = |location: lifeboat_index::ChunkLocation| {
+                Ok(index.name_of(location.pack)?.map(|name| (name, location.region)))
+            };
+            let locations = index.locate(ids)?;
+            locations.into_iter().map(|location| location.map_or(Ok(None), place)).collect()
+        })
+    }
+
     /// Where a chunk lies; `None` when no pack has it.
     pub fn find(&self, id: &ChunkId) -> Result<Option<Found>> {
         self.with_index(|index| {

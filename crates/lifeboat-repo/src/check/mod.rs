@@ -1,9 +1,13 @@
 //! Checks a repository: that every snapshot can be read back, and, on demand, that every stored byte is sound.
 //!
 //! Must stay true: check only reads. Every kind of damage is named with the object that has it and the snapshots that
-//! it touches; trouble with one object never hides another's.
+//! it touches; trouble with one object never hides another's. Memory does not grow with the repository, except by some
+//! 200 bytes a pack.
 
+mod damage;
+mod findings;
 mod packs;
+mod seen;
 
 use crate::cursor::NodeSource;
 use crate::error::{Error, Result};
@@ -11,6 +15,8 @@ use crate::lists::read_list_node;
 use crate::lookup::read_index_object;
 use crate::reader::ChunkReader;
 use crate::repository::Repository;
+use damage::Damage;
+use findings::Findings;
 use lifeboat_format::entry::{ListRoot, XattrValue};
 use lifeboat_format::index::{IndexObject, IndexedPack};
 use lifeboat_format::list::{ListChild, ListNode, Piece};
@@ -19,7 +25,8 @@ use lifeboat_format::region::ChunkKind;
 use lifeboat_format::snapshot::TreeRoot;
 use lifeboat_format::{ChunkId, Content, Entry, IndexName, Node, ObjectKind, PackName, SnapshotId};
 use packs::PackChecker;
-use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
+use seen::SeenNodes;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 
@@ -46,7 +53,7 @@ pub struct Finding {
 /// What a check found.
 #[derive(Debug, Default)]
 pub struct Report {
-    /// Everything that is wrong.
+    /// Everything that is wrong; beyond ten thousand objects and as many chunks, only how much more there is.
     pub findings: Vec<Finding>,
     /// Packs that no index object names: left by interrupted runs, harmless.
     pub unindexed_packs: u64,
@@ -75,33 +82,33 @@ struct Check<'r> {
     repository: &'r Repository,
     reader: ChunkReader,
     report: Report,
-    /// Nodes already seen to be sound, or found damaged: by kind, first half of the id.
-    visited: HashMap<[u8; 16], bool>,
-    /// Chunks that packs should hold but that did not decode.
-    bad_chunks: HashSet<ChunkId>,
+    findings: Findings,
+    /// Nodes of trees and lists below which everything is sound.
+    sound: SeenNodes,
+    /// What packs should hold but do not.
+    damage: Damage,
     current: Option<SnapshotId>,
-    missing: BTreeMap<String, (String, BTreeSet<SnapshotId>)>,
 }
 
 /// Checks `repository`.
 pub fn check(repository: &Repository, depth: Depth, progress: &Progress) -> Result<Report> {
+    // The local index was opened for it, so the folder is there; without one there is still the system's.
+    let scratch = repository.cache_directory().filter(|folder| folder.is_dir()).cloned();
+    let scratch = scratch.unwrap_or_else(std::env::temp_dir);
     let mut check = Check {
         repository,
         reader: ChunkReader::new(repository),
         report: Report::default(),
-        visited: HashMap::new(),
-        bad_chunks: HashSet::new(),
+        findings: Findings::default(),
+        sound: SeenNodes::new(scratch),
+        damage: Damage::default(),
         current: None,
-        missing: BTreeMap::new(),
     };
     check.slots()?;
     let packs = check.index_objects()?;
     check.packs(&packs, depth, progress)?;
     check.snapshots(progress)?;
-    for (what, (detail, snapshots)) in std::mem::take(&mut check.missing) {
-        check.report.findings.push(Finding { what, detail, snapshots: snapshots.into_iter().collect() });
-    }
-    Ok(check.report)
+    Ok(Report { findings: check.findings.finish(), ..check.report })
 }
 
 fn chain(error: &dyn std::error::Error) -> String {
@@ -117,7 +124,7 @@ fn chain(error: &dyn std::error::Error) -> String {
 
 impl Check<'_> {
     fn finding(&mut self, what: String, error: &dyn std::error::Error) {
-        self.report.findings.push(Finding { what, detail: chain(error), snapshots: Vec::new() });
+        self.findings.object(what, chain(error));
     }
 
     fn slots(&mut self) -> Result<()> {
@@ -232,8 +239,8 @@ impl Check<'_> {
         self.report.packs += packs.len() as u64;
         self.report.chunks += packs.iter().map(|pack| pack.ids.len() as u64).sum::<u64>();
         for (name, bad) in results.into_inner().unwrap_or_default() {
-            for (error, chunks) in bad {
-                self.bad_chunks.extend(chunks);
+            for (error, loss) in bad {
+                self.damage.add(name, loss);
                 self.finding(format!("pack {name}"), &error);
             }
         }
@@ -260,14 +267,13 @@ impl Check<'_> {
 
     /// Notes that something is wrong for the snapshot being walked.
     fn wrong(&mut self, what: String, detail: String) {
-        let entry = self.missing.entry(what).or_insert_with(|| (detail, BTreeSet::new()));
-        entry.1.extend(self.current);
+        self.findings.needed(self.current, what, detail);
     }
 
     /// Checks a subtree; `false` when something below it is damaged. Each distinct node is read once, unless it is
     /// damaged: then every snapshot that needs it is named.
     fn tree(&mut self, root: TreeRoot) -> Result<bool> {
-        if let Some(true) = self.visited.get(&half(&root.id)) {
+        if self.sound.contains(&root.id) {
             return Ok(true);
         }
         let mut sound = true;
@@ -294,7 +300,9 @@ impl Check<'_> {
             };
         }
         sound &= self.stored(&chunks)?;
-        self.visited.insert(half(&root.id), sound);
+        if sound {
+            self.sound.insert(&root.id);
+        }
         Ok(sound)
     }
 
@@ -334,7 +342,7 @@ impl Check<'_> {
     }
 
     fn list(&mut self, child: ListChild, height: u8) -> Result<bool> {
-        if let Some(true) = self.visited.get(&half(&child.id)) {
+        if self.sound.contains(&child.id) {
             return Ok(true);
         }
         let sound = match read_list_node(&self.reader, &child, height) {
@@ -354,28 +362,26 @@ impl Check<'_> {
                 sound
             }
         };
-        self.visited.insert(half(&child.id), sound);
+        if sound {
+            self.sound.insert(&child.id);
+        }
         Ok(sound)
     }
 
     /// Whether all these chunks are stored and, as far as was read, sound.
     fn stored(&mut self, chunks: &[ChunkId]) -> Result<bool> {
+        let lookup = self.repository.lookup()?;
+        let present = lookup.contains(chunks)?;
+        let lost = self.damage.hits(lookup, chunks)?;
         let mut sound = true;
-        let present = self.repository.lookup()?.contains(chunks)?;
-        for (id, present) in chunks.iter().zip(present) {
+        for ((id, present), lost) in chunks.iter().zip(present).zip(lost) {
             if !present {
                 self.wrong(format!("chunk {id}"), "it is in no pack".into());
-            } else if self.bad_chunks.contains(id) {
+            } else if lost {
                 self.wrong(format!("chunk {id}"), "its pack is damaged or missing".into());
             }
-            sound &= present && !self.bad_chunks.contains(id);
+            sound &= present && !lost;
         }
         Ok(sound)
     }
-}
-
-fn half(id: &ChunkId) -> [u8; 16] {
-    let mut half = [0; 16];
-    half.copy_from_slice(&id.0[..16]);
-    half
 }

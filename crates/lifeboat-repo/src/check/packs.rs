@@ -1,13 +1,14 @@
 //! Checks one pack after the other: its length, its directory and, on demand, every byte.
 
 use super::Depth;
+use super::damage::Loss;
 use crate::error::{Error, Result};
 use crate::reader::ChunkReader;
 use crate::repository::Repository;
 use lifeboat_format::index::IndexedPack;
 use lifeboat_format::pack::{TRAILER_BYTES, Trailer};
 use lifeboat_format::region::{RegionOpener, verify_chunks};
-use lifeboat_format::{ChunkId, ObjectKey, ObjectKind};
+use lifeboat_format::{ObjectKey, ObjectKind};
 use std::sync::atomic::{AtomicU64, Ordering};
 
 /// Checks packs, with buffers that it keeps.
@@ -32,13 +33,9 @@ impl<'r> PackChecker<'r> {
         Self { repository, reader, depth, bytes_read, opener, stored: Vec::new(), plain: Vec::new() }
     }
 
-    /// What is wrong with a pack, and the chunks that cannot be read because of it.
-    pub(super) fn check(
-        &mut self,
-        pack: &IndexedPack,
-        stored_bytes: Option<u64>,
-    ) -> Vec<(Error, Vec<ChunkId>)> {
-        let whole = |error| vec![(error, pack.ids.clone())];
+    /// What is wrong with a pack, and what cannot be read because of it.
+    pub(super) fn check(&mut self, pack: &IndexedPack, stored_bytes: Option<u64>) -> Vec<(Error, Loss)> {
+        let whole = |error| vec![(error, Loss::Pack)];
         match stored_bytes {
             None => return whole(Error::MissingPack(pack.name)),
             Some(bytes) if bytes != u64::from(pack.bytes) => {
@@ -49,7 +46,7 @@ impl<'r> PackChecker<'r> {
         }
         match self.depth {
             Depth::Structure => {
-                self.directory(pack).err().map(|error| vec![(error, Vec::new())]).unwrap_or_default()
+                self.directory(pack).err().map(|error| vec![(error, Loss::Nothing)]).unwrap_or_default()
             }
             Depth::Data => self.regions(pack),
         }
@@ -84,15 +81,17 @@ impl<'r> PackChecker<'r> {
     }
 
     /// Reads the whole pack: its name, its directory, every region and every chunk id.
-    fn regions(&mut self, pack: &IndexedPack) -> Vec<(Error, Vec<ChunkId>)> {
+    fn regions(&mut self, pack: &IndexedPack) -> Vec<(Error, Loss)> {
         let mut wrong = Vec::new();
         if let Err(error) = self.directory(pack) {
-            wrong.push((error, Vec::new()));
+            wrong.push((error, Loss::Nothing));
         }
         let mut hasher = blake3::Hasher::new();
         let mut position = 0;
         let mut ids = &pack.ids[..];
-        for (region, offset) in pack.directory.regions.iter().zip(pack.directory.offsets()) {
+        for ((region, offset), number) in
+            pack.directory.regions.iter().zip(pack.directory.offsets()).zip(0u16..)
+        {
             let (region_ids, rest) = ids.split_at(region.chunk_bytes.len());
             ids = rest;
             // The header lies between the pack's beginning and its first region.
@@ -112,17 +111,17 @@ impl<'r> PackChecker<'r> {
             });
             position = offset + region.head.stored_bytes;
             if let Err(error) = result {
-                wrong.push((error, region_ids.to_vec()));
+                wrong.push((error, Loss::Region(number)));
             }
         }
         let rest = self.read(pack, u64::from(position), (pack.bytes - position) as usize);
         match rest {
             Ok(bytes) => drop(hasher.update(&bytes)),
-            Err(error) => wrong.push((error, Vec::new())),
+            Err(error) => wrong.push((error, Loss::Nothing)),
         }
         if wrong.is_empty() && hasher.finalize().as_bytes() != &pack.name.0 {
             let detail = "its bytes are not those it was named after".into();
-            wrong.push((Error::Damaged { what: format!("pack {}", pack.name), detail }, Vec::new()));
+            wrong.push((Error::Damaged { what: format!("pack {}", pack.name), detail }, Loss::Nothing));
         }
         wrong
     }
