@@ -57,6 +57,11 @@ impl Disk {
         }
     }
 
+    /// Where it is mounted.
+    pub fn place(&self) -> &Path {
+        &self.place
+    }
+
     /// Cuts the power: what is only in memory is lost. Bring it back with [`Self::power_on`].
     #[track_caller]
     pub fn cut_power(&self) {

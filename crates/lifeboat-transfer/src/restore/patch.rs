@@ -24,7 +24,9 @@ use super::spans::Spans;
 use crate::pieces::{ChunkReader, Pieces};
 use lifeboat_format::list::Piece;
 use lifeboat_format::{Entry, Node};
-use rustix::fs::{AtFlags, FallocateFlags, Mode, OFlags, Timespec, Timestamps, UTIME_NOW, UTIME_OMIT};
+use rustix::fs::{
+    Advice, AtFlags, FallocateFlags, Mode, OFlags, SeekFrom, Timespec, Timestamps, UTIME_NOW, UTIME_OMIT,
+};
 use rustix::io::Errno;
 use std::ops::Range;
 use std::os::fd::{AsFd, OwnedFd};
@@ -122,14 +124,36 @@ impl Patch {
                 Err(error) => Err(error.into()),
             }
         });
-        reserved.inspect_err(|_| {
-            // The content is what it was, so its time may be too; a failure only makes the next run look closer.
-            let omit = Timespec { tv_sec: 0, tv_nsec: UTIME_OMIT };
-            let stat = &self.old.stat;
-            let before = Timespec { tv_sec: stat.st_mtime, tv_nsec: stat.st_mtime_nsec as _ };
-            let times = Timestamps { last_access: omit, last_modification: before };
-            let _ = rustix::fs::futimens(&self.target, &times);
-        })
+        reserved.inspect_err(|_| self.give_back(run, entry))
+    }
+
+    /// Frees what was reserved, and sets the time that the file had: its content is what it was. A failure here only
+    /// makes the next run look closer.
+    fn give_back(&self, run: &Run<'_>, entry: &Entry) {
+        let stat = &self.old.stat;
+        let (bytes, block) = (stat.st_size as u64, u64::try_from(stat.st_blksize).unwrap_or(1).max(1));
+        // What is reserved counts as data while zeros that were read there are in the page cache.
+        let _ = rustix::fs::fadvise(&self.target, 0, None, Advice::DontNeed);
+        let _ = self.each(run, entry, &mut |stretch, is_hole| {
+            let end = stretch.end.next_multiple_of(block).min(bytes);
+            let mut at = stretch.start / block * block;
+            // Freed, it reads as before.
+            while !is_hole && at < end {
+                let hole = rustix::fs::seek(&self.target, SeekFrom::Hole(at))?.min(end);
+                at = rustix::fs::seek(&self.target, SeekFrom::Data(hole)).unwrap_or(end).min(end);
+                if hole < at {
+                    let flags = FallocateFlags::PUNCH_HOLE | FallocateFlags::KEEP_SIZE;
+                    rustix::fs::fallocate(&self.target, flags, hole, at - hole)?;
+                }
+            }
+            Ok(())
+        });
+        // Behind its end.
+        let _ = rustix::fs::ftruncate(&self.target, bytes);
+        let omit = Timespec { tv_sec: 0, tv_nsec: UTIME_OMIT };
+        let before = Timespec { tv_sec: stat.st_mtime, tv_nsec: stat.st_mtime_nsec as _ };
+        let _ =
+            rustix::fs::futimens(&self.target, &Timestamps { last_access: omit, last_modification: before });
     }
 
     /// Calls `act` with every stretch that differs, and whether it is to be a hole. Neighbours are one stretch.
@@ -221,9 +245,16 @@ fn open_for_writing(directory: &Directory, name: &[u8], old: &Old) -> Result<Own
 
 /// Room for what is fetched: whatever ends this process, nothing is left of it.
 fn nameless(directory: &Directory) -> Result<OwnedFd, Errno> {
+    let mode = Mode::RUSR | Mode::WUSR;
+    if let Ok(file) =
+        rustix::fs::openat(directory, c".", OFlags::RDWR | OFlags::TMPFILE | OFlags::CLOEXEC, mode)
+    {
+        return Ok(file);
+    }
+    // A file system that makes none without a name, such as NFS: only a kill between these two calls leaves one.
     let name = temporary_name()?;
     let flags = OFlags::RDWR | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-    let file = rustix::fs::openat(directory, &name, flags, Mode::RUSR | Mode::WUSR)?;
+    let file = rustix::fs::openat(directory, &name, flags, mode)?;
     rustix::fs::unlinkat(directory, &name, AtFlags::empty())?;
     Ok(file)
 }
