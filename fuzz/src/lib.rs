@@ -1,4 +1,5 @@
-//! One function per decoder of `lifeboat-format`: hostile bytes go in, and nothing but a verdict may come out.
+//! One function per decoder of `lifeboat-format`, and one for the recognition of database files: hostile bytes go in, and
+//! nothing but a verdict may come out.
 //!
 //! Must stay true: a function here returns whatever its input is; whatever it decodes can be encoded again and reads
 //! back as the same value. Checksums and seals are made here around the input, so that a fuzzer spends its time in the
@@ -8,6 +9,7 @@
 
 mod decoders;
 mod keyring;
+mod pages;
 mod sealed;
 mod seeds;
 
@@ -29,6 +31,7 @@ pub const TARGETS: &[Target] = &[
     Target { name: "intent", run: sealed::intent, seeds: seeds::intents },
     Target { name: "list_node", run: decoders::list_node, seeds: seeds::list_nodes },
     Target { name: "object", run: decoders::object, seeds: seeds::objects },
+    Target { name: "pages", run: pages::pages, seeds: seeds::page_files },
     Target { name: "path", run: decoders::path, seeds: seeds::paths },
     Target { name: "region", run: sealed::region, seeds: seeds::regions },
     Target { name: "slot", run: sealed::slot, seeds: seeds::slots },

@@ -1,6 +1,7 @@
 //! Inputs that decode: what a fuzzer begins with, and what the ordinary test mutates.
 //!
-//! Must stay true: each is made by the encoders, never typed in, so that a change of the format changes the seeds too.
+//! Must stay true: each is made by the encoders, never typed in, so that a change of the format changes the seeds too. Only
+//! pages of databases are typed in: their formats are not ours.
 
 use super::keyring::{REPOSITORY, SESSION, keys, session_key};
 use super::sealed::{KEY_FILE, SLOT};
@@ -109,6 +110,28 @@ pub fn objects() -> Vec<Vec<u8>> {
     let framed = [ObjectKind::Config, ObjectKind::Fence].map(|kind| frame(kind, b"body"));
     let named = [64, 32, 40].map(|digits| "0a".repeat(digits / 2).into_bytes());
     framed.into_iter().chain(named).chain([header(ObjectKind::Pack).to_vec()]).collect()
+}
+
+/// A file's size and its pages, of every program whose files are recognised. What is not in a header is never looked at.
+pub fn page_files() -> Vec<Vec<u8>> {
+    const PAGE: u16 = 4096;
+    let page = |bytes: u16, fields: &[(usize, &[u8])]| {
+        let mut page = vec![0; usize::from(bytes)];
+        fields.iter().for_each(|(at, field)| page[*at..at + field.len()].copy_from_slice(field));
+        page
+    };
+    // Flags, lower, upper and special of an index page, and its size with the version of the layout.
+    let postgres = [0, 28, 4000, 4080, PAGE | 4].map(u16::to_le_bytes).concat();
+    let postgres = page(PAGE, &[(10, &postgres)]).repeat(3);
+    let tablespace = |number: u8, kind: u8| {
+        page(PAGE, &[(7, &[number]), (25, &[kind]), (34, &7u32.to_be_bytes()), (38, &7u32.to_be_bytes())])
+    };
+    let innodb = [tablespace(0, 8), tablespace(1, 5), tablespace(2, 3)].concat();
+    let sqlite = page(512, &[(0, b"SQLite format 3\0\x02\0\x01\x01\0\x40\x20\x20")]).repeat(2);
+    let bbolt = [0xed0c_daed, 2, 1024].map(u32::to_le_bytes).concat();
+    let bbolt = page(1024, &[(8, &[4]), (16, &bbolt)]).repeat(2);
+    let with_size = |file: Vec<u8>| [&(file.len() as u64).to_le_bytes()[..], &file].concat();
+    [postgres, innodb, sqlite, bbolt].map(with_size).into()
 }
 
 /// Paths with slashes.
