@@ -13,6 +13,7 @@ mod manifest;
 mod meter;
 mod report;
 mod results;
+mod room;
 mod rounds;
 mod rows;
 mod scale;

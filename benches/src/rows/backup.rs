@@ -4,6 +4,7 @@ use crate::bench::Bench;
 use crate::manifest::Manifest;
 use crate::meter::Call;
 use crate::results::{RowResult, Unit};
+use crate::room::Room;
 use crate::rounds::{Participant, Sample};
 use crate::tools::{Home, Tool, copy, fresh, quietly, remove};
 use anyhow::Result;
@@ -22,7 +23,8 @@ pub(crate) fn first_of(bench: &Bench, name: &str, source: &Path) -> Result<RowRe
             bench.warm(source)?;
             let sample = bench.time(&Call::new(tool.backup(&home, source)))?;
             if round == 0 {
-                tool.expect_restorable(&home, source, &manifest, &bench.work.join("restored"))?;
+                let room = Room::make(&bench.work, manifest.bytes)?;
+                tool.expect_restorable(&home, source, &manifest, &room.folder())?;
             }
             let stored = home.stored_bytes()?;
             remove(&home.0)?;
@@ -62,7 +64,8 @@ pub(crate) fn again(bench: &Bench) -> Result<RowResult> {
         participants.push(Participant::new(tool.name(), move |round| {
             let sample = more(bench, &tool, &home, &source)?;
             if round == 0 {
-                tool.expect_restorable(&home, &source, &manifest, &bench.work.join("restored"))?;
+                let room = Room::make(&bench.work, manifest.bytes)?;
+                tool.expect_restorable(&home, &source, &manifest, &room.folder())?;
             }
             Ok(sample)
         }));
@@ -115,7 +118,8 @@ pub(crate) fn changed(
             copy(&bench.home(&tool, "kept").0, &home.0)?;
             let sample = more(bench, &tool, &home, live)?;
             if round == 0 {
-                tool.expect_restorable(&home, live, &manifest, &bench.work.join("restored"))?;
+                let room = Room::make(&bench.work, manifest.bytes)?;
+                tool.expect_restorable(&home, live, &manifest, &room.folder())?;
             }
             Ok(sample)
         }));

@@ -3,8 +3,9 @@
 use crate::bench::Bench;
 use crate::meter::Call;
 use crate::results::RowResult;
+use crate::room::Room;
 use crate::rounds::Participant;
-use crate::tools::{Home, Tool, expect_restored, fresh, quietly, remove};
+use crate::tools::{Home, Tool, expect_restored, fresh, quietly};
 use anyhow::Result;
 use std::path::Path;
 use std::process::Command;
@@ -24,33 +25,34 @@ fn filled(bench: &Bench, source: &Path) -> Result<Vec<(Tool, Home)>> {
 pub(crate) fn restore(bench: &Bench) -> Result<RowResult> {
     let source = bench.corpus("linux/old")?;
     let manifest = bench.manifest(&source)?;
-    let mut participants = vec![copying(bench, &source)];
+    let bytes = manifest.bytes;
+    let mut participants = vec![copying(bench, &source, bytes)];
     for (tool, home) in filled(bench, &source)? {
         let (source, manifest) = (source.clone(), manifest.clone());
         participants.push(Participant::new(tool.name(), move |_| {
-            let to = bench.work.join("restored");
+            let room = Room::make(&bench.work, bytes)?;
+            let to = room.folder();
             fresh(&to)?;
             bench.warm(&home.repository())?;
             let sample = bench.time(&Call::new(tool.restore(&home, &source, &to)))?;
             expect_restored(&source, &manifest, &to)?;
-            remove(&to)?;
             Ok(sample)
         }));
     }
-    bench.row("restore", manifest.describe(), participants)
+    let data = format!("{}, restored into {} each time", manifest.describe(), Room::describe(bytes));
+    bench.row("restore", data, participants)
 }
 
 /// What writing the files costs when nothing has to be decoded.
-fn copying<'b>(bench: &'b Bench, source: &Path) -> Participant<'b> {
+fn copying<'b>(bench: &'b Bench, source: &Path, bytes: u64) -> Participant<'b> {
     let source = source.to_owned();
     Participant::new("cp -a", move |_| {
-        let to = bench.work.join("copied");
+        let room = Room::make(&bench.work, bytes)?;
+        let to = room.folder();
         let mut command = Command::new("cp");
         command.args(["--archive", "--no-target-directory"]).arg(&source).arg(&to);
         bench.warm(&source)?;
-        let sample = bench.time(&Call::new(command))?;
-        remove(&to)?;
-        Ok(sample)
+        bench.time(&Call::new(command))
     })
 }
 
@@ -62,7 +64,8 @@ pub(crate) fn verify(bench: &Bench) -> Result<RowResult> {
         let (source, manifest) = (source.clone(), manifest.clone());
         participants.push(Participant::new(tool.name(), move |round| {
             if round == 0 {
-                tool.expect_restorable(&home, &source, &manifest, &bench.work.join("restored"))?;
+                let room = Room::make(&bench.work, manifest.bytes)?;
+                tool.expect_restorable(&home, &source, &manifest, &room.folder())?;
             }
             bench.warm(&home.repository())?;
             bench.time(&Call::new(tool.check(&home)))
