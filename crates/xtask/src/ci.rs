@@ -5,7 +5,7 @@
 
 use crate::failure::Result;
 use crate::place::Place;
-use crate::{packages, step, tidy, tools};
+use crate::{engines, packages, step, tidy, tools};
 use std::process::Stdio;
 use std::time::Instant;
 
@@ -29,10 +29,12 @@ pub(crate) fn test(place: &Place) -> Result<()> {
     Ok(())
 }
 
-/// Unit, integration and documentation tests.
+/// Unit, integration and documentation tests, those of Docker on all the engines.
 fn run_tests(place: &Place) -> Result<Counts> {
     let mut counts = Counts::default();
+    let engines = engines::InUse::begin(place)?;
     let mut command = place.cargo("test --release --workspace");
+    command.envs(engines.environment());
     step::run_watching("tests", &mut command, |line| counts.add(line))?;
     Ok(counts)
 }

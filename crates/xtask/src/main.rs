@@ -8,6 +8,7 @@ mod bench;
 mod ci;
 mod demo;
 mod demo_data;
+mod engines;
 mod failure;
 mod fuzz;
 mod packages;
@@ -31,6 +32,10 @@ Chores of the lifeboat repository.
                                 measure lifeboat beside other programs, and write docs/benchmarks.md
   cargo xtask bench --list | --report
                                 the rows; the page made again from the results
+  cargo xtask engines start|stop [system|graph|containerd]... [--instance NAME]
+                                Docker engines of our own with test images, by themselves in the cache; root only
+  cargo xtask engines status|env|clean
+                                which run; the variables that tests find them by; remove them and their data
   cargo xtask fuzz [SECONDS] [TARGET]
                                 run the fuzz targets, 15 seconds each by default (needs a nightly toolchain)
 
@@ -56,6 +61,7 @@ fn dispatch(words: &[&str]) -> Result<()> {
         ["demo"] => demo::run(&Place::find()?, demo::Afterwards::Clean),
         ["demo", "--keep"] => demo::run(&Place::find()?, demo::Afterwards::Keep),
         ["bench", rest @ ..] => bench::run(&Place::find()?, rest),
+        ["engines", rest @ ..] => engines::run(&Place::find()?, rest),
         ["tidy"] => tidy::run(&Place::find()?),
         ["fuzz"] => fuzz::run(&Place::find()?, fuzz::SECONDS_DEFAULT, None),
         ["fuzz", seconds] => fuzz::run(&Place::find()?, parse_seconds(seconds)?, None),

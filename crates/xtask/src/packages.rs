@@ -28,6 +28,8 @@ enum Probe {
     Header(&'static str),
     /// A PostgreSQL server with pgbench, which Debian keeps out of the PATH.
     Postgres,
+    /// A file is there.
+    File(&'static str),
     /// A libclang with its headers, where bindgen looks.
     Libclang,
 }
@@ -74,6 +76,24 @@ const TEST: &[Requirement] = &[
     Requirement { package: "etcd-server", purpose: "makes database files", probe: Probe::Program("etcd") },
 ];
 
+/// What Docker engines of our own take: see `engines`.
+const ENGINES: &[Requirement] = &[
+    Requirement { package: "docker.io", purpose: "is the system's engine", probe: Probe::Program("dockerd") },
+    Requirement { package: "docker.io", purpose: "talks to engines", probe: Probe::Program("docker") },
+    Requirement { package: "containerd", purpose: "runs containers", probe: Probe::Program("containerd") },
+    Requirement { package: "runc", purpose: "runs containers", probe: Probe::Program("runc") },
+    Requirement { package: "iptables", purpose: "engines want it", probe: Probe::Program("iptables") },
+    Requirement { package: "iproute2", purpose: "makes network namespaces", probe: Probe::Program("ip") },
+    Requirement { package: "util-linux", purpose: "enters them", probe: Probe::Program("nsenter") },
+    Requirement { package: "debootstrap", purpose: "makes images", probe: Probe::Program("debootstrap") },
+    Requirement {
+        package: "debian-archive-keyring",
+        purpose: "says which packages are Debian's",
+        probe: Probe::File("/usr/share/keyrings/debian-archive-keyring.gpg"),
+    },
+    Requirement { package: "apt", purpose: "fetches a current engine", probe: Probe::Program("apt-get") },
+];
+
 /// What measuring takes: other programs, real data, and a disk that compresses.
 const BENCH: &[Requirement] = &[
     Requirement { package: "zstd", purpose: "the limit to compare with", probe: Probe::Program("zstd") },
@@ -116,6 +136,17 @@ pub(crate) fn ensure_for_build() -> Result<()> {
 /// Makes sure that the workspace compiles and that its tests run.
 pub(crate) fn ensure_for_tests() -> Result<()> {
     ensure(&[BUILD, TEST])
+}
+
+/// Makes sure that Docker engines can be made and started, which takes root as well.
+pub(crate) fn ensure_for_engines() -> Result<()> {
+    ensure(&[ENGINES])?;
+    if is_root() {
+        return Ok(());
+    }
+    Err(Failure::new(
+        "the Docker engines of the tests are started by root, and nothing else will do\nHint: run it as root, for example with\n    sudo --preserve-env=HOME,PATH cargo xtask test",
+    ))
 }
 
 /// Makes sure that the workspace compiles and can be measured.
@@ -197,6 +228,7 @@ impl Probe {
             Self::Postgres => entries(Path::new("/usr/lib/postgresql")).iter().any(|version| {
                 ["initdb", "pgbench"].iter().all(|program| version.join("bin").join(program).is_file())
             }),
+            Self::File(path) => Path::new(path).is_file(),
             Self::Libclang => has_libclang(),
         }
     }
@@ -204,9 +236,14 @@ impl Probe {
 
 /// Debian keeps some of the tools where only root's PATH looks.
 fn has_program(name: &str) -> bool {
+    find_program(name).is_some()
+}
+
+/// Where a program is, in the PATH or where root has its own.
+pub(crate) fn find_program(name: &str) -> Option<PathBuf> {
     let path = std::env::var_os("PATH").unwrap_or_default();
     let root_only = ["/usr/sbin", "/sbin", "/usr/local/sbin"].map(PathBuf::from);
-    std::env::split_paths(&path).chain(root_only).any(|folder| folder.join(name).is_file())
+    std::env::split_paths(&path).chain(root_only).map(|folder| folder.join(name)).find(|file| file.is_file())
 }
 
 /// The library without its built-in headers is of no use: bindgen would not find `stddef.h`. Debian's libclang-dev has
