@@ -5,3 +5,4 @@
 //! Read next: [`engine`], which everything else here is built on.
 
 pub mod engine;
+pub mod volume;

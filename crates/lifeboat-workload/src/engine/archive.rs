@@ -50,11 +50,13 @@ pub struct PathStat {
     pub go_mode: u64,
     /// Where a symbolic link points to.
     pub link_target: String,
+    /// Last change of its content: seconds since 1970, and nanoseconds.
+    pub modified: Option<(i64, i64)>,
 }
 
 impl PathStat {
     /// Go's bit for a folder.
-    const DIRECTORY: u64 = 1 << 31;
+    pub const DIRECTORY: u64 = 1 << 31;
 
     /// Whether it is a folder.
     pub fn is_directory(&self) -> bool {
@@ -97,6 +99,7 @@ impl Engine {
             size: super::views::number(&stat, "/size"),
             go_mode: super::views::number(&stat, "/mode"),
             link_target: super::views::text(&stat, "/linkTarget"),
+            modified: modified(&super::views::text(&stat, "/mtime")),
         }))
     }
 
@@ -192,5 +195,26 @@ impl Read for ArchiveReader {
         let length = buffer.len().min(self.piece.len());
         buffer[..length].copy_from_slice(&self.piece.split_to(length));
         Ok(length)
+    }
+}
+
+/// Reads RFC 3339, with any offset.
+fn modified(text: &str) -> Option<(i64, i64)> {
+    let time: jiff::Timestamp = text.parse().ok()?;
+    let nanoseconds = time.as_nanosecond();
+    // Counted downwards before 1970, as the file system does.
+    let (seconds, rest) = (nanoseconds.div_euclid(1_000_000_000), nanoseconds.rem_euclid(1_000_000_000));
+    Some((i64::try_from(seconds).ok()?, i64::try_from(rest).ok()?))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::modified;
+
+    #[test]
+    fn times_are_read_with_offset_and_before_1970() {
+        assert_eq!(modified("2026-11-25T01:03:38.123456789+01:00"), Some((1_795_565_018, 123_456_789)));
+        assert_eq!(modified("1969-12-31T23:59:59.5Z"), Some((-1, 500_000_000)));
+        assert_eq!(modified("yesterday"), None);
     }
 }
