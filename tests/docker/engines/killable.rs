@@ -1,0 +1,96 @@
+//! An engine of a test's own, to be killed in the middle of things. It has the small image only.
+
+use super::{Engine, objects, owner, xtask};
+use std::ops::Deref;
+use std::path::PathBuf;
+use std::process::{Command, Stdio};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, Instant};
+
+/// How long an engine may take to start. Nothing is measured by it.
+const START_MAX: Duration = Duration::from_secs(120);
+
+/// Used like an [`Engine`]; its containers and volumes go with it.
+#[derive(Debug)]
+pub struct KillableEngine {
+    engine: Engine,
+    flavour: &'static str,
+    instance: String,
+}
+
+impl KillableEngine {
+    /// Starts one of the three kinds.
+    pub fn start(flavour: &'static str) -> Self {
+        static COUNT: AtomicU64 = AtomicU64::new(0);
+        let pid = owner().split('-').next().unwrap().to_owned();
+        let instance = format!("{pid}-{}", COUNT.fetch_add(1, Ordering::Relaxed));
+        // Made first, so that what a failed start leaves is removed.
+        let mut killable =
+            Self { engine: Engine { name: flavour.to_owned(), url: String::new() }, flavour, instance };
+        let text = xtask(&["engines", "start", flavour, "--instance", &killable.instance]);
+        let url = text.split_whitespace().find(|word| word.starts_with("unix://"));
+        killable.engine.url = url.unwrap_or_else(|| panic!("no URL in {text}")).to_owned();
+        killable
+    }
+
+    /// The folder with its socket, its process number and its script.
+    fn run(&self) -> PathBuf {
+        let socket = PathBuf::from(self.engine.url.trim_start_matches("unix://"));
+        socket.parent().unwrap().to_owned()
+    }
+
+    /// SIGKILL, as the kernel does it when memory is short. The containers' processes are not touched.
+    #[track_caller]
+    pub fn kill(&self) {
+        let pid = std::fs::read_to_string(self.run().join("dockerd.pid")).unwrap();
+        let killed = Command::new("kill").args(["-s", "KILL", pid.trim()]).status().unwrap();
+        assert!(killed.success());
+        let begun = Instant::now();
+        while self.engine.docker(&["version"]).output().unwrap().status.success() {
+            assert!(begun.elapsed() < START_MAX, "a killed engine answers");
+            std::thread::sleep(Duration::from_millis(20));
+        }
+    }
+
+    /// Starts it again after [`Self::kill`], and waits until it answers.
+    #[track_caller]
+    pub fn restart(&self) {
+        // A killed engine leaves its number behind, and a new one would believe it.
+        let _ = std::fs::remove_file(self.run().join("dockerd.pid"));
+        let mut script = Command::new("bash");
+        script.arg(self.run().join("start.sh"));
+        let mut child =
+            script.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
+        let begun = Instant::now();
+        while !self.engine.docker(&["version"]).output().unwrap().status.success() {
+            let ended = child.try_wait().unwrap();
+            assert!(
+                ended.is_none() && begun.elapsed() < START_MAX,
+                "the engine does not start again: {ended:?}"
+            );
+            std::thread::sleep(Duration::from_millis(50));
+        }
+        // Waited for elsewhere, or it would be a zombie that looks alive.
+        std::thread::spawn(move || child.wait());
+    }
+}
+
+impl Deref for KillableEngine {
+    type Target = Engine;
+
+    fn deref(&self) -> &Engine {
+        &self.engine
+    }
+}
+
+impl Drop for KillableEngine {
+    fn drop(&mut self) {
+        let stop = ["engines", "stop", self.flavour, "--instance", &self.instance];
+        if let Err(panic) = std::panic::catch_unwind(|| xtask(&stop)) {
+            eprintln!("the engine {} was not stopped: {panic:?}", self.engine.name);
+        }
+    }
+}
+
+/// Containers on it must be dropped before it is.
+pub type Container = objects::Container;

@@ -1,0 +1,242 @@
+//! The engines that `cargo xtask engines` starts, as a test sees them: by the `docker` command, so that what lifeboat's
+//! own client believes is compared with what somebody else's says.
+//!
+//! Must stay true: whatever a test makes has a name of its own, and is removed when the test ends, even when it fails;
+//! what a killed test left is removed by the next one. The engines stay up while a test program runs.
+//! Read next: [`objects`] for containers and volumes, [`killable`] for an engine that a test may kill.
+
+#![allow(dead_code, reason = "each file of tests uses its own part of the engines")]
+
+pub mod killable;
+pub mod objects;
+
+use objects::{Container, Network, Volume};
+use serde_json::Value;
+use std::collections::BTreeMap;
+use std::ffi::OsStr;
+use std::fs::File;
+use std::path::Path;
+use std::process::{Command, Output, Stdio};
+use std::sync::OnceLock;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+/// On everything that tests make: who made it.
+const OWNER: &str = "test.owner";
+
+/// Makes three tests of one promise: `NAME::on_system`, `on_graph`, `on_containerd`.
+macro_rules! on_every_engine {
+    ($($(#[$note:meta])* fn $name:ident($engine:ident: &Engine) $body:block)+) => {$(
+        $(#[$note])*
+        mod $name {
+            #[allow(unused_imports)]
+            use super::*;
+            fn promise($engine: &crate::engines::Engine) $body
+            #[test]
+            fn on_system() {
+                promise(crate::engines::Engine::named("system"));
+            }
+            #[test]
+            fn on_graph() {
+                promise(crate::engines::Engine::named("graph"));
+            }
+            #[test]
+            fn on_containerd() {
+                promise(crate::engines::Engine::named("containerd"));
+            }
+        }
+    )+};
+}
+pub(crate) use on_every_engine;
+
+/// One engine.
+#[derive(Debug, Clone)]
+pub struct Engine {
+    /// `system`, `graph` or `containerd`.
+    pub name: String,
+    /// For `DOCKER_HOST`.
+    pub url: String,
+}
+
+/// All engines, for as long as this program runs.
+struct Started {
+    engines: BTreeMap<String, Engine>,
+    /// Nobody's test run stops the engines while this is held.
+    _in_use: File,
+}
+
+impl Engine {
+    /// One of the shared engines.
+    pub fn named(name: &str) -> &'static Self {
+        static STARTED: OnceLock<Started> = OnceLock::new();
+        let started = STARTED.get_or_init(start);
+        started.engines.get(name).unwrap_or_else(|| panic!("there is no engine {name}"))
+    }
+
+    /// The `docker` command on this engine, without the settings of the person who runs the tests.
+    pub fn docker<A: AsRef<OsStr>>(&self, words: &[A]) -> Command {
+        let mut docker = Command::new("docker");
+        for name in ["DOCKER_CONTEXT", "DOCKER_TLS_VERIFY", "DOCKER_CERT_PATH", "DOCKER_API_VERSION"] {
+            docker.env_remove(name);
+        }
+        docker.env("DOCKER_HOST", &self.url).env("DOCKER_CONFIG", "/nonexistent");
+        docker.args(words).stdin(Stdio::null());
+        docker
+    }
+
+    /// What `docker` says; it must succeed.
+    #[track_caller]
+    pub fn say<A: AsRef<OsStr>>(&self, words: &[A]) -> String {
+        let mut docker = self.docker(words);
+        let output = docker.output().unwrap();
+        succeeded(&format!("{}: {docker:?}", self.name), &output)
+    }
+
+    /// What `docker … inspect` says of one thing.
+    #[track_caller]
+    pub fn inspect(&self, kind: &str, name: &str) -> Value {
+        let list: Value = serde_json::from_str(&self.say(&[kind, "inspect", name])).unwrap();
+        list[0].clone()
+    }
+
+    /// Whether there is a container, volume, network or image of that name.
+    pub fn has(&self, kind: &str, name: &str) -> bool {
+        self.docker(&[kind, "inspect", name]).output().unwrap().status.success()
+    }
+
+    /// The engine's release.
+    pub fn version(&self) -> String {
+        self.say(&["version", "--format", "{{.Server.Version}}"])
+    }
+
+    /// A new, empty, ordinary volume.
+    pub fn volume(&self) -> Volume {
+        self.volume_with(&[])
+    }
+
+    /// A new volume, with more words for `docker volume create`.
+    #[track_caller]
+    pub fn volume_with(&self, options: &[&str]) -> Volume {
+        Volume::create(self, options)
+    }
+
+    /// A new network, with more words for `docker network create`.
+    #[track_caller]
+    pub fn network(&self, options: &[&str]) -> Network {
+        Network::create(self, options)
+    }
+
+    /// A started container of `lifeboat-test/IMAGE:1`, with options of `docker run` and words for the program in it.
+    #[track_caller]
+    pub fn run(&self, image: &str, options: &[&str], words: &[&str]) -> Container {
+        Container::make(self, &["run", "--detach"], image, options, words)
+    }
+
+    /// The same, but not started.
+    #[track_caller]
+    pub fn create(&self, image: &str, options: &[&str], words: &[&str]) -> Container {
+        Container::make(self, &["create"], image, options, words)
+    }
+
+    /// Removes what tests made that no longer run.
+    pub fn sweep(&self) {
+        for (kind, list, remove) in [
+            ("container", &["ps", "--all"][..], &["rm", "--force", "--volumes"][..]),
+            ("volume", &["volume", "ls"], &["volume", "rm"]),
+            ("network", &["network", "ls"], &["network", "rm"]),
+        ] {
+            let filter = format!("label={OWNER}");
+            for id in self.say(&[list, &["--quiet", "--filter", &filter]].concat()).lines() {
+                // Another program's sweep may be ahead of us: what is gone is gone.
+                let format = if kind == "container" { ".Config.Labels" } else { ".Labels" };
+                let format = format!("{{{{index {format} \"{OWNER}\"}}}}");
+                let owner = self.docker(&[kind, "inspect", "--format", &format, id]).output().unwrap();
+                if owner.status.success() && !lives(String::from_utf8_lossy(&owner.stdout).trim()) {
+                    let _ = self.docker(&[remove, &[id]].concat()).output();
+                }
+            }
+        }
+    }
+}
+
+/// Finds the engines, and starts them if nobody did.
+fn start() -> Started {
+    let (urls, lock) = match std::env::var("LIFEBOAT_TEST_ENGINES")
+        .ok()
+        .zip(std::env::var("LIFEBOAT_TEST_ENGINES_LOCK").ok())
+    {
+        Some(variables) => variables,
+        None => {
+            xtask(&["engines", "start"]);
+            let text = xtask(&["engines", "env"]);
+            let value = |name: &str| {
+                let (_, after) =
+                    text.split_once(&format!("{name}='")).unwrap_or_else(|| panic!("no {name} in {text}"));
+                after.split_once('\'').unwrap().0.to_owned()
+            };
+            (value("LIFEBOAT_TEST_ENGINES"), value("LIFEBOAT_TEST_ENGINES_LOCK"))
+        }
+    };
+    let in_use = File::options().create(true).truncate(false).write(true).open(&lock).unwrap();
+    in_use.lock_shared().unwrap();
+    let engines: BTreeMap<String, Engine> = urls
+        .split_whitespace()
+        .map(|word| {
+            let (name, url) = word.split_once('=').unwrap();
+            (name.to_owned(), Engine { name: name.to_owned(), url: url.to_owned() })
+        })
+        .collect();
+    for engine in engines.values() {
+        let answer = engine.docker(&["version"]).output().expect("these tests need the program `docker`");
+        assert!(
+            answer.status.success(),
+            "engine {} does not answer; start it as root with `cargo xtask engines start`: {}",
+            engine.name,
+            String::from_utf8_lossy(&answer.stderr)
+        );
+        engine.sweep();
+    }
+    Started { engines, _in_use: in_use }
+}
+
+/// A chore of the checkout; it must succeed.
+#[track_caller]
+fn xtask(words: &[&str]) -> String {
+    let mut command = Command::new(env!("CARGO"));
+    // Its own profile and folder: the one that people run it with.
+    command.args(["run", "--quiet", "--package", "xtask", "--"]).args(words);
+    command.current_dir(Path::new(env!("CARGO_MANIFEST_DIR")).join("..")).stdin(Stdio::null());
+    let output = command.output().unwrap();
+    succeeded(&format!("cargo xtask {}", words.join(" ")), &output)
+}
+
+#[track_caller]
+fn succeeded(what: &str, output: &Output) -> String {
+    let (text, errors) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+    assert!(output.status.success(), "{what} ended with {}\n{text}\n{errors}", output.status);
+    text.trim_end().to_owned()
+}
+
+/// A name that nothing else has.
+fn unique() -> String {
+    static COUNT: AtomicU64 = AtomicU64::new(0);
+    format!("lbt-{}-{}", owner(), COUNT.fetch_add(1, Ordering::Relaxed))
+}
+
+/// This program, by number and start time: numbers are given out again.
+fn owner() -> String {
+    let pid = std::process::id();
+    format!("{pid}-{}", start_time(pid).unwrap())
+}
+
+fn lives(owner: &str) -> bool {
+    owner
+        .split_once('-')
+        .and_then(|(pid, started)| Some(start_time(pid.parse().ok()?)? == started))
+        .unwrap_or(false)
+}
+
+fn start_time(pid: u32) -> Option<String> {
+    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+    // The program's name is in brackets and may hold anything; the time is the 20th word behind it.
+    stat.rsplit_once(") ")?.1.split(' ').nth(19).map(str::to_owned)
+}

@@ -1,0 +1,10 @@
+//! What takes real container engines to show. Every promise is kept on three: the system's, and a current one with each
+//! of its image stores.
+//!
+//! Must stay true: no test is left out where there is no engine; it fails, and says what to do.
+//! Read next: [`engines`] brings the engines and removes what a test makes on them; `scene` is the machine around it.
+
+mod engines;
+#[path = "../scene/mod.rs"]
+mod scene;
+mod scenery;
