@@ -108,10 +108,11 @@ pub(crate) fn ensure_tars(cache: &Path, wanted: Wanted) -> Result<Tars> {
     let named = |name: &str| folder.join(format!("{name}-{}.tar", recipe()));
     let (base, servers) = (named("base"), named("servers"));
     if !base.exists() || !servers.exists() {
-        // Old ones and what a killed run left.
-        mounts::remove(&folder)?;
         std::fs::create_dir_all(&folder).while_doing("make a folder for images")?;
-        step::step("make the tests' images", || make(&folder.join("root"), &base, &servers))?;
+        mounts::remove_all_in(&folder);
+        // A name of its own: the children of a killed run may still be busy in theirs.
+        let root = folder.join(format!("root-{}", std::process::id()));
+        step::step("make the tests' images", || make(&root, &base, &servers))?;
     }
     Ok(Tars { base, servers: (wanted == Wanted::All).then_some(servers) })
 }

@@ -61,6 +61,16 @@ pub(crate) fn remove(folder: &Path) -> Result<()> {
     if status.success() { Ok(()) } else { Err(Failure::new(format!("cannot remove {}", folder.display()))) }
 }
 
+/// Removes whatever can be removed from a folder. What a killed run left may resist, because a child of it still writes
+/// there; it goes the next time.
+pub(crate) fn remove_all_in(folder: &Path) {
+    for entry in std::fs::read_dir(folder).into_iter().flatten().flatten() {
+        if let Err(failure) = remove(&entry.path()) {
+            println!("    left for later: {failure}");
+        }
+    }
+}
+
 /// Engines need control groups. Where neither systemd nor anybody else mounted them, we do.
 pub(crate) fn ensure_control_groups() -> Result<()> {
     let folder = Path::new("/sys/fs/cgroup");

@@ -66,8 +66,10 @@ fn ensure_current(cache: &Path) -> Result<PathBuf> {
         return Ok(bin);
     }
     mounts::remove(&root)?;
-    let part = cache.join("current.part");
-    mounts::remove(&part)?;
+    let parts = cache.join("parts");
+    mounts::remove_all_in(&parts);
+    // A name of its own: the children of a killed run may still be busy in theirs.
+    let part = parts.join(std::process::id().to_string());
     step::step("fetch a current Docker engine (70 MB)", || unpack_suite("sid", &part, &CURRENT))?;
     let links = part.join("lifeboat-bin");
     std::fs::create_dir_all(&links).while_doing("make a folder for links")?;
