@@ -145,6 +145,21 @@ pub(crate) enum Command {
     /// Show the repository itself
     #[command(subcommand)]
     Repo(RepoCommand),
+    /// Bring back what a dead run left stopped, paused or held
+    Recover {
+        /// Only say what would be done
+        #[arg(short = 'n', long)]
+        dry_run: bool,
+        /// The engine [default: DOCKER_HOST, else unix:///var/run/docker.sock]
+        #[arg(long, value_name = "URL")]
+        docker_host: Option<String>,
+    },
+    /// Watch over a run; lifeboat starts this itself
+    #[command(hide = true)]
+    Supervise {
+        /// The run's journal
+        journal: PathBuf,
+    },
     /// Show or remove what this machine caches
     Cache {
         /// Remove the caches of all repositories

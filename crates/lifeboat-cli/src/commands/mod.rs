@@ -5,6 +5,7 @@ mod check;
 mod compare;
 mod dump;
 mod manage;
+mod recover;
 mod restore;
 mod select;
 mod snapshot;
@@ -37,6 +38,8 @@ pub(crate) fn run(cli: Cli, interrupted: &Arc<AtomicBool>) -> Result<u8> {
         Command::Check { read_data } => check::run(&global, &ui, read_data, interrupted),
         Command::Key(command) => manage::key(&global, &ui, &command),
         Command::Repo(command) => manage::repo(&global, &ui, &command),
+        Command::Recover { dry_run, docker_host } => recover::run(&ui, dry_run, docker_host.as_deref()),
+        Command::Supervise { journal } => recover::supervise(&journal),
         Command::Cache { cleanup } => manage::cache(&global, &ui, cleanup),
         Command::Version => {
             ui.result(concat!("lifeboat ", env!("CARGO_PKG_VERSION")));

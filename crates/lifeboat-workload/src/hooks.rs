@@ -1,0 +1,314 @@
+//! Commands in containers: run to their end, or holding something until they are told to let go.
+//!
+//! Must stay true: nothing waits without an end, and no output is held in memory beyond [`OUTPUT_MAX`]; a hold lets go
+//! when its standard input ends, which it does when this process dies, however it dies. A command that does not end in
+//! time is closed, signalled and looked at again, and whoever still runs is reported: an engine cannot kill an exec.
+//! Read next: `hooks/ending.rs`.
+
+mod ending;
+#[cfg(test)]
+mod tests;
+
+use crate::engine::{Engine, ExecInput, ExecOutput, ExecRequest, ExecSession, NextOutput, Output};
+use crate::labels::Command;
+use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+/// What is kept of a command's output; the rest is read and counted.
+pub const OUTPUT_MAX: usize = 256 << 10;
+/// The line that a holding command prints once it holds.
+pub const READY: &str = "ready";
+/// One look at the output.
+const POLL: Duration = Duration::from_millis(200);
+
+/// Why a command did not do what it should.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// It could not be started, or the engine went away.
+    #[error("`{command}` in container {container} could not be run")]
+    Engine {
+        /// Which command.
+        command: String,
+        /// Where.
+        container: String,
+        /// Why.
+        source: Box<crate::engine::Error>,
+    },
+    /// It ended with a failure.
+    #[error("`{command}` in container {container} ended with {code}{}", said(errors))]
+    Failed {
+        /// Which command.
+        command: String,
+        /// Where.
+        container: String,
+        /// Its exit code.
+        code: i64,
+        /// The end of what it said on standard error.
+        errors: String,
+    },
+    /// It did not end, or not become ready, in time.
+    #[error("`{command}` in container {container} {} after {} s{}", if *holds { "was not ready" } else { "had not ended" },
+        after.as_secs_f32(), if *still_runs { "; it still runs, although it was signalled" } else { "" })]
+    Late {
+        /// Which command.
+        command: String,
+        /// Where.
+        container: String,
+        /// How long was waited.
+        after: Duration,
+        /// Whether it should have held.
+        holds: bool,
+        /// Whether it could not be ended.
+        still_runs: bool,
+    },
+}
+
+fn said(errors: &str) -> String {
+    match errors.trim() {
+        "" => String::new(),
+        errors => format!(": {errors}"),
+    }
+}
+
+/// What a command said and how it ended.
+#[derive(Debug, Clone, Default)]
+pub struct Ran {
+    /// The beginning of its standard output.
+    pub output: Vec<u8>,
+    /// The end of its standard error.
+    pub errors: String,
+    /// Bytes of output that were not kept.
+    pub dropped: u64,
+    /// Its exit code.
+    pub code: i64,
+}
+
+/// Keeps what is wanted of an output.
+#[derive(Debug, Default)]
+struct Kept {
+    output: Vec<u8>,
+    errors: Vec<u8>,
+    dropped: u64,
+}
+
+impl Kept {
+    fn add(&mut self, piece: Output) {
+        match piece {
+            Output::Standard(bytes) => {
+                let room = OUTPUT_MAX.saturating_sub(self.output.len()).min(bytes.len());
+                self.output.extend_from_slice(&bytes[..room]);
+                self.dropped += (bytes.len() - room) as u64;
+            }
+            Output::Error(bytes) => {
+                self.errors.extend_from_slice(&bytes);
+                // The end of what is said on standard error tells what went wrong.
+                let surplus = self.errors.len().saturating_sub(4 << 10);
+                self.errors.drain(..surplus);
+            }
+        }
+    }
+
+    fn is_ready(&self) -> bool {
+        self.output
+            .split(|byte| *byte == b'\n')
+            .rev()
+            .skip(1)
+            .any(|line| line.trim_ascii() == READY.as_bytes())
+    }
+
+    fn ran(self, code: i64) -> Ran {
+        Ran {
+            output: self.output,
+            errors: String::from_utf8_lossy(&self.errors).trim().to_owned(),
+            dropped: self.dropped,
+            code,
+        }
+    }
+}
+
+/// A command on a container, ready to be named in errors.
+#[derive(Debug, Clone)]
+struct Place {
+    engine: Engine,
+    container: String,
+    name: String,
+    command: String,
+    /// Every process that comes from it has this in its environment.
+    token: String,
+}
+
+impl Place {
+    fn failed(&self) -> impl Fn(crate::engine::Error) -> Error + '_ {
+        |source| Error::Engine {
+            command: self.command.clone(),
+            container: self.name.clone(),
+            source: source.into(),
+        }
+    }
+
+    fn judge(&self, ran: Ran) -> Result<Ran, Error> {
+        if ran.code == 0 {
+            return Ok(ran);
+        }
+        let (command, container) = (self.command.clone(), self.name.clone());
+        Err(Error::Failed { command, container, code: ran.code, errors: ran.errors })
+    }
+
+    fn late(&self, after: Duration, holds: bool, still_runs: bool) -> Error {
+        let (command, container) = (self.command.clone(), self.name.clone());
+        Error::Late { command, container, after, holds, still_runs }
+    }
+}
+
+fn start(
+    engine: &Engine,
+    (container, name): (&str, &str),
+    command: &Command,
+) -> Result<(Place, ExecSession), Error> {
+    let place = Place {
+        engine: engine.clone(),
+        container: container.into(),
+        name: name.into(),
+        command: command.argv.join(" "),
+        token: crate::quiesce::random_word(),
+    };
+    let request = ExecRequest {
+        command: command.argv.clone(),
+        user: command.user.clone(),
+        environment: vec![format!("{}={}", ending::VARIABLE, place.token)],
+        directory: None,
+        with_input: command.holds,
+    };
+    let session = engine.exec(container, &request).map_err(place.failed())?;
+    Ok((place, session))
+}
+
+/// Runs a command to its end. `container` is its id and its name.
+///
+/// # Errors
+///
+/// It cannot be started, fails, or does not end in time.
+pub fn run(engine: &Engine, container: (&str, &str), command: &Command) -> Result<Ran, Error> {
+    let once = Command { holds: false, ..command.clone() };
+    let (place, mut session) = start(engine, container, &once)?;
+    let began = Instant::now();
+    let mut kept = Kept::default();
+    loop {
+        let left = command.timeout.saturating_sub(began.elapsed());
+        if left.is_zero() {
+            let still_runs = !ending::end(&place, &session.id);
+            return Err(place.late(command.timeout, false, still_runs));
+        }
+        match session.output.next(left.min(POLL)).map_err(place.failed())? {
+            NextOutput::Output(piece) => kept.add(piece),
+            NextOutput::Quiet => {}
+            NextOutput::End => break,
+        }
+    }
+    let code = session.exit_code().map_err(place.failed())?;
+    match code {
+        Some(code) => place.judge(kept.ran(code)),
+        // It closed its output and runs on.
+        None => {
+            let still_runs = !ending::end(&place, &session.id);
+            Err(place.late(began.elapsed(), false, still_runs))
+        }
+    }
+}
+
+/// A command that holds something for as long as this lives.
+#[derive(Debug)]
+pub struct Hold {
+    place: Place,
+    session: String,
+    input: Option<ExecInput>,
+    reader: Option<JoinHandle<Kept>>,
+    ended: Receiver<()>,
+    timeout: Duration,
+}
+
+impl Hold {
+    /// Starts a holding command and waits until it holds.
+    ///
+    /// # Errors
+    ///
+    /// It cannot be started, ends, or is not ready in time.
+    pub fn begin(engine: &Engine, container: (&str, &str), command: &Command) -> Result<Self, Error> {
+        let holding = Command { holds: true, ..command.clone() };
+        let (place, mut session) = start(engine, container, &holding)?;
+        let began = Instant::now();
+        let mut kept = Kept::default();
+        while !kept.is_ready() {
+            let left = command.timeout.saturating_sub(began.elapsed());
+            if left.is_zero() {
+                drop(session.input.take());
+                let still_runs = !ending::end(&place, &session.id);
+                return Err(place.late(command.timeout, true, still_runs));
+            }
+            match session.output.next(left.min(POLL)).map_err(place.failed())? {
+                NextOutput::Output(piece) => kept.add(piece),
+                NextOutput::Quiet => {}
+                NextOutput::End => {
+                    let code = session.exit_code().map_err(place.failed())?;
+                    // One that ends well without holding has not held.
+                    let ran = kept.ran(code.filter(|code| *code != 0).unwrap_or(-1));
+                    return place.judge(ran).and(Err(place.late(began.elapsed(), true, false)));
+                }
+            }
+        }
+        let ExecSession { id, output, input, .. } = session;
+        let (tell, ended) = channel();
+        let reader = std::thread::spawn(move || drain(output, kept, &tell));
+        Ok(Self { place, session: id, input, reader: Some(reader), ended, timeout: command.timeout })
+    }
+
+    /// Whether it still holds; one that has ended let go too early.
+    #[must_use]
+    pub fn holds(&self) -> bool {
+        matches!(self.ended.try_recv(), Err(std::sync::mpsc::TryRecvError::Empty))
+    }
+
+    /// Writes to its standard input.
+    ///
+    /// # Errors
+    ///
+    /// Where it has ended, or the engine went away.
+    pub fn tell(&mut self, text: &str) -> Result<(), Error> {
+        let Some(input) = &mut self.input else { return Ok(()) };
+        input.write(text.as_bytes(), self.timeout).map_err(self.place.failed())
+    }
+
+    /// Lets go, and gives what it said.
+    ///
+    /// # Errors
+    ///
+    /// It does not end in time, or with a failure.
+    pub fn release(mut self) -> Result<Ran, Error> {
+        drop(self.input.take());
+        match self.ended.recv_timeout(self.timeout) {
+            Err(RecvTimeoutError::Timeout) => {
+                let still_runs = !ending::end(&self.place, &self.session);
+                return Err(self.place.late(self.timeout, false, still_runs));
+            }
+            Ok(()) | Err(RecvTimeoutError::Disconnected) => {}
+        }
+        let kept = self.reader.take().and_then(|reader| reader.join().ok()).unwrap_or_default();
+        let end = self.place.engine.exec_end(&self.session).map_err(self.place.failed())?;
+        self.place.judge(kept.ran(end.exit_code.unwrap_or(-1)))
+    }
+}
+
+/// Reads an output to its end, so that whoever floods it is never held up by us.
+fn drain(mut output: ExecOutput, mut kept: Kept, ended: &std::sync::mpsc::Sender<()>) -> Kept {
+    loop {
+        match output.next(Duration::from_secs(3600)) {
+            Ok(NextOutput::Output(piece)) => kept.add(piece),
+            Ok(NextOutput::Quiet) => {}
+            Ok(NextOutput::End) | Err(_) => break,
+        }
+    }
+    // Nobody listens any more where the hold was dropped.
+    let _ = ended.send(());
+    kept
+}

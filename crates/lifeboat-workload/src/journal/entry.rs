@@ -1,0 +1,323 @@
+//! The lines of a journal, and what they add up to.
+//!
+//! Must stay true: adding up needs no engine and no clock, and every prefix of a journal adds up to something that can
+//! be undone. A line that cannot be read adds nothing: it was never on disk whole, so nothing was done because of it.
+//! The format is `docs/format/journal.md`.
+
+use crate::quiesce::plan::Step;
+use crate::quiesce::remedy::Progress;
+use serde::{Deserialize, Serialize};
+
+/// The version that this program writes.
+pub const VERSION: u32 = 1;
+
+/// One line.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "entry", rename_all = "kebab-case")]
+pub enum Entry {
+    /// The first line: whose journal this is.
+    Run {
+        /// Of the format.
+        version: u32,
+        /// The run's own word, 32 hexadecimal digits; the mark on the engine has it too.
+        run: String,
+        /// How the engine is reached, as `DOCKER_HOST` says it.
+        engine: String,
+        /// When it began, in words for people.
+        begun: String,
+        /// The process, for people: whether it lives is told by the lock.
+        process: u32,
+    },
+    /// A container that will be made quiet.
+    Step(Step),
+    /// A command that is owed to a container once it runs again.
+    Owed(Owed),
+    /// The engine is asked next.
+    Doing {
+        /// The container's id.
+        container: String,
+    },
+    /// The engine has answered.
+    Did {
+        /// The container's id.
+        container: String,
+        /// Which start of it was made quiet.
+        started_at: String,
+    },
+    /// The container is started again next.
+    Starting {
+        /// The container's id.
+        container: String,
+    },
+    /// The container is as it was, or left to somebody else.
+    Undone {
+        /// The container's id.
+        container: String,
+        /// What was done, for people.
+        how: String,
+    },
+    /// The time was over before the capture was.
+    Expired,
+    /// An owed command has run, or it cannot.
+    Paid {
+        /// Its number.
+        number: u32,
+        /// How it went, for people.
+        how: String,
+    },
+    /// Nothing is left to undo.
+    End,
+    /// A newer program's.
+    #[serde(other)]
+    Unknown,
+}
+
+/// A command that must run in a container whatever happens.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Owed {
+    /// Its number in this run.
+    pub number: u32,
+    /// The container's id.
+    pub container: String,
+    /// The container's name.
+    pub name: String,
+    /// The program and its arguments.
+    pub argv: Vec<String>,
+    /// Whom it runs as.
+    pub user: Option<String>,
+    /// How long it may run.
+    pub timeout_millis: u64,
+}
+
+/// What a journal adds up to.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Ledger {
+    /// The run's own word.
+    pub run: String,
+    /// How the engine is reached.
+    pub engine: String,
+    /// When it began.
+    pub begun: String,
+    /// The format's version, 0 where the first line is missing.
+    pub version: u32,
+    /// The containers in the order in which they become quiet, and how far that has come.
+    pub steps: Vec<(Step, Progress)>,
+    /// What is owed.
+    pub owed: Vec<Owed>,
+    /// Whether the time was over.
+    pub expired: bool,
+    /// Whether everything is done.
+    pub ended: bool,
+    /// Lines that could not be read.
+    pub torn: u64,
+}
+
+impl Ledger {
+    /// Adds up the bytes of a journal.
+    #[must_use]
+    pub fn read(bytes: &[u8]) -> Self {
+        let mut ledger = Self::default();
+        for line in bytes.split(|byte| *byte == b'\n').filter(|line| !line.is_empty()) {
+            match serde_json::from_slice(line) {
+                Ok(entry) => ledger.add(entry),
+                Err(_) => ledger.torn += 1,
+            }
+        }
+        ledger
+    }
+
+    /// Adds one line.
+    pub fn add(&mut self, entry: Entry) {
+        match entry {
+            Entry::Run { version, run, engine, begun, process: _ } => {
+                (self.version, self.run, self.engine, self.begun) = (version, run, engine, begun);
+            }
+            Entry::Step(step) => self.steps.push((step, Progress::Planned)),
+            Entry::Owed(owed) => self.owed.push(owed),
+            Entry::Doing { container } => self.advance(&container, Progress::Doing),
+            Entry::Did { container, started_at } => {
+                self.advance(&container, Progress::Did);
+                for (step, _) in self.steps.iter_mut().filter(|(step, _)| step.container == container) {
+                    step.started_at.clone_from(&started_at);
+                }
+            }
+            Entry::Starting { container } => self.advance(&container, Progress::Starting),
+            Entry::Undone { container, .. } => self.advance(&container, Progress::Undone),
+            Entry::Expired => self.expired = true,
+            Entry::Paid { number, .. } => self.owed.retain(|owed| owed.number != number),
+            Entry::End => self.ended = true,
+            Entry::Unknown => {}
+        }
+    }
+
+    /// Progress never goes back: who undid a container late, after a request was answered, has the last word.
+    fn advance(&mut self, container: &str, progress: Progress) {
+        for (step, known) in &mut self.steps {
+            if step.container == container {
+                *known = progress.max(*known);
+            }
+        }
+    }
+
+    /// Whether anything is left to do.
+    #[must_use]
+    pub fn is_settled(&self) -> bool {
+        let open =
+            |(_, progress): &(Step, Progress)| !matches!(progress, Progress::Planned | Progress::Undone);
+        self.ended || (self.owed.is_empty() && !self.steps.iter().any(open))
+    }
+
+    /// Whether this run stops or pauses one of these containers.
+    #[must_use]
+    pub fn touches(&self, containers: &[String]) -> bool {
+        let open = self.steps.iter().filter(|(_, progress)| *progress != Progress::Undone);
+        !self.ended && open.into_iter().any(|(step, _)| containers.contains(&step.container))
+    }
+}
+
+/// A line as it is written: it begins a new line even behind one that was torn.
+///
+/// # Errors
+///
+/// Of the JSON writer, which has none for these.
+pub fn line(entry: &Entry) -> serde_json::Result<Vec<u8>> {
+    let mut line = vec![b'\n'];
+    serde_json::to_writer(&mut line, entry)?;
+    line.push(b'\n');
+    Ok(line)
+}
+
+#[cfg(test)]
+pub(crate) mod tests {
+    use super::*;
+    use crate::quiesce::plan::Action;
+    use proptest::prelude::*;
+
+    pub(crate) fn step(container: &str) -> Step {
+        Step {
+            container: container.into(),
+            name: format!("name of {container}"),
+            action: Action::Pause,
+            started_at: "then".into(),
+            stop_seconds: 10,
+            limit_millis: Some(30_000),
+            comes_back_by_itself: false,
+        }
+    }
+
+    fn entries() -> Vec<Entry> {
+        let container = |name: &str| name.to_owned();
+        vec![
+            Entry::Run {
+                version: VERSION,
+                run: "ab".into(),
+                engine: "unix:///x".into(),
+                begun: "now".into(),
+                process: 7,
+            },
+            Entry::Step(step("one")),
+            Entry::Step(step("two")),
+            Entry::Owed(Owed {
+                number: 3,
+                container: "one".into(),
+                name: "one".into(),
+                argv: vec!["true".into()],
+                user: None,
+                timeout_millis: 1,
+            }),
+            Entry::Doing { container: container("one") },
+            Entry::Did { container: container("one"), started_at: "then".into() },
+            Entry::Doing { container: container("two") },
+            Entry::Undone { container: container("two"), how: "unpaused".into() },
+            Entry::Undone { container: container("one"), how: "unpaused".into() },
+            Entry::Paid { number: 3, how: "0".into() },
+            Entry::End,
+        ]
+    }
+
+    fn bytes(entries: &[Entry]) -> Vec<u8> {
+        entries.iter().flat_map(|entry| line(entry).unwrap()).collect()
+    }
+
+    #[test]
+    fn the_lines_are_what_the_format_says() {
+        let text = String::from_utf8(bytes(&entries())).unwrap();
+        let lines: Vec<_> = text.lines().filter(|line| !line.is_empty()).collect();
+        assert_eq!(
+            lines[0],
+            r#"{"entry":"run","version":1,"run":"ab","engine":"unix:///x","begun":"now","process":7}"#
+        );
+        assert!(
+            lines[1]
+                .starts_with(r#"{"entry":"step","container":"one","name":"name of one","action":"pause""#)
+        );
+        assert_eq!(lines[4], r#"{"entry":"doing","container":"one"}"#);
+        assert_eq!(lines[10], r#"{"entry":"end"}"#);
+    }
+
+    #[test]
+    fn every_prefix_adds_up_to_what_had_been_done_by_then() {
+        let entries = entries();
+        let progress = |count: usize| {
+            let ledger = Ledger::read(&bytes(&entries[..count]));
+            ledger.steps.iter().map(|(_, progress)| *progress).collect::<Vec<_>>()
+        };
+        use Progress::{Did, Doing, Planned, Undone};
+        assert_eq!(progress(4), [Planned, Planned]);
+        assert_eq!(progress(5), [Doing, Planned]);
+        assert_eq!(progress(6), [Did, Planned]);
+        assert_eq!(progress(7), [Did, Doing]);
+        assert_eq!(progress(9), [Undone, Undone]);
+        let settled: Vec<bool> =
+            (1..=entries.len()).map(|count| Ledger::read(&bytes(&entries[..count])).is_settled()).collect();
+        // Settled before anything was promised, and after everything was done.
+        assert_eq!(settled, [true, true, true, false, false, false, false, false, false, true, true]);
+    }
+
+    #[test]
+    fn a_late_answer_does_not_undo_an_undo() {
+        let mut ledger = Ledger::default();
+        ledger.add(Entry::Step(step("one")));
+        ledger.add(Entry::Undone { container: "one".into(), how: String::new() });
+        ledger.add(Entry::Did { container: "one".into(), started_at: "then".into() });
+        assert_eq!(ledger.steps[0].1, Progress::Undone);
+    }
+
+    #[test]
+    fn a_line_behind_a_torn_one_is_read() {
+        let mut torn = bytes(&entries()[..5]);
+        torn.truncate(torn.len() - 9);
+        torn.extend(line(&Entry::Did { container: "one".into(), started_at: "then".into() }).unwrap());
+        let ledger = Ledger::read(&torn);
+        assert_eq!((ledger.torn, ledger.steps[0].1), (1, Progress::Did));
+    }
+
+    #[test]
+    fn a_newer_programs_line_is_passed_over() {
+        let ledger = Ledger::read(b"\n{\"entry\":\"sung\",\"song\":[1]}\n\n{\"entry\":\"end\"}\n");
+        assert!(ledger.ended && ledger.torn == 0);
+    }
+
+    proptest! {
+        #[test]
+        fn any_cut_adds_up_to_the_whole_lines_before_it(cut in 0usize..2_000) {
+            let whole = bytes(&entries());
+            let cut = cut.min(whole.len());
+            let ledger = Ledger::read(&whole[..cut]);
+            let complete = entries().iter().scan(0, |end, entry| {
+                // The closing line feed adds nothing.
+                *end += line(entry).unwrap().len();
+                Some(*end - 1 <= cut)
+            }).filter(|complete| *complete).count();
+            let mut expected = Ledger::read(&bytes(&entries()[..complete]));
+            expected.torn = ledger.torn;
+            prop_assert!(ledger.torn <= 1);
+            prop_assert_eq!(ledger, expected);
+        }
+
+        #[test]
+        fn any_bytes_add_up_to_something(bytes in proptest::collection::vec(any::<u8>(), 0..300)) {
+            let _ = Ledger::read(&bytes);
+        }
+    }
+}

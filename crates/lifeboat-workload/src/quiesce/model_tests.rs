@@ -1,0 +1,184 @@
+//! Runs against the model of an engine, and dies at every request.
+//!
+//! Must stay true: whatever dies, and however often, an undo that comes to its end leaves nothing down.
+
+use super::lifelines::Lifelines;
+use super::model::{Death, Model};
+use super::order::quieten;
+use super::plan::{Plan, Wish};
+use super::undo::{Debts, undo};
+use crate::facts::tests::running;
+use crate::facts::{Facts, State};
+use crate::journal::entry::{Entry, Ledger, Owed, VERSION};
+use crate::journal::{Found, Journal, Journals, Made};
+use crate::labels::Quiet;
+use std::path::Path;
+use std::time::Duration;
+
+/// A service of four: one paused, one stopped with a user of its network, one that is left alone.
+fn service() -> (Vec<Facts>, Plan) {
+    let mut sidecar = running("sidecar");
+    sidecar.network_of = Some(running("app").id);
+    let mut web = running("web");
+    web.restart_policy = "unless-stopped".into();
+    let mut around = vec![running("app"), sidecar, web, running("other")];
+    around[0].restart_policy = "always".into();
+    let wish =
+        |name: &str, quiet| Wish { container: running(name).id, quiet, max_pause: None, is_database: false };
+    let plan =
+        Plan::make(&around, &[wish("app", Quiet::Stop), wish("web", Quiet::Pause)], &Lifelines::default());
+    assert_eq!(plan.steps.len(), 3);
+    (around, plan)
+}
+
+fn begin(state: &Path, plan: &Plan) -> Journal {
+    let word = || String::from("x");
+    let mut entries =
+        vec![Entry::Run { version: VERSION, run: word(), engine: word(), begun: word(), process: 1 }];
+    entries.extend(plan.steps.iter().cloned().map(Entry::Step));
+    entries.push(Entry::Owed(Owed {
+        number: 0,
+        container: plan.steps[0].container.clone(),
+        name: word(),
+        argv: vec!["thaw".into()],
+        user: None,
+        timeout_millis: 1_000,
+    }));
+    let containers: Vec<String> = plan.steps.iter().map(|step| step.container.clone()).collect();
+    match Journals::in_state(state).make("x", &containers, &entries).unwrap() {
+        Made::Journal(journal) => journal,
+        Made::Taken(_) => panic!("nobody else is there"),
+    }
+}
+
+/// A whole run: quiet, captured, brought back. Whether it came to its end.
+fn run(model: &Model, journal: &mut Journal, plan: &Plan) -> bool {
+    quieten(model, journal, plan).is_ok()
+        && undo(model, journal, Some(Duration::ZERO), Debts::Pay).unwrap().is_whole()
+}
+
+fn down(model: &Model) -> Vec<String> {
+    let world = model.0.borrow();
+    world
+        .containers
+        .values()
+        .filter(|facts| facts.state != State::Running)
+        .map(|facts| facts.name.clone())
+        .collect()
+}
+
+fn dead(state: &Path) -> (Journal, Ledger) {
+    match Journals::in_state(state).find().unwrap().pop().unwrap() {
+        Found::Dead(journal, ledger) => (journal, ledger),
+        Found::Live(_) => panic!("its owner is dead"),
+    }
+}
+
+fn requests_of_a_run() -> u32 {
+    let (around, plan) = service();
+    let state = tempfile::tempdir().unwrap();
+    let model = Model::with(around);
+    let mut journal = begin(state.path(), &plan);
+    assert!(run(&model, &mut journal, &plan));
+    assert_eq!(down(&model), [""; 0]);
+    assert_eq!(model.0.borrow().paid, [0]);
+    model.0.into_inner().requests
+}
+
+#[test]
+fn a_run_that_dies_at_any_request_leaves_nothing_down() {
+    let requests = requests_of_a_run();
+    let mut points = 0;
+    for death in [Death::Before, Death::After, Death::OnItsWay] {
+        for at in 1..=requests {
+            let (around, plan) = service();
+            let state = tempfile::tempdir().unwrap();
+            let model = Model::with(around);
+            let mut journal = begin(state.path(), &plan);
+            model.0.borrow_mut().fuel = Some((at, death));
+            assert!(!run(&model, &mut journal, &plan) || at == requests, "{death:?} at {at} changed nothing");
+            drop(journal);
+            // Its supervisor, or `recover`.
+            model.0.borrow_mut().fuel = None;
+            let (mut journal, _) = dead(state.path());
+            let undone = undo(&model, &mut journal, Some(Duration::ZERO), Debts::Pay).unwrap();
+            assert!(undone.is_whole(), "{death:?} at {at}: {undone:?}");
+            assert_eq!(down(&model), [""; 0], "{death:?} at {at}: {undone:?}");
+            assert!(journal.read().unwrap().is_settled(), "{death:?} at {at}");
+            assert!(!model.0.borrow().paid.is_empty(), "{death:?} at {at}: what was owed was not paid");
+            points += 1;
+        }
+    }
+    assert!(points >= 30, "only {points} points were tried");
+}
+
+#[test]
+fn an_undo_that_dies_at_any_request_is_finished_by_the_next_one() {
+    let requests = requests_of_a_run();
+    for at in 1..=requests {
+        for death in [Death::Before, Death::After] {
+            for second in 1..=requests {
+                let (around, plan) = service();
+                let state = tempfile::tempdir().unwrap();
+                let model = Model::with(around);
+                let mut journal = begin(state.path(), &plan);
+                model.0.borrow_mut().fuel = Some((at, death));
+                run(&model, &mut journal, &plan);
+                model.0.borrow_mut().fuel = Some((second, death));
+                undo(&model, &mut journal, Some(Duration::ZERO), Debts::Pay).unwrap();
+                model.0.borrow_mut().fuel = None;
+                let undone = undo(&model, &mut journal, Some(Duration::ZERO), Debts::Pay).unwrap();
+                assert_eq!(down(&model), [""; 0], "{death:?} at {at}, then at {second}: {undone:?}");
+            }
+        }
+    }
+}
+
+#[test]
+fn an_engine_that_is_killed_at_any_request_is_waited_for_and_nothing_is_left_down() {
+    let requests = requests_of_a_run();
+    for at in 0..requests {
+        for away in [1, 3] {
+            let (mut around, plan) = service();
+            // What is back, or was never touched, is brought back by its own policy; what we stopped is not.
+            for facts in &mut around {
+                facts.restart_policy = "unless-stopped".into();
+            }
+            let state = tempfile::tempdir().unwrap();
+            let model = Model::with(around);
+            let mut journal = begin(state.path(), &plan);
+            model.0.borrow_mut().engine = Some((at, away));
+            let _ = quieten(&model, &mut journal, &plan);
+            let undone = undo(&model, &mut journal, None, Debts::Pay).unwrap();
+            assert_eq!(down(&model), [""; 0], "at {at}, away {away}: {undone:?}");
+        }
+    }
+}
+
+#[test]
+fn a_container_that_will_not_start_is_reported_and_stays_open() {
+    let (mut around, plan) = service();
+    // The owner is gone, so its sidecar cannot start.
+    let state = tempfile::tempdir().unwrap();
+    let app = around.remove(0);
+    let model = Model::with(around);
+    model.0.borrow_mut().containers.insert(app.id.clone(), app.clone());
+    let mut journal = begin(state.path(), &plan);
+    quieten(&model, &mut journal, &plan).unwrap();
+    model.0.borrow_mut().containers.remove(&app.id);
+    let undone = undo(&model, &mut journal, None, Debts::Pay).unwrap();
+    assert!(!undone.is_whole());
+    assert!(!journal.read().unwrap().is_settled());
+    assert_eq!(down(&model), ["sidecar"]);
+}
+
+#[test]
+fn what_was_not_reached_is_not_touched() {
+    let (around, plan) = service();
+    let state = tempfile::tempdir().unwrap();
+    let model = Model::with(around);
+    let mut journal = begin(state.path(), &plan);
+    undo(&model, &mut journal, None, Debts::Pay).unwrap();
+    // Only what was owed.
+    assert_eq!(model.0.borrow().requests, 1);
+}

@@ -1,0 +1,290 @@
+//! One run's quiet time, from the journal's first line to its removal.
+//!
+//! Must stay true: nothing is made quiet before its journal is on disk, its supervisor watches and its mark is on the
+//! engine; and however this is left, by `end`, by an error, by a panic or by death, everything comes back.
+
+use super::hands::Hands;
+use super::mark;
+use super::on_engine::OnEngine;
+use super::order::{self, Quieted};
+use super::plan::Plan;
+use super::undo::{Debts, How, Undone, undo};
+use crate::engine::Engine;
+use crate::journal::entry::{Entry, Ledger, Owed, VERSION};
+use crate::journal::{self, Journal, Journals, Made};
+use crate::supervisor::link::{self, Link, Program};
+use std::path::PathBuf;
+use std::time::{Duration, Instant, SystemTime};
+
+/// From one look at a run that works with the same containers to the next.
+const BUSY_POLL: Duration = Duration::from_millis(250);
+/// How long a run itself waits for its engine before it leaves the rest to its supervisor.
+const PATIENCE: Duration = Duration::from_secs(120);
+
+/// How a run does this.
+#[derive(Debug, Clone)]
+pub struct Options {
+    /// lifeboat's state folder.
+    pub state: PathBuf,
+    /// Who supervises.
+    pub supervisor: Program,
+    /// How long to wait for another run that works with the same containers.
+    pub wait: Duration,
+}
+
+impl Options {
+    /// With this program as its own supervisor, and a quarter of an hour for others to finish.
+    #[must_use]
+    pub fn new(state: PathBuf) -> Self {
+        Self { state, supervisor: Program::default(), wait: Duration::from_secs(15 * 60) }
+    }
+}
+
+/// Why nothing was made quiet, or not all; what was is back.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// The journal.
+    #[error("nothing may be stopped or paused without a journal")]
+    Journal(#[from] journal::Error),
+    /// The supervisor.
+    #[error("nothing may be stopped or paused without a supervisor")]
+    Supervisor(#[from] link::Error),
+    /// The mark.
+    #[error("nothing may be stopped or paused without a mark on the engine")]
+    Mark(#[source] crate::engine::Error),
+    /// Another run works with the same containers, and did not finish in time.
+    #[error("run {run}, which began at {begun}, still works with the same containers")]
+    Busy {
+        /// The other run.
+        run: String,
+        /// When it began.
+        begun: String,
+    },
+    /// One of the containers.
+    #[error(transparent)]
+    Order(#[from] order::Error),
+}
+
+/// When everything was quiet.
+#[derive(Debug, Clone)]
+pub struct Moment {
+    /// The machine's time once the last container had become quiet: nothing in the capture is newer.
+    pub at: SystemTime,
+    /// How each became so.
+    pub containers: Vec<Quieted>,
+}
+
+/// What came of a quiet time.
+#[derive(Debug, Clone, Default)]
+pub struct Report {
+    /// What became of each container.
+    pub undone: Undone,
+    /// From the first container that became quiet to the last that was back.
+    pub quiet: Duration,
+    /// Whether the time was over before the capture was: then it is not of one moment.
+    pub expired: bool,
+    /// Containers that somebody else changed meanwhile: then the capture is not of one moment either.
+    pub changed: Vec<String>,
+}
+
+/// A run that may make containers quiet.
+#[derive(Debug)]
+pub struct Session {
+    plan: Plan,
+    run: String,
+    journal: Option<Journal>,
+    link: Option<Link>,
+    hands: OnEngine,
+    engine: Engine,
+    since: Option<Instant>,
+}
+
+impl Session {
+    /// Gets everything ready to make the containers of a plan quiet, and touches none yet. What is `owed` is run in
+    /// its containers at the end, whatever happens.
+    ///
+    /// # Errors
+    ///
+    /// Without a journal, a supervisor and a mark there is no session.
+    pub fn begin(engine: &Engine, plan: Plan, owed: Vec<Owed>, options: &Options) -> Result<Self, Error> {
+        let run = super::random_word();
+        let mut entries = vec![Entry::Run {
+            version: VERSION,
+            run: run.clone(),
+            engine: engine.address().to_string(),
+            begun: jiff::Timestamp::now().strftime("%Y-%m-%dT%H:%M:%SZ").to_string(),
+            process: std::process::id(),
+        }];
+        entries.extend(plan.steps.iter().cloned().map(Entry::Step));
+        entries.extend(owed.into_iter().map(Entry::Owed));
+        let mut containers: Vec<String> = plan.steps.iter().map(|step| step.container.clone()).collect();
+        containers.sort();
+        let journal = own_journal(options, &run, &containers, &entries)?;
+        let mut session = Self {
+            plan,
+            run,
+            journal: Some(journal),
+            link: None,
+            hands: OnEngine::with(engine.clone()),
+            engine: engine.clone(),
+            since: None,
+        };
+        if let Some(journal) = &session.journal {
+            session.link = Some(Link::start(options.supervisor.clone(), journal)?);
+        }
+        let mark = mark::put(engine, &session.run, &entries).map_err(Error::Mark)?;
+        if let Some(link) = &session.link {
+            link.mark(&mark);
+        }
+        Ok(session)
+    }
+
+    /// The run's own word.
+    #[must_use]
+    pub fn run(&self) -> &str {
+        &self.run
+    }
+
+    /// Who watches, for people and tests.
+    #[must_use]
+    pub fn supervisor(&self) -> Option<u32> {
+        self.link.as_ref().and_then(Link::process)
+    }
+
+    /// Makes everything quiet that the plan names. From here on it is undone after the plan's limit, whatever happens.
+    ///
+    /// # Errors
+    ///
+    /// Something cannot be made quiet; what was is brought back when this is ended or dropped.
+    pub fn quiet(&mut self) -> Result<Moment, Error> {
+        let Some(journal) = &mut self.journal else { return Err(ended()) };
+        if let Some(link) = &self.link {
+            if link.is_lost() {
+                return Err(Error::Supervisor(link::Error::Start(std::io::ErrorKind::NotFound.into())));
+            }
+            link.limit(self.plan.limit());
+        }
+        self.since = Some(Instant::now());
+        let containers = order::quieten(&self.hands, journal, &self.plan)?;
+        Ok(Moment { at: SystemTime::now(), containers })
+    }
+
+    /// Whether the time was over and everything is back: what is read now is not of one moment.
+    #[must_use]
+    pub fn has_expired(&self) -> bool {
+        self.link.as_ref().is_some_and(Link::has_expired)
+    }
+
+    /// Brings everything back; what is owed is run by [`Session::end`], once the caller has let go of its holds.
+    ///
+    /// # Errors
+    ///
+    /// Where the journal cannot be read; the supervisor goes on then.
+    pub fn resume(&mut self) -> Result<Report, Error> {
+        let Some(journal) = &mut self.journal else { return Err(ended()) };
+        let expired = self.link.as_ref().is_some_and(Link::has_expired);
+        let changed = if expired { Vec::new() } else { changed(&self.hands, &journal.read()?) };
+        if let Some(link) = &self.link {
+            link.limit(None);
+        }
+        let undone = undo(&self.hands, journal, Some(PATIENCE), Debts::Keep)?;
+        let quiet = self.since.take().map_or(Duration::ZERO, |since| since.elapsed());
+        Ok(Report { undone, quiet, expired, changed })
+    }
+
+    /// Ends the session: everything is back, its journal and its mark are gone. What is left open stays in the journal,
+    /// and the supervisor goes on with it.
+    ///
+    /// # Errors
+    ///
+    /// Where the journal cannot be read or removed.
+    pub fn end(mut self) -> Result<Report, Error> {
+        let mut report = self.resume()?;
+        self.close(&mut report)?;
+        Ok(report)
+    }
+
+    fn close(&mut self, report: &mut Report) -> Result<(), Error> {
+        let Some(mut journal) = self.journal.take() else { return Ok(()) };
+        let paid = undo(&self.hands, &mut journal, Some(PATIENCE), Debts::Pay)?;
+        report.undone.owed.extend(paid.owed);
+        report.undone.open = paid.open;
+        if !report.undone.is_whole() {
+            return Ok(());
+        }
+        // A mark that cannot be taken away harms nobody: the next `recover` finds nothing to do for it.
+        let _ = mark::remove(&self.engine, &self.run);
+        journal.close()?;
+        if let Some(link) = self.link.take() {
+            link.end();
+        }
+        Ok(())
+    }
+}
+
+impl Drop for Session {
+    fn drop(&mut self) {
+        if let Ok(mut report) = self.resume() {
+            let _ = self.close(&mut report);
+        }
+    }
+}
+
+fn ended() -> Error {
+    let source = std::io::Error::other("the session has ended");
+    Error::Journal(journal::Error::File { path: PathBuf::new(), doing: "used", source })
+}
+
+/// Makes the run's journal once nobody else works with these containers.
+fn own_journal(
+    options: &Options,
+    run: &str,
+    containers: &[String],
+    entries: &[Entry],
+) -> Result<Journal, Error> {
+    let journals = Journals::in_state(&options.state);
+    let began = Instant::now();
+    loop {
+        match journals.make(run, containers, entries)? {
+            Made::Journal(journal) => return Ok(journal),
+            Made::Taken(Ledger { run, begun, .. }) if began.elapsed() >= options.wait => {
+                return Err(Error::Busy { run, begun });
+            }
+            Made::Taken(_) => std::thread::sleep(BUSY_POLL),
+        }
+    }
+}
+
+/// Containers that are not as quiet as they were made, before anything is undone.
+fn changed(hands: &dyn Hands, ledger: &Ledger) -> Vec<String> {
+    use super::plan::Action;
+    use super::remedy::Progress;
+    use crate::facts::State;
+    let made_quiet = ledger.steps.iter().filter(|(_, progress)| *progress == Progress::Did);
+    let differs = |step: &super::plan::Step| match hands.look(&step.container) {
+        Ok(Some(now)) => {
+            let quiet = match step.action {
+                Action::Pause => matches!(now.state, State::Paused | State::Exited),
+                Action::Stop => now.state == State::Exited,
+            };
+            !quiet || now.started_at != step.started_at
+        }
+        // An engine that is away has taken them all along.
+        Ok(None) | Err(_) => true,
+    };
+    made_quiet.filter(|(step, _)| differs(step)).map(|(step, _)| step.name.clone()).collect()
+}
+
+impl Report {
+    /// Whether what was captured in between is of one moment.
+    #[must_use]
+    pub fn is_one_moment(&self) -> bool {
+        !self.expired && self.changed.is_empty()
+    }
+
+    /// The containers that are not back.
+    pub fn down(&self) -> impl Iterator<Item = &str> {
+        let down = self.undone.containers.iter().filter(|outcome| matches!(outcome.how, How::Down(_)));
+        down.map(|outcome| outcome.name.as_str())
+    }
+}
