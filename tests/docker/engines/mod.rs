@@ -180,8 +180,9 @@ fn start() -> Started {
     in_use.lock_shared().unwrap();
     let engines: BTreeMap<String, Engine> = urls
         .split_whitespace()
-        .map(|word| {
-            let (name, url) = word.split_once('=').unwrap();
+        .map(|url| {
+            // `…/graph/docker.sock`
+            let name = url.rsplit('/').nth(1).unwrap_or_else(|| panic!("{url} is not one of our engines"));
             (name.to_owned(), Engine { name: name.to_owned(), url: url.to_owned() })
         })
         .collect();

@@ -129,13 +129,10 @@ pub(crate) fn run(place: &Place, words: &[&str]) -> Result<()> {
     }
 }
 
-/// The variables by which the tests find the engines.
+/// The variables by which the tests find the engines: their URLs, and the lock to hold shared. The folder that a socket
+/// lies in is named after the engine.
 fn environment(folders: &Folders) -> [(&'static str, String); 2] {
-    let urls: Vec<String> = Flavour::ALL
-        .map(|flavour| Engine::shared(folders, flavour))
-        .iter()
-        .map(|engine| format!("{}={}", engine.name, engine.url()))
-        .collect();
+    let urls = Flavour::ALL.map(|flavour| Engine::shared(folders, flavour).url());
     [
         ("LIFEBOAT_TEST_ENGINES", urls.join(" ")),
         ("LIFEBOAT_TEST_ENGINES_LOCK", folders.users_lock().display().to_string()),
