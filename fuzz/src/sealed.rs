@@ -124,7 +124,7 @@ pub fn region(bytes: &[u8]) -> bool {
     let opened = RegionOpener::new(REPOSITORY).open(&head, session_key(), &mut stored, &mut plain);
     let half = plain_bytes / 2;
     let claims = Region { head, chunk_bytes: vec![half, plain_bytes - half] };
-    assert!(verify_chunks(keys(), &claims, &[ChunkId([0; 32]); 2], &plain).is_err());
+    assert!(verify_chunks(keys(), &claims, &[ChunkId([0; ChunkId::BYTES]); 2], &plain).is_err());
     if opened.is_ok() {
         assert_eq!(plain.len(), plain_bytes as usize);
     }

@@ -83,7 +83,7 @@ pub fn indexes() -> Vec<Vec<u8>> {
         plain.extend_from_slice(&[pack; 32]);
         plain.put_u32(1 << 20);
         directory.encode(&mut plain);
-        plain.extend_from_slice(&[pack; 3 * 32]);
+        plain.extend_from_slice(&[pack; 3 * ChunkId::BYTES]);
     }
     vec![plain, vec![0]]
 }
@@ -93,14 +93,15 @@ pub fn intents() -> Vec<Vec<u8>> {
     let mut plain = vec![6; 16];
     plain.put_u32(3);
     plain.put_varint(2);
-    plain.extend_from_slice(&[7; 64]);
+    plain.extend_from_slice(&[7; 2 * ChunkId::BYTES]);
     vec![plain]
 }
 
 /// List nodes behind the length that they stand for.
 pub fn list_nodes() -> Vec<Vec<u8>> {
-    let pieces = vec![Piece::Chunk(ChunkId([1; 32]), 8192), Piece::Hole(1 << 30), Piece::Zeros(4096)];
-    let children = vec![ListChild { id: ChunkId([2; 32]), bytes: 1 << 20 }; 3];
+    let pieces =
+        vec![Piece::Chunk(ChunkId([1; ChunkId::BYTES]), 8192), Piece::Hole(1 << 30), Piece::Zeros(4096)];
+    let children = vec![ListChild { id: ChunkId([2; ChunkId::BYTES]), bytes: 1 << 20 }; 3];
     let lists = [(8192 + (1 << 30) + 4096, ListNode::Leaf(pieces)), (3 << 20, ListNode::Inner(1, children))];
     lists.iter().map(|(bytes, node)| [&u64::to_le_bytes(*bytes)[..], &node.encode()].concat()).collect()
 }
@@ -167,7 +168,7 @@ pub fn slots() -> Vec<Vec<u8>> {
 pub fn snapshots() -> Vec<Vec<u8>> {
     let mut source = vec![4];
     source.put_string(b"pgdata");
-    source.extend_from_slice(&[3; 32]);
+    source.extend_from_slice(&[3; ChunkId::BYTES]);
     source.push(1);
     source.put_varint(1000);
     source.push(2);
@@ -210,22 +211,25 @@ pub fn snapshots() -> Vec<Vec<u8>> {
 /// Tree nodes: a leaf with every kind of entry, an inner node.
 pub fn tree_nodes() -> Vec<Vec<u8>> {
     let xattrs = vec![
-        Xattr { name: b"security.capability".to_vec(), value: XattrValue::Chunk(ChunkId([4; 32]), 600) },
+        Xattr {
+            name: b"security.capability".to_vec(),
+            value: XattrValue::Chunk(ChunkId([4; ChunkId::BYTES]), 600),
+        },
         Xattr { name: b"user.a".to_vec(), value: XattrValue::Inline(b"value".to_vec()) },
     ];
     let metadata =
         Metadata { mode: 0o4755, uid: 1000, gid: 100, mtime: TIME, inode: 77, xattrs, ..Metadata::default() };
-    let list = ListRoot { id: ChunkId([5; 32]), height: 1, chunker: Chunker::Pages8K };
+    let list = ListRoot { id: ChunkId([5; ChunkId::BYTES]), height: 1, chunker: Chunker::Pages8K };
     let nodes = [
         Node::Directory,
         Node::File { size: 0, content: Content::Empty },
-        Node::File { size: 9, content: Content::Chunk(ChunkId([6; 32])) },
+        Node::File { size: 9, content: Content::Chunk(ChunkId([6; ChunkId::BYTES])) },
         Node::File { size: 9 << 20, content: Content::List(list) },
         Node::File {
             size: 13,
             content: Content::Pieces(
                 Chunker::Content,
-                vec![Piece::Hole(4), Piece::Chunk(ChunkId([7; 32]), 9)],
+                vec![Piece::Hole(4), Piece::Chunk(ChunkId([7; ChunkId::BYTES]), 9)],
             ),
         },
         Node::Symlink { target: b"../x".to_vec() },
@@ -244,7 +248,7 @@ pub fn tree_nodes() -> Vec<Vec<u8>> {
     let mut inner = NodeBuilder::new(2);
     for (first, entries) in [("a", 10), ("folder/b", 5)] {
         let first = TreePath::from_slashes(first.as_bytes()).expect("a plain name is a path");
-        inner.push_child(&Child { first, id: ChunkId([9; 32]), entries });
+        inner.push_child(&Child { first, id: ChunkId([9; ChunkId::BYTES]), entries });
     }
     [leaf, inner].map(|mut builder| builder.finish().expect("a small node fits").0).into()
 }

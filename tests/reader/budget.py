@@ -5,12 +5,13 @@ from __future__ import annotations
 from collections import Counter
 
 from repository import Repository
+from primitives import CHUNK_ID_BYTES
 from seals import DATA, INDEX, LIST, TREE
 
 KINDS = {DATA: "data regions", TREE: "tree regions", LIST: "list regions"}
 SEAL_BYTES = 40
 HEADER_AND_TRAILER_BYTES = 12 + 32
-ID_BYTES = 32
+ID_BYTES = CHUNK_ID_BYTES
 
 
 def budget(repository: Repository) -> dict:

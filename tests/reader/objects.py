@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 
 from blake3 import blake3
 
-from primitives import MIB, NAMES_MAX, NODE_DEPTH_MAX, U32_MAX, Damaged, Reader, Unsupported
+from primitives import CHUNK_ID_BYTES, MIB, NAMES_MAX, NODE_DEPTH_MAX, U32_MAX, Damaged, Reader, Unsupported
 from seals import (
     CONFIG, DATA, INDEX, INTENT, LIST, PACK, SEAL_DIRECTORY, SEAL_INDEX, SEAL_INTENT, SEAL_SNAPSHOT, TREE,
     Binding, Envelope, Keys, fields, open_box, strip_header, unframe, unseal,
@@ -184,7 +184,7 @@ def read_index(keys: Keys, data: bytes) -> Index:
             raise reader.damaged("a pack is too long")
         directory = Directory.read(reader)
         count = sum(len(region.chunk_bytes) for region in directory.regions)
-        packs.append(IndexedPack(name, pack_bytes, directory, [reader.bytes(32) for _ in range(count)]))
+        packs.append(IndexedPack(name, pack_bytes, directory, [reader.bytes(CHUNK_ID_BYTES) for _ in range(count)]))
     reader.finish()
     return Index(author, signature, packs)
 
@@ -217,7 +217,7 @@ class Source:
         kind, name = reader.unsigned(1), reader.string(MIB)
         if kind not in SOURCE_KINDS:
             raise Unsupported(f"source kind {kind}")
-        root = Root(reader.bytes(32), reader.unsigned(1), reader.varint())
+        root = Root(reader.bytes(CHUNK_ID_BYTES), reader.unsigned(1), reader.varint())
         snapshot_kind, parent = reader.unsigned(1), reader.string(16)
         if root.height >= NODE_DEPTH_MAX or snapshot_kind not in SNAPSHOT_KINDS or len(parent) not in (0, 16):
             raise reader.damaged("a source's tree is too high, or its kind or parent is not one")
@@ -325,6 +325,6 @@ class Intent:
 def read_intent(keys: Keys, session: bytes, data: bytes) -> Intent:
     reader = Reader(keys.open_index(SEAL_INTENT, session, unframe(INTENT, data), MIB), "intent")
     host, counter = reader.bytes(16), reader.unsigned(4)
-    parents = [reader.bytes(32) for _ in range(reader.varint(NAMES_MAX))]
+    parents = [reader.bytes(CHUNK_ID_BYTES) for _ in range(reader.varint(NAMES_MAX))]
     reader.finish()
     return Intent(session, counter, host, parents)

@@ -10,7 +10,7 @@ from argon2.low_level import Type, hash_secret_raw
 from blake3 import blake3
 from Crypto.Cipher import AES, ChaCha20_Poly1305
 
-from primitives import MIB, Damaged, Reader, Unsupported, WrongKey
+from primitives import CHUNK_ID_BYTES, MIB, Damaged, Reader, Unsupported, WrongKey
 
 CONFIG, SLOT, PACK, INDEX, SNAPSHOT, DRAFT, CHECKPOINT, INTENT = 1, 2, 3, 4, 5, 6, 7, 8
 FOLDERS = {CONFIG: "config", SLOT: "keys", PACK: "packs", INDEX: "index", SNAPSHOT: "snapshots",
@@ -141,7 +141,7 @@ class Keys:
         return blake3(self.master, derive_key_context=context).digest()
 
     def chunk_id(self, kind: int, plain: bytes) -> bytes:
-        return blake3(plain, key=self.ids[kind]).digest()
+        return blake3(plain, key=self.ids[kind]).digest(length=CHUNK_ID_BYTES)
 
     def open_index(self, purpose: int, unique: bytes, box: bytes, max: int) -> bytes:
         return open_box(self.index, Binding(self.repository, purpose, bytes(16), unique), box, max)

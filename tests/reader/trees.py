@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from objects import Root
-from primitives import MIB, NAMES_MAX, NODE_DEPTH_MAX, U32_MAX, Damaged, Reader
+from primitives import CHUNK_ID_BYTES, MIB, NAMES_MAX, NODE_DEPTH_MAX, U32_MAX, Damaged, Reader
 from seals import LIST, TREE
 
 NODE_BYTES_MAX = 4 * MIB
@@ -102,7 +102,7 @@ def read_xattrs(reader: Reader) -> list[Xattr]:
             xattrs.append(Xattr(name, value, None, len(value)))
         elif how == 1:
             length = reader.varint(64 << 10)
-            xattrs.append(Xattr(name, None, reader.bytes(32), length))
+            xattrs.append(Xattr(name, None, reader.bytes(CHUNK_ID_BYTES), length))
         else:
             raise reader.damaged("an attribute is of no known kind")
     if not xattrs:
@@ -115,13 +115,13 @@ def read_content(reader: Reader, size: int) -> Content | None:
     if how == 0:
         return None
     if how == 1:
-        return Content(reader.bytes(32), None, None)
+        return Content(reader.bytes(CHUNK_ID_BYTES), None, None)
     height = reader.unsigned(1) if how == 2 else 0
     chunker = reader.unsigned(1) if how in (2, 3) else 0
     if how > 3 or height >= NODE_DEPTH_MAX or chunker > 3:
         raise reader.damaged("a file's content or chunker is of no known kind, or its list too high")
     if how == 2:
-        return Content(reader.bytes(32), {"height": height, "chunker": chunker}, None)
+        return Content(reader.bytes(CHUNK_ID_BYTES), {"height": height, "chunker": chunker}, None)
     return Content(None, None, {"chunker": chunker, "items": read_pieces(reader, 0, 256, size)})
 
 
@@ -159,7 +159,7 @@ def read_node(data: bytes) -> Node:
         if height == 0:
             items.append(Leaf(key, Entry.read(reader)))
         else:
-            items.append(Child(key, reader.bytes(32), reader.varint()))
+            items.append(Child(key, reader.bytes(CHUNK_ID_BYTES), reader.varint()))
     reader.finish()
     return Node(height, items)
 
@@ -231,12 +231,12 @@ def read_pieces(reader: Reader, height: int, most: int, expected: int) -> list[P
     for _ in range(reader.varint(most)):
         head = reader.varint()
         if height > 0:
-            piece = Piece("node", head, reader.bytes(32))
+            piece = Piece("node", head, reader.bytes(CHUNK_ID_BYTES))
         else:
             kind = PIECES.get(head & 3)
             if kind is None or (kind == "chunk" and head >> 2 > MIB):
                 raise reader.damaged("a piece is of no known kind or too long")
-            piece = Piece(kind, head >> 2, reader.bytes(32) if kind == "chunk" else None)
+            piece = Piece(kind, head >> 2, reader.bytes(CHUNK_ID_BYTES) if kind == "chunk" else None)
         total += piece.bytes
         if piece.bytes == 0 or total > expected:
             raise reader.damaged("a piece is empty, or the list longer than its file")

@@ -30,7 +30,9 @@ fn spread(number: u64) -> [u8; 32] {
 
 /// The name of a chunk; those below what [`fill`] gives are present.
 pub(crate) fn chunk_id(number: u64) -> ChunkId {
-    ChunkId(spread(number))
+    let mut id = [0; ChunkId::BYTES];
+    id.copy_from_slice(&spread(number)[..ChunkId::BYTES]);
+    ChunkId(id)
 }
 
 /// Numbers without a pattern, the same in every run.

@@ -71,8 +71,9 @@ fn hex_digit(digit: u8) -> Result<u8> {
 }
 
 name_type!(
-    /// Name of a chunk of plaintext: keyed BLAKE3, with a key of its own per [`crate::region::ChunkKind`].
-    ChunkId, 32
+    /// Name of a chunk of plaintext: the first 192 bits of keyed BLAKE3, with a key of its own per
+    /// [`crate::region::ChunkKind`]. Ids do not compress: shorter ones are the cheapest bytes to save.
+    ChunkId, 24
 );
 name_type!(
     /// Name of a pack: BLAKE3 of its stored bytes.

@@ -84,7 +84,7 @@ mod tests {
             session: SessionId([4; 16]),
             counter: 7,
             host: HostId([5; 16]),
-            parents: vec![ChunkId([6; 32])],
+            parents: vec![ChunkId([6; ChunkId::BYTES])],
         };
         let bytes = intent.encode(&keys);
         assert_eq!(Intent::decode_stored(&keys, &intent.key(), &bytes).unwrap(), intent);

@@ -1,5 +1,6 @@
 //! The master key and the keys for each purpose. `docs/format/keys.md#derivation`
 
+use crate::many;
 use crate::region::ChunkKind;
 use crate::seal::{self, Binding, Codec, Key, Purpose, Suite};
 use crate::wire::{Reader, Write};
@@ -50,12 +51,20 @@ impl Keys {
 
     /// The name of a chunk.
     pub fn chunk_id(&self, kind: ChunkKind, plain: &[u8]) -> ChunkId {
-        let key = match kind {
+        shortened(blake3::keyed_hash(self.id_key(kind).expose(), plain).as_bytes())
+    }
+
+    /// The names of many chunks, in their order: the same as [`Self::chunk_id`] gives, sooner.
+    pub fn chunk_ids(&self, kind: ChunkKind, chunks: &[&[u8]]) -> Vec<ChunkId> {
+        many::keyed_hashes(self.id_key(kind).expose(), chunks).iter().map(shortened).collect()
+    }
+
+    fn id_key(&self, kind: ChunkKind) -> &Key {
+        match kind {
             ChunkKind::Data => &self.ids[0],
             ChunkKind::Tree => &self.ids[1],
             ChunkKind::List => &self.ids[2],
-        };
-        ChunkId(*blake3::keyed_hash(key.expose(), plain).as_bytes())
+        }
     }
 
     /// Secret bytes that decide where files are cut: an extendable output under the cut key.
@@ -181,6 +190,12 @@ impl Envelope {
             wrapped: reader.string(Self::WRAPPED_BYTES_MAX)?.to_vec(),
         })
     }
+}
+
+fn shortened(hash: &[u8; 32]) -> ChunkId {
+    let mut id = [0; ChunkId::BYTES];
+    id.copy_from_slice(&hash[..ChunkId::BYTES]);
+    ChunkId(id)
 }
 
 #[cfg(test)]

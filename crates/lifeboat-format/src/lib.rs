@@ -18,6 +18,7 @@ pub mod intent;
 pub mod keys;
 pub mod limits;
 pub mod list;
+mod many;
 pub mod node;
 pub mod object;
 pub mod pack;

@@ -194,7 +194,7 @@ mod tests {
             let pieces: Vec<Piece> = lengths
                 .iter()
                 .map(|(kind, bytes)| match kind {
-                    0 => Piece::Chunk(ChunkId([1; 32]), *bytes),
+                    0 => Piece::Chunk(ChunkId([1; ChunkId::BYTES]), *bytes),
                     1 => Piece::Hole(u64::from(*bytes) << 20),
                     _ => Piece::Zeros(u64::from(*bytes)),
                 })
@@ -213,7 +213,9 @@ mod tests {
 
     #[test]
     fn lengths_that_overflow_and_empty_pieces_are_refused() {
-        let inner = |bytes| ListNode::Inner(1, vec![ListChild { id: ChunkId([0; 32]), bytes }; 2]).encode();
+        let inner = |bytes| {
+            ListNode::Inner(1, vec![ListChild { id: ChunkId([0; ChunkId::BYTES]), bytes }; 2]).encode()
+        };
         assert!(ListNode::decode(&inner(u64::MAX), u64::MAX).is_err());
         assert!(ListNode::decode(&inner(0), 0).is_err());
         assert!(ListNode::decode(&inner(5), 10).is_ok());

@@ -182,7 +182,9 @@ mod tests {
     fn entry(seed: u64) -> Entry {
         let node = match seed % 6 {
             0 => Node::Directory,
-            1 => Node::File { size: seed + 1, content: Content::Chunk(ChunkId([seed as u8; 32])) },
+            1 => {
+                Node::File { size: seed + 1, content: Content::Chunk(ChunkId([seed as u8; ChunkId::BYTES])) }
+            }
             2 => Node::Symlink { target: vec![b'x'; seed as usize % 100] },
             3 => Node::Fifo,
             4 => Node::BlockDevice { major: seed as u32, minor: 1 },

@@ -265,20 +265,22 @@ impl RegionOpener {
 
 /// Checks that an opened region holds exactly the chunks called `ids`.
 pub fn verify_chunks(keys: &Keys, region: &Region, ids: &[ChunkId], plain: &[u8]) -> Result<()> {
-    let mut start = 0;
-    for (id, bytes) in ids.iter().zip(&region.chunk_bytes) {
-        let end = start + *bytes as usize;
-        let chunk =
-            plain.get(start..end).ok_or_else(|| Error::damaged("region", "it ends inside a chunk"))?;
-        if keys.chunk_id(region.head.kind, chunk) != *id {
-            return Err(Error::damaged("region", format!("its bytes {start}..{end} are not chunk {id}")));
-        }
-        start = end;
+    let mut chunks = Vec::with_capacity(ids.len());
+    let mut rest = plain;
+    for bytes in &region.chunk_bytes {
+        let (chunk, behind) = rest
+            .split_at_checked(*bytes as usize)
+            .ok_or_else(|| Error::damaged("region", "it ends inside a chunk"))?;
+        chunks.push(chunk);
+        rest = behind;
     }
-    if start == plain.len() && ids.len() == region.chunk_bytes.len() {
-        Ok(())
-    } else {
-        Err(Error::damaged("region", "its chunks are not those of its directory"))
+    if !rest.is_empty() || ids.len() != chunks.len() {
+        return Err(Error::damaged("region", "its chunks are not those of its directory"));
+    }
+    let found = keys.chunk_ids(region.head.kind, &chunks);
+    match found.iter().zip(ids).position(|(found, id)| found != id) {
+        None => Ok(()),
+        Some(number) => Err(Error::damaged("region", format!("its chunk {number} is not {}", ids[number]))),
     }
 }
 

@@ -504,7 +504,7 @@ mod tests {
         let source = Source {
             kind: SourceKind::Path,
             name: b"/srv/\xff".to_vec(),
-            root: TreeRoot { id: ChunkId([4; 32]), height: 1, entries: 9 },
+            root: TreeRoot { id: ChunkId([4; ChunkId::BYTES]), height: 1, entries: 9 },
             parent: Some(SnapshotId([5; 16])),
             snapshot_kind: SnapshotKind::Incremental,
             errors: 1,

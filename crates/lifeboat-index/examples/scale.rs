@@ -31,6 +31,12 @@ fn spread(number: u64) -> [u8; 32] {
     bytes
 }
 
+fn id(number: u64) -> ChunkId {
+    let mut id = [0; ChunkId::BYTES];
+    id.copy_from_slice(&spread(number)[..ChunkId::BYTES]);
+    ChunkId(id)
+}
+
 fn pack(number: u64) -> IndexedPack {
     let region = |index: u64| Region {
         head: RegionHead {
@@ -50,7 +56,7 @@ fn pack(number: u64) -> IndexedPack {
         regions: (0..PACK_CHUNKS / REGION_CHUNKS).map(region).collect(),
         filler_bytes: 0,
     };
-    let ids = (0..PACK_CHUNKS).map(|chunk| ChunkId(spread(number * PACK_CHUNKS + chunk))).collect();
+    let ids = (0..PACK_CHUNKS).map(|chunk| id(number * PACK_CHUNKS + chunk)).collect();
     IndexedPack { name: PackName(spread(u64::MAX / 8 + number)), bytes: 32 << 20, directory, ids }
 }
 
@@ -85,7 +91,7 @@ fn look_ups(index: &Index, chunks: u64, what: &str, first: u64) -> lifeboat_inde
     while started.elapsed() < LOOK_UP_TIME {
         let ids: Vec<ChunkId> = std::iter::repeat_with(|| {
             random = random.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
-            ChunkId(spread(first + (random >> 24) % chunks))
+            id(first + (random >> 24) % chunks)
         })
         .take(BATCH)
         .collect();

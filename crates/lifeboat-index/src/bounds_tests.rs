@@ -20,7 +20,9 @@ fn name(number: u32) -> [u8; 32] {
 }
 
 fn id(number: u32) -> ChunkId {
-    ChunkId(name(number))
+    let mut id = [0; ChunkId::BYTES];
+    id.copy_from_slice(&name(number)[..ChunkId::BYTES]);
+    ChunkId(id)
 }
 
 fn object_name(number: u32) -> IndexName {

@@ -11,7 +11,7 @@ use lifeboat_format::wire::{Reader, Write};
 use lifeboat_format::{ChunkId, EnvelopeId, Error, IndexName, PackName, RegionId, RepositoryId};
 
 /// Version of the layouts below.
-pub(crate) const SCHEMA: u32 = 1;
+pub(crate) const SCHEMA: u32 = 2;
 
 /// Area of a pack, that is, a region: pack number and region number → [`RegionRecord`].
 pub(crate) const REGION: u8 = b'A';
@@ -64,7 +64,10 @@ impl ChunkLocation {
 }
 
 /// Bytes of an [`Entry`].
-pub(crate) const ENTRY_BYTES: usize = ChunkId::BYTES + 14;
+pub(crate) const ENTRY_BYTES: usize = PACK_END + 10;
+
+/// Where the pack's number ends in an [`Entry`]; it stands behind the id.
+const PACK_END: usize = ChunkId::BYTES + 4;
 
 /// A chunk and where it lies, as bytes that sort by id and then by pack.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -73,43 +76,46 @@ pub(crate) struct Entry(pub(crate) [u8; ENTRY_BYTES]);
 impl Entry {
     pub(crate) fn new(id: &ChunkId, location: &ChunkLocation) -> Self {
         let mut bytes = [0; ENTRY_BYTES];
-        bytes[..32].copy_from_slice(&id.0);
-        bytes[32..36].copy_from_slice(&location.pack.0.to_be_bytes());
-        bytes[36..38].copy_from_slice(&location.region.to_be_bytes());
-        bytes[38..42].copy_from_slice(&location.offset.to_be_bytes());
-        bytes[42..].copy_from_slice(&location.length.to_be_bytes());
+        let (key, rest) = bytes.split_at_mut(PACK_END);
+        key[..ChunkId::BYTES].copy_from_slice(&id.0);
+        key[ChunkId::BYTES..].copy_from_slice(&location.pack.0.to_be_bytes());
+        rest[..2].copy_from_slice(&location.region.to_be_bytes());
+        rest[2..6].copy_from_slice(&location.offset.to_be_bytes());
+        rest[6..].copy_from_slice(&location.length.to_be_bytes());
         Self(bytes)
     }
 
     /// From a [`DUPLICATE`] record.
     pub(crate) fn from_duplicate(key: &[u8], value: &[u8]) -> Option<Self> {
         let mut bytes = [0; ENTRY_BYTES];
-        (key.len() == 37 && value.len() == ENTRY_BYTES - 36).then_some(())?;
-        bytes[..36].copy_from_slice(&key[1..]);
-        bytes[36..].copy_from_slice(value);
+        (key.len() == 1 + PACK_END && value.len() == ENTRY_BYTES - PACK_END).then_some(())?;
+        bytes[..PACK_END].copy_from_slice(&key[1..]);
+        bytes[PACK_END..].copy_from_slice(value);
         Some(Self(bytes))
     }
 
     pub(crate) fn id(&self) -> ChunkId {
         let mut id = [0; ChunkId::BYTES];
-        id.copy_from_slice(&self.0[..32]);
+        id.copy_from_slice(&self.0[..ChunkId::BYTES]);
         ChunkId(id)
     }
 
     pub(crate) fn pack(&self) -> u32 {
-        u32::from_be_bytes([self.0[32], self.0[33], self.0[34], self.0[35]])
+        let mut number = [0; 4];
+        number.copy_from_slice(&self.0[ChunkId::BYTES..PACK_END]);
+        u32::from_be_bytes(number)
     }
 
     /// Key and value of its [`CHUNK`] record.
-    pub(crate) fn chunk_record(&self) -> ([u8; 33], &[u8]) {
-        (chunk_key(&self.id()), &self.0[32..])
+    pub(crate) fn chunk_record(&self) -> ([u8; 1 + ChunkId::BYTES], &[u8]) {
+        (chunk_key(&self.id()), &self.0[ChunkId::BYTES..])
     }
 
     /// Key and value of its [`DUPLICATE`] record.
-    pub(crate) fn duplicate_record(&self) -> ([u8; 37], &[u8]) {
-        let mut key = [DUPLICATE; 37];
-        key[1..].copy_from_slice(&self.0[..36]);
-        (key, &self.0[36..])
+    pub(crate) fn duplicate_record(&self) -> ([u8; 1 + PACK_END], &[u8]) {
+        let mut key = [DUPLICATE; 1 + PACK_END];
+        key[1..].copy_from_slice(&self.0[..PACK_END]);
+        (key, &self.0[PACK_END..])
     }
 }
 
@@ -119,7 +125,7 @@ fn key<const N: usize>(letter: u8, rest: &[u8]) -> [u8; N] {
     key
 }
 
-pub(crate) fn chunk_key(id: &ChunkId) -> [u8; 33] {
+pub(crate) fn chunk_key(id: &ChunkId) -> [u8; 1 + ChunkId::BYTES] {
     key(CHUNK, &id.0)
 }
 

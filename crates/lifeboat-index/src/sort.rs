@@ -185,7 +185,7 @@ mod tests {
             let entry = |(first, last): &(u8, u16)| {
                 let mut bytes = [0; ENTRY_BYTES];
                 bytes[0] = *first;
-                bytes[40..42].copy_from_slice(&last.to_be_bytes());
+                bytes[ENTRY_BYTES - 6..ENTRY_BYTES - 4].copy_from_slice(&last.to_be_bytes());
                 Entry(bytes)
             };
             seeds.iter().for_each(|seed| sorter.push(entry(seed)).unwrap());

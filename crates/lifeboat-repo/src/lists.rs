@@ -24,7 +24,7 @@ const NODES_PER_NODE: u64 = 32;
 
 /// So few pieces stand in the entry itself. A node of their own would cost its name twice, in the entry and in the
 /// index; in the entry they cost their ids again whenever a neighbour in the tree node changes.
-const INLINE_PIECES: usize = 16;
+pub const INLINE_PIECES: usize = 16;
 
 /// Takes the pieces of one file in order.
 pub struct ListBuilder {
@@ -206,7 +206,7 @@ fn split_long(piece: Piece) -> (Piece, Option<Piece>) {
 }
 
 fn ends_node(id: &ChunkId) -> bool {
-    id.0[31].is_multiple_of(IDS_PER_CUT)
+    id.0[ChunkId::BYTES - 1].is_multiple_of(IDS_PER_CUT)
 }
 
 /// Reads a node that stands for `child.bytes` bytes and must have the given height.

@@ -188,8 +188,8 @@ mod tests {
 
     impl Nodes {
         fn put(&mut self, number: u8, node: &ListNode) -> ChunkId {
-            self.0.insert(ChunkId([number; 32]), node.encode());
-            ChunkId([number; 32])
+            self.0.insert(ChunkId([number; ChunkId::BYTES]), node.encode());
+            ChunkId([number; ChunkId::BYTES])
         }
     }
 
@@ -236,7 +236,7 @@ mod tests {
     #[test]
     fn a_node_that_is_its_own_child_is_refused() {
         let mut nodes = Nodes::default();
-        let own = ChunkId([7; 32]);
+        let own = ChunkId([7; ChunkId::BYTES]);
         nodes.put(7, &ListNode::Inner(1, vec![ListChild { id: own, bytes: 9 }]));
         let results: Vec<_> = Pieces::new(&nodes, &list(own, 1), 9).collect();
         assert!(matches!(results[..], [Err(Error::Height { expected: 0, found: 1, .. })]));
@@ -254,7 +254,9 @@ mod tests {
     #[test]
     fn a_missing_node_ends_the_list_with_its_id() {
         let nodes = Nodes::default();
-        let results: Vec<_> = Pieces::new(&nodes, &list(ChunkId([3; 32]), 0), 6).collect();
-        assert!(matches!(results[..], [Err(Error::Unreadable { id: ChunkId(id), .. })] if id == [3; 32]));
+        let results: Vec<_> = Pieces::new(&nodes, &list(ChunkId([3; ChunkId::BYTES]), 0), 6).collect();
+        assert!(
+            matches!(results[..], [Err(Error::Unreadable { id: ChunkId(id), .. })] if id == [3; ChunkId::BYTES])
+        );
     }
 }

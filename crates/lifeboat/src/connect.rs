@@ -80,7 +80,7 @@ pub fn read_key_file(path: &Path) -> Result<Key> {
         .map_err(Error::io(format!("key file {} cannot be read", path.display())))?;
     let text = zeroize::Zeroizing::new(text);
     let digits = text.trim().strip_prefix(KEY_FILE_WORD).map(str::trim);
-    let bytes = digits.and_then(|digits| digits.parse::<lifeboat_format::ChunkId>().ok());
+    let bytes = digits.and_then(|digits| digits.parse::<lifeboat_format::PackName>().ok());
     let bytes = bytes.ok_or_else(|| Error::KeyFile { file: path.display().to_string() })?;
     Ok(Key::new(bytes.0))
 }
@@ -91,7 +91,7 @@ pub fn write_key_file(path: &Path) -> Result<Key> {
     let key = Key::random();
     let mut file =
         std::fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(path).map_err(doing())?;
-    let digits = zeroize::Zeroizing::new(lifeboat_format::ChunkId(*key.expose()).to_string());
+    let digits = zeroize::Zeroizing::new(lifeboat_format::PackName(*key.expose()).to_string());
     writeln!(file, "{KEY_FILE_WORD} {}", digits.as_str()).map_err(doing())?;
     // The key must be as durable as the repository that only it opens.
     file.sync_all().map_err(doing())?;

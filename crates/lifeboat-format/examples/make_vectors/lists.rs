@@ -13,18 +13,19 @@ const X: Suite = Suite::XChaCha20Poly1305;
 
 pub(crate) fn lists() -> Topic {
     let mut topic = Topic::new("lists", "List nodes that stand for `expected` bytes of a file.");
-    let id = ChunkId([6; 32]);
+    let id = ChunkId([6; ChunkId::BYTES]);
     let case = |bytes: &[u8], expected: u64| json!({ "bytes": hex(bytes), "expected": expected });
     let pieces = vec![
         Piece::Chunk(id, 1),
         Piece::Hole(1 << 50),
         Piece::Zeros(4096),
-        Piece::Chunk(ChunkId([7; 32]), 1 << 20),
+        Piece::Chunk(ChunkId([7; ChunkId::BYTES]), 1 << 20),
     ];
     let leaf = ListNode::Leaf(pieces);
     let total = 1 + (1 << 50) + 4096 + (1 << 20);
     topic.good("list_node", "a leaf", case(&leaf.encode(), total), describe::list_node(&leaf));
-    let children = vec![ListChild { id, bytes: 1 << 40 }, ListChild { id: ChunkId([8; 32]), bytes: 5 }];
+    let children =
+        vec![ListChild { id, bytes: 1 << 40 }, ListChild { id: ChunkId([8; ChunkId::BYTES]), bytes: 5 }];
     let inner = ListNode::Inner(15, children);
     topic.good(
         "list_node",
@@ -70,7 +71,7 @@ pub(crate) fn files() -> Topic {
         let nodes: Vec<String> = nodes.iter().map(|node| hex(&node.encode())).collect();
         json!({ "nodes": nodes, "root": { "id": hex(&id_of(root).0), "height": height }, "size": size })
     };
-    let pieces = [Piece::Chunk(ChunkId([1; 32]), 10), Piece::Hole(20), Piece::Zeros(30)];
+    let pieces = [Piece::Chunk(ChunkId([1; ChunkId::BYTES]), 10), Piece::Hole(20), Piece::Zeros(30)];
     let leaves = pieces.map(|piece| ListNode::Leaf(vec![piece, piece]));
     let [one, two, three] = &leaves;
     let below = ListNode::Inner(1, vec![child(one, 20), child(two, 40)]);

@@ -332,7 +332,7 @@ pub(crate) fn slots() -> Result<Topic> {
 pub(crate) fn intents() -> Topic {
     let mut topic = Topic::new("intents", "Intents; `session` is the session in the object's name.");
     let session = hex(&SESSION.0);
-    for parents in [vec![], vec![ChunkId([1; 32]), ChunkId([2; 32])]] {
+    for parents in [vec![], vec![ChunkId([1; ChunkId::BYTES]), ChunkId([2; ChunkId::BYTES])]] {
         let intent = Intent { session: SESSION, counter: 258, host: HOST, parents };
         let bytes = intent.encode(&keys(X));
         let input = json!({ "session": session, "bytes": hex(&bytes) });

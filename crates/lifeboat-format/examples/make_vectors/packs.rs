@@ -413,9 +413,9 @@ pub(crate) fn indexes() -> Result<Topic> {
     let mut many = Vec::new();
     many.put_varint(65_537);
     for (reason, plain) in [
-        ("a pack above 256 MiB", pack((256 << 20) + 1, 64)),
-        ("half an id is missing", pack(1000, 48)),
-        ("a byte is left over", pack(1000, 65)),
+        ("a pack above 256 MiB", pack((256 << 20) + 1, 48)),
+        ("half an id is missing", pack(1000, 36)),
+        ("a byte is left over", pack(1000, 49)),
         ("65,537 packs", many),
     ] {
         topic.bad("index", reason, Wrong::Damaged, case(&crafted(&plain)));

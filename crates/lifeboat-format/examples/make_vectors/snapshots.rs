@@ -16,7 +16,7 @@ fn snapshot() -> Snapshot {
     let source = |kind, name: &[u8]| Source {
         kind,
         name: name.to_vec(),
-        root: TreeRoot { id: ChunkId([4; 32]), height: 1, entries: 9 },
+        root: TreeRoot { id: ChunkId([4; ChunkId::BYTES]), height: 1, entries: 9 },
         parent: Some(SnapshotId([5; 16])),
         snapshot_kind: SnapshotKind::Differential,
         errors: 1,
@@ -112,7 +112,7 @@ fn bad_bodies(topic: &mut Topic) -> Result<()> {
     // Kind, name, root id, root height, entries, snapshot kind, parent, errors, bytes, users, groups.
     let source = |kind: u8, height: u8, snapshot_kind: u8, parent: &[u8]| {
         let mut bytes = vec![kind, 2, b'/', b'a'];
-        bytes.extend_from_slice(&[4; 32]);
+        bytes.extend_from_slice(&[4; ChunkId::BYTES]);
         bytes.extend_from_slice(&[height, 1, snapshot_kind]);
         bytes.put_string(parent);
         bytes.extend_from_slice(&[0, 0, 0, 0]);
@@ -141,7 +141,7 @@ fn bad_bodies(topic: &mut Topic) -> Result<()> {
         sources: vec![Source {
             kind: SourceKind::Path,
             name: b"/a".to_vec(),
-            root: TreeRoot { id: ChunkId([4; 32]), height: 0, entries: 1 },
+            root: TreeRoot { id: ChunkId([4; ChunkId::BYTES]), height: 0, entries: 1 },
             parent: None,
             snapshot_kind: SnapshotKind::Full,
             errors: 0,

@@ -25,7 +25,10 @@ fn metadata() -> Metadata {
         inode: 1 << 40,
         xattrs: vec![
             Xattr { name: b"security.capability".to_vec(), value: XattrValue::Inline(vec![1, 0, 0, 2]) },
-            Xattr { name: b"user.long".to_vec(), value: XattrValue::Chunk(ChunkId([0xcc; 32]), 60_000) },
+            Xattr {
+                name: b"user.long".to_vec(),
+                value: XattrValue::Chunk(ChunkId([0xcc; ChunkId::BYTES]), 60_000),
+            },
         ],
     }
 }
@@ -33,10 +36,10 @@ fn metadata() -> Metadata {
 /// One entry of every kind, in the order of their keys.
 fn entries() -> Result<Vec<(TreePath, Entry)>> {
     let bare = |node| Entry { node, metadata: Metadata::default(), link: None, torn: false };
-    let list = ListRoot { id: ChunkId([0xdd; 32]), height: 2, chunker: Chunker::Pages8K };
+    let list = ListRoot { id: ChunkId([0xdd; ChunkId::BYTES]), height: 2, chunker: Chunker::Pages8K };
     let full = |node| Entry { node, metadata: metadata(), link: Some(LinkGroup(u64::MAX)), torn: true };
-    let chunk = Content::Chunk(ChunkId([0xee; 32]));
-    let few = vec![Piece::Chunk(ChunkId([0xef; 32]), 9), Piece::Hole(1 << 30), Piece::Zeros(1)];
+    let chunk = Content::Chunk(ChunkId([0xee; ChunkId::BYTES]));
+    let few = vec![Piece::Chunk(ChunkId([0xef; ChunkId::BYTES]), 9), Piece::Hole(1 << 30), Piece::Zeros(1)];
     [
         ("", Entry { link: None, ..full(Node::Directory) }),
         ("a", bare(Node::Directory)),
@@ -63,7 +66,11 @@ pub(crate) fn nodes() -> Result<Topic> {
         .zip(1u8..)
         .map(|(path, seed)| {
             let first = TreePath::from_slashes(path.as_bytes())?;
-            Ok(Item::Child(Child { first, id: ChunkId([seed; 32]), entries: u64::from(seed) << 20 }))
+            Ok(Item::Child(Child {
+                first,
+                id: ChunkId([seed; ChunkId::BYTES]),
+                entries: u64::from(seed) << 20,
+            }))
         })
         .collect::<Result<_>>()?;
     for (height, items) in [(0, &items[..]), (1, &children), (15, &children[..1]), (0, &[])] {
@@ -110,7 +117,7 @@ fn bad_keys(topic: &mut Topic) {
     let mut left_over = good.clone();
     left_over.push(0);
     let mut too_high = vec![16, 1, 0, 1, b'a'];
-    too_high.extend_from_slice(&[3; 32]);
+    too_high.extend_from_slice(&[3; ChunkId::BYTES]);
     too_high.push(1);
     let long = vec![b'x'; 256];
     for (reason, bytes) in [
@@ -134,7 +141,7 @@ fn bad_keys(topic: &mut Topic) {
         topic.bad("tree_node", reason, Wrong::Damaged, json!({ "bytes": hex(&bytes) }));
     }
     let mut inner = vec![1, 1, 0, 1, b'a'];
-    inner.extend_from_slice(&[3; 32]);
+    inner.extend_from_slice(&[3; ChunkId::BYTES]);
     topic.bad("tree_node", "a child without its count", Wrong::Damaged, json!({ "bytes": hex(&inner) }));
 }
 
@@ -146,7 +153,7 @@ fn bad_entries(topic: &mut Topic) {
         rest.iter().for_each(|part| bytes.extend_from_slice(part));
         json!({ "bytes": hex(&bytes) })
     };
-    let id = [9; 32];
+    let id = [9; ChunkId::BYTES];
     let mut size_max = Vec::new();
     size_max.put_varint(1 << 63);
     let mut long_target = Vec::new();
@@ -276,7 +283,7 @@ pub(crate) fn walks() -> Result<Topic> {
             &mut (|children: &mut Vec<Child>| children[1].entries -= 1) as &mut dyn FnMut(&mut Vec<Child>),
         ),
         ("a child whose first key is another", &mut |children| children[1].first = z.clone()),
-        ("a child that is missing", &mut |children| children[1].id = ChunkId([0; 32])),
+        ("a child that is missing", &mut |children| children[1].id = ChunkId([0; ChunkId::BYTES])),
     ] {
         topic.bad("tree", reason, Wrong::Damaged, tree_of(whole, |children| alter(children))?);
     }

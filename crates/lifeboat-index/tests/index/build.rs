@@ -34,7 +34,9 @@ fn spread(number: u32) -> [u8; 32] {
 }
 
 pub(crate) fn id(number: u32) -> ChunkId {
-    ChunkId(spread(number))
+    let mut id = [0; ChunkId::BYTES];
+    id.copy_from_slice(&spread(number)[..ChunkId::BYTES]);
+    ChunkId(id)
 }
 
 pub(crate) fn index_name(number: u32) -> IndexName {

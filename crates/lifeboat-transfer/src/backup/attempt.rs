@@ -204,7 +204,11 @@ impl Attempt<'_> {
         let source = Source {
             kind,
             name: name.to_vec(),
-            root: TreeRoot { id: lifeboat_format::ChunkId([0; 32]), height: 0, entries: 0 },
+            root: TreeRoot {
+                id: lifeboat_format::ChunkId([0; lifeboat_format::ChunkId::BYTES]),
+                height: 0,
+                entries: 0,
+            },
             parent: member.parent.map(|listed| listed.snapshot.id),
             snapshot_kind: if member.parent.is_some() { self.options.kind } else { SnapshotKind::Full },
             errors: 0,

@@ -1,9 +1,11 @@
 //! From bytes to chunks: cuts, names and stores the content of files and streams.
 //!
-//! Must stay true: a byte is copied once, from the read buffer into its region, and only if its chunk is new.
+//! Must stay true: a byte is copied once, from the read buffer into its region, and only if its chunk is new. Chunks are
+//! named many at a time, which is a third to a half faster than one by one: small files wait in the buffer for that, their
+//! pieces holding *tickets* until [`ContentWriter::redeem`].
 
 use super::Counters;
-use super::cutting::{Cutting, Known, name};
+use super::cutting::{Cutting, Known, is_zero, names};
 use super::hint::Earlier;
 use super::queue::WorkQueue;
 use lifeboat_chunker::Cutter;
@@ -12,7 +14,7 @@ use lifeboat_format::entry::Chunker;
 use lifeboat_format::list::Piece;
 use lifeboat_format::region::ChunkKind;
 use lifeboat_format::{ChunkId, Content, XattrValue};
-use lifeboat_repo::lists::ListBuilder;
+use lifeboat_repo::lists::{INLINE_PIECES, ListBuilder};
 use lifeboat_repo::reader::ChunkReader;
 use lifeboat_repo::session::Session;
 use lifeboat_repo::sink::ChunkSink;
@@ -47,6 +49,14 @@ impl From<Errno> for Failure {
     }
 }
 
+/// The content of one file or stream.
+pub(crate) struct Stored {
+    pub(crate) content: Content,
+    pub(crate) bytes: u64,
+    /// Whether its pieces hold tickets.
+    pub(crate) is_waiting: bool,
+}
+
 /// Takes the content of one file after the other, on one thread.
 pub(crate) struct ContentWriter<'q, B> {
     session: Arc<Session>,
@@ -56,6 +66,10 @@ pub(crate) struct ContentWriter<'q, B> {
     buffer: Vec<u8>,
     filled: usize,
     chunks: Vec<(ChunkId, Range<usize>)>,
+    /// Chunks of small files that have no name yet.
+    waiting: Vec<Range<usize>>,
+    /// Names by ticket.
+    named: Vec<ChunkId>,
     reader: &'q ChunkReader,
     counters: &'q Counters,
 }
@@ -76,6 +90,8 @@ impl<'q, B> ContentWriter<'q, B> {
             buffer: vec![0; BUFFER_BYTES + cutter.bytes_max()],
             filled: 0,
             chunks: Vec::new(),
+            waiting: Vec::new(),
+            named: Vec::new(),
             reader,
             counters,
         })
@@ -87,14 +103,14 @@ impl<'q, B> ContentWriter<'q, B> {
 
     /// Stores the content of an open file whose length was `size` a moment ago; `earlier` is how the parent had it.
     ///
-    /// Gives the content and how many bytes it has, which differs from `size` when somebody writes.
+    /// The bytes differ from `size` when somebody writes.
     pub(crate) fn file(
         &mut self,
         file: &OwnedFd,
         size: u64,
         may_have_holes: bool,
         earlier: Option<&Earlier>,
-    ) -> Result<(Content, u64), Failure> {
+    ) -> Result<Stored, Failure> {
         let bytes_max = self.cutter.bytes_max() as u64;
         if size < bytes_max && !may_have_holes {
             return self.small_file(file, size as usize);
@@ -120,7 +136,7 @@ impl<'q, B> ContentWriter<'q, B> {
         &mut self,
         stream: &mut dyn Read,
         earlier: Option<&Earlier>,
-    ) -> Result<(Content, u64), Failure> {
+    ) -> Result<Stored, Failure> {
         let mut cutting = Cutting::with_hint(Chunker::Content, self.reader, earlier);
         self.stretch(&mut cutting, None, |buffer, _| match stream.read(buffer) {
             Err(error) if error.kind() == std::io::ErrorKind::Interrupted => Ok(None),
@@ -129,9 +145,10 @@ impl<'q, B> ContentWriter<'q, B> {
         self.finish_cutting(cutting)
     }
 
-    fn finish_cutting(&mut self, cutting: Cutting<'_>) -> Result<(Content, u64), Failure> {
+    fn finish_cutting(&mut self, cutting: Cutting<'_>) -> Result<Stored, Failure> {
         let bytes = cutting.bytes();
-        Ok((cutting.finish(&mut self.sink, self.session.repository().keys())?, bytes))
+        let content = cutting.finish(&mut self.sink, self.session.repository().keys())?;
+        Ok(Stored { content, bytes, is_waiting: false })
     }
 
     /// Stores one attribute value as a chunk.
@@ -140,7 +157,7 @@ impl<'q, B> ContentWriter<'q, B> {
     }
 
     /// The file is read behind those that wait in the buffer: one question to the index serves many files.
-    fn small_file(&mut self, file: &OwnedFd, size: usize) -> Result<(Content, u64), Failure> {
+    fn small_file(&mut self, file: &OwnedFd, size: usize) -> Result<Stored, Failure> {
         if self.filled + size + 1 > self.buffer.len() {
             self.store_buffered()?;
         }
@@ -167,32 +184,75 @@ impl<'q, B> ContentWriter<'q, B> {
             return self.finish_cutting(cutting);
         }
         let length = end - start;
-        let mut list = ListBuilder::new(Chunker::Content);
+        self.filled = end;
+        self.counters.add_read(length as u64);
+        let mut cuts = Vec::new();
         let mut position = start;
         while position < end {
             let cut = position..position + self.cutter.cut(&self.buffer[position..end]);
             position = cut.end;
-            let piece = self.name(cut);
-            let sink = &mut self.sink;
-            list.push(piece, &mut |node| sink.add(ChunkKind::List, &node))?;
+            cuts.push(cut);
         }
-        self.filled = end;
-        self.counters.add_read(length as u64);
-        Ok((self.finish_list(list)?, length as u64))
-    }
-
-    /// Names a chunk of the buffer, and queues it unless it is all zeros.
-    fn name(&mut self, range: Range<usize>) -> Piece {
-        let piece = name(self.session.repository().keys(), &self.buffer[range.clone()]);
-        if let Piece::Chunk(id, _) = piece {
-            self.chunks.push((id, range));
-        }
-        piece
-    }
-
-    fn finish_list(&mut self, list: ListBuilder) -> Result<Content, Failure> {
+        // Nodes of a list need names; chunks so short that a small file has a list are not the default.
+        let is_waiting = cuts.len() <= INLINE_PIECES;
+        let pieces = match is_waiting {
+            true => cuts.into_iter().map(|cut| self.wait_for_name(cut)).collect(),
+            false => self.name_now(cuts),
+        };
+        let mut list = ListBuilder::new(Chunker::Content);
         let sink = &mut self.sink;
-        Ok(list.finish(&mut |node| sink.add(ChunkKind::List, &node))?)
+        let mut put = |node: Vec<u8>| sink.add(ChunkKind::List, &node);
+        for piece in pieces {
+            list.push(piece, &mut put)?;
+        }
+        Ok(Stored { content: list.finish(&mut put)?, bytes: length as u64, is_waiting })
+    }
+
+    fn name_now(&mut self, cuts: Vec<Range<usize>>) -> Vec<Piece> {
+        let pieces = names(self.session.repository().keys(), &self.buffer, &cuts);
+        for (piece, cut) in pieces.iter().zip(cuts) {
+            if let Piece::Chunk(id, _) = piece {
+                self.chunks.push((*id, cut));
+            }
+        }
+        pieces
+    }
+
+    /// A piece with a ticket in the place of its name, unless it is all zeros.
+    fn wait_for_name(&mut self, range: Range<usize>) -> Piece {
+        if is_zero(&self.buffer[range.clone()]) {
+            return Piece::Zeros(range.len() as u64);
+        }
+        let ticket = (self.named.len() + self.waiting.len()) as u64;
+        let mut id = [0; ChunkId::BYTES];
+        id[..8].copy_from_slice(&ticket.to_le_bytes());
+        let bytes = range.len() as u32;
+        self.waiting.push(range);
+        Piece::Chunk(ChunkId(id), bytes)
+    }
+
+    /// Puts names where the tickets are. Everything must be stored by then.
+    pub(crate) fn redeem(&self, content: &mut Content) {
+        let named = |id: &mut ChunkId| {
+            if let Some(ticket) = id.0.first_chunk().map(|bytes| u64::from_le_bytes(*bytes)) {
+                *id = self.named[ticket as usize];
+            }
+        };
+        match content {
+            Content::Chunk(id) => named(id),
+            Content::Pieces(_, pieces) => pieces.iter_mut().for_each(|piece| {
+                if let Piece::Chunk(id, _) = piece {
+                    named(id);
+                }
+            }),
+            // A small file has too few pieces for a list.
+            Content::List(_) | Content::Empty => {}
+        }
+    }
+
+    /// All tickets are redeemed: the next one has number 0 again.
+    pub(crate) fn forget_tickets(&mut self) {
+        self.named.clear();
     }
 
     /// Reads data extents and steps over holes.
@@ -269,11 +329,36 @@ impl<'q, B> ContentWriter<'q, B> {
 
     /// Cuts the buffer; what is too short to cut before more is read is left over.
     fn cut_buffer(&mut self, cutting: &mut Cutting<'_>, is_end: bool) -> Result<Range<usize>, Failure> {
-        let sight = cutting.sight(&self.cutter);
+        let keys = self.session.repository().keys();
+        let data = &self.buffer[..self.filled];
+        let Some(lengths) = cutting.lengths(&self.cutter, data, is_end) else {
+            return self.follow_buffer(cutting, is_end);
+        };
+        let mut end = 0;
+        let ranges: Vec<Range<usize>> = lengths
+            .into_iter()
+            .map(|length| {
+                end += length;
+                end - length..end
+            })
+            .collect();
+        for (piece, range) in names(keys, data, &ranges).into_iter().zip(ranges) {
+            if let (Piece::Chunk(id, _), Known::Ask) = (piece, cutting.known(&piece)) {
+                self.chunks.push((id, range));
+            }
+            cutting.push(piece, &mut self.sink, keys)?;
+        }
+        let scanned = if cutting.is_scanned() { end as u64 } else { 0 };
+        self.counters.bytes_scanned.fetch_add(scanned, Ordering::Relaxed);
+        Ok(end..self.filled)
+    }
+
+    /// The same along the parent's list, where each piece decides what is looked at next.
+    fn follow_buffer(&mut self, cutting: &mut Cutting<'_>, is_end: bool) -> Result<Range<usize>, Failure> {
         let keys = self.session.repository().keys();
         let (mut position, mut scanned) = (0, 0);
         while position < self.filled {
-            if !is_end && self.filled - position < sight {
+            if !is_end && self.filled - position < self.cutter.bytes_max() {
                 break;
             }
             let cut = cutting.next(&self.cutter, keys, &self.buffer[position..self.filled], is_end);
@@ -292,6 +377,12 @@ impl<'q, B> ContentWriter<'q, B> {
     /// Stores the chunks that wait in the buffer. The buffer keeps its bytes, but nobody needs them any more.
     pub(crate) fn store_buffered(&mut self) -> lifeboat_repo::Result<()> {
         self.filled = 0;
+        if !self.waiting.is_empty() {
+            let parts: Vec<&[u8]> = self.waiting.iter().map(|range| &self.buffer[range.clone()]).collect();
+            let ids = self.session.repository().keys().chunk_ids(ChunkKind::Data, &parts);
+            self.chunks.extend(ids.iter().copied().zip(self.waiting.drain(..)));
+            self.named.extend(ids);
+        }
         if self.chunks.is_empty() {
             return Ok(());
         }

@@ -12,7 +12,7 @@ use super::reading::{Unread, read_entry, stream_entry};
 use super::{Run, SourceName};
 use crate::source::compose::MemoryFile;
 use crate::source::walk::Met;
-use lifeboat_format::{Entry, LinkGroup, TreePath};
+use lifeboat_format::{Entry, LinkGroup, Node, TreePath};
 use lifeboat_repo::{Error, Result};
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
@@ -177,27 +177,37 @@ fn work_on(run: &Run<'_>, queue: &WorkQueue<Batch>) -> Result<()> {
 
 fn read_batch(run: &Run<'_>, writer: &mut ContentWriter<'_, Batch>, batch: Batch) -> Result<()> {
     let mut entries = Vec::with_capacity(batch.planned.len());
+    let mut waiting = Vec::new();
     for planned in batch.planned {
         match planned {
             Planned::Ready(path, entry) => entries.push((path, entry)),
             Planned::Store(file) => entries.push(store_file(writer, *file)?),
             Planned::Read(met, link, earlier) => match read_entry(writer, &met, link, earlier.as_deref()) {
-                Ok(entry) => entries.push((met.path, entry)),
+                Ok((entry, is_waiting)) => {
+                    waiting.extend(is_waiting.then_some(entries.len()));
+                    entries.push((met.path, entry));
+                }
                 Err(Unread::Problem(problem)) => run.problem(&batch.source, &problem),
                 Err(Unread::Repository(error)) => return Err(error),
             },
         }
     }
     writer.store_buffered()?;
+    for number in waiting {
+        if let Node::File { content, .. } = &mut entries[number].1.node {
+            writer.redeem(content);
+        }
+    }
+    writer.forget_tickets();
     batch.answer.0.fill(Ok(entries));
     Ok(())
 }
 
 fn store_file(writer: &mut ContentWriter<'_, Batch>, file: MemoryFile) -> Result<(TreePath, Entry)> {
     let stored = writer.stream(&mut &file.bytes[..], None);
-    let (content, size) = stored.map_err(|failure| match failure {
+    let stored = stored.map_err(|failure| match failure {
         Failure::Repository(error) => error,
         Failure::File(error) => Error::io("memory cannot be read")(error),
     })?;
-    Ok((file.at, stream_entry(content, size, file.metadata)))
+    Ok((file.at, stream_entry(stored.content, stored.bytes, file.metadata)))
 }

@@ -14,6 +14,7 @@ use lifeboat_format::region::ChunkKind;
 use lifeboat_format::{ChunkId, Content};
 use lifeboat_repo::lists::ListBuilder;
 use lifeboat_repo::sink::ChunkSink;
+use std::ops::Range;
 
 /// A chunk's place is known to the repository, or has to be asked for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -61,35 +62,49 @@ impl<'r> Cutting<'r> {
         self.list.bytes()
     }
 
-    /// So many bytes must be in sight to cut, unless the data ends.
-    pub(crate) fn sight(&self, cutter: &Cutter) -> usize {
-        self.page.unwrap_or(cutter.bytes_max())
-    }
-
-    /// The first piece of `data`, which is the rest or at least [`Self::sight`] of it.
-    pub(crate) fn next(&mut self, cutter: &Cutter, keys: &Keys, data: &[u8], is_end: bool) -> Cut {
-        match self.page {
-            Some(page) => self.next_page(page, keys, data),
-            None => self.next_by_content(cutter, keys, data, is_end),
+    /// Lengths of the next pieces of `data`, where no parent has a say in it: pages, and content that nobody read before.
+    /// What is left over is too short to cut before more is read.
+    pub(crate) fn lengths(&self, cutter: &Cutter, data: &[u8], is_end: bool) -> Option<Vec<usize>> {
+        if self.page.is_none() && self.hint.is_some() {
+            return None;
         }
+        let sight = self.page.unwrap_or(cutter.bytes_max());
+        let mut lengths = Vec::new();
+        let mut start = 0;
+        while start < data.len() && (is_end || data.len() - start >= sight) {
+            let rest = &data[start..];
+            let length = match self.page {
+                // Holes may begin and end inside a page, as in compressed tablespaces: the next cut is at its end again.
+                Some(page) => {
+                    let position = self.list.bytes() + start as u64;
+                    (page - (position % page as u64) as usize).min(rest.len())
+                }
+                None => cutter.cut(rest),
+            };
+            lengths.push(length);
+            start += length;
+        }
+        Some(lengths)
     }
 
-    fn next_page(&mut self, page: usize, keys: &Keys, data: &[u8]) -> Cut {
-        // Holes may begin and end inside a page, as in compressed tablespaces: the next cut is at the page's end again.
+    /// What the parent knows of a piece whose length it had no say in.
+    pub(crate) fn known(&mut self, piece: &Piece) -> Known {
         let position = self.list.bytes();
-        let left = page - (position % page as u64) as usize;
-        let data = &data[..left.min(data.len())];
-        let piece = name(keys, data);
-        let mut was = Known::Ask;
         if let (Some(hint), Piece::Chunk(id, bytes)) = (&mut self.hint, piece)
-            && hint.page_at(position) == Some((id, bytes as usize))
+            && hint.page_at(position) == Some((*id, *bytes as usize))
         {
-            was = known(hint);
+            return known(hint);
         }
-        Cut { bytes: data.len(), piece, known: was, was_scanned: false }
+        Known::Ask
     }
 
-    fn next_by_content(&mut self, cutter: &Cutter, keys: &Keys, data: &[u8], is_end: bool) -> Cut {
+    /// Whether [`Self::lengths`] searches for cuts.
+    pub(crate) fn is_scanned(&self) -> bool {
+        self.page.is_none()
+    }
+
+    /// The first piece of `data`, which is the rest or as much as the longest chunk, by the parent's list.
+    pub(crate) fn next(&mut self, cutter: &Cutter, keys: &Keys, data: &[u8], is_end: bool) -> Cut {
         let bytes_max = data.len().min(cutter.bytes_max()) as u64;
         let expected = self.hint.as_mut().and_then(|hint| hint.expected(bytes_max));
         // The end of the data cut the parent's last chunk: it counts only where the data ends here too.
@@ -172,8 +187,28 @@ fn put(
     sink.add(ChunkKind::List, node)
 }
 
+/// Pieces of `buffer`, named all together. Zeros are not stored.
+pub(crate) fn names(keys: &Keys, buffer: &[u8], ranges: &[Range<usize>]) -> Vec<Piece> {
+    let parts: Vec<(&[u8], bool)> = ranges
+        .iter()
+        .map(|range| {
+            let part = &buffer[range.clone()];
+            (part, is_zero(part))
+        })
+        .collect();
+    let chunks: Vec<&[u8]> = parts.iter().filter(|(_, zeros)| !zeros).map(|(part, _)| *part).collect();
+    let mut ids = keys.chunk_ids(ChunkKind::Data, &chunks).into_iter();
+    parts
+        .iter()
+        .filter_map(|(part, zeros)| match zeros {
+            true => Some(Piece::Zeros(part.len() as u64)),
+            false => ids.next().map(|id| Piece::Chunk(id, part.len() as u32)),
+        })
+        .collect()
+}
+
 /// Zeros are not stored.
-pub(crate) fn name(keys: &Keys, data: &[u8]) -> Piece {
+fn name(keys: &Keys, data: &[u8]) -> Piece {
     if is_zero(data) {
         Piece::Zeros(data.len() as u64)
     } else {
@@ -181,7 +216,7 @@ pub(crate) fn name(keys: &Keys, data: &[u8]) -> Piece {
     }
 }
 
-fn is_zero(bytes: &[u8]) -> bool {
+pub(crate) fn is_zero(bytes: &[u8]) -> bool {
     // Most chunks fail at their first byte; the rest is compared 16 bytes at a time.
     let (head, body, tail) = (bytes.first().copied().unwrap_or(0), bytes.as_chunks::<16>(), 0u128);
     head == 0

@@ -1,6 +1,6 @@
 //! Turns what the walk met into an entry: content, attributes, link target.
 
-use super::content::{ContentWriter, Failure};
+use super::content::{ContentWriter, Failure, Stored};
 use super::hint::Earlier;
 use crate::source::file::{Status, open_file, read_xattrs, read_xattrs_at};
 use crate::source::walk::{Met, Problem};
@@ -30,13 +30,13 @@ impl From<lifeboat_repo::Error> for Unread {
     }
 }
 
-/// Reads one entry.
+/// Reads one entry; whether its content waits for [`ContentWriter::redeem`] is the second value.
 pub(crate) fn read_entry<B>(
     writer: &mut ContentWriter<'_, B>,
     met: &Met,
     link: Option<LinkGroup>,
     earlier: Option<&Earlier>,
-) -> Result<Entry, Unread> {
+) -> Result<(Entry, bool), Unread> {
     if met.status.kind == FileType::RegularFile {
         return read_file(writer, met, link, earlier);
     }
@@ -69,7 +69,7 @@ pub(crate) fn read_entry<B>(
     })?;
     let mut metadata = met.status.metadata();
     metadata.xattrs = store_xattrs(writer, xattrs)?;
-    Ok(Entry { node, metadata, link, torn: false })
+    Ok((Entry { node, metadata, link, torn: false }, false))
 }
 
 /// Reads a regular file; one that changes while it is read is read again, and at last stored as it came.
@@ -78,7 +78,7 @@ fn read_file<B>(
     met: &Met,
     link: Option<LinkGroup>,
     earlier: Option<&Earlier>,
-) -> Result<Entry, Unread> {
+) -> Result<(Entry, bool), Unread> {
     let problem = |doing, errno| Unread::Problem(Problem::new(&met.path, doing, errno));
     let mut before = met.status;
     let mut attempt = 1;
@@ -87,7 +87,7 @@ fn read_file<B>(
             open_file(&met.directory, &met.name).map_err(|errno| problem("cannot be opened", errno))?;
         let may_have_holes = before.blocks.saturating_mul(512) < before.size;
         let stored = writer.file(&file, before.size, may_have_holes, earlier);
-        let (content, bytes) = stored.map_err(|failure| unread(&met.path, failure))?;
+        let Stored { content, bytes, is_waiting } = stored.map_err(|failure| unread(&met.path, failure))?;
         let after = Status::of_open(&file).map_err(|errno| problem("cannot be looked at", errno))?;
         if after.kind != FileType::RegularFile {
             return Err(problem("became something else while it was read", Errno::NOENT));
@@ -98,7 +98,8 @@ fn read_file<B>(
             let xattrs = xattrs.map_err(|errno| problem("its extended attributes cannot be read", errno))?;
             let mut metadata = after.metadata();
             metadata.xattrs = store_xattrs(writer, xattrs)?;
-            return Ok(Entry { node: Node::File { size: bytes, content }, metadata, link, torn: !is_whole });
+            let node = Node::File { size: bytes, content };
+            return Ok((Entry { node, metadata, link, torn: !is_whole }, is_waiting));
         }
         before = after;
         attempt += 1;

@@ -92,7 +92,7 @@ fn store(
     earlier: Option<&Earlier>,
 ) -> Result<(TreeRoot, u64)> {
     let queue = WorkQueue::<()>::new();
-    let (content, size) = std::thread::scope(|scope| {
+    let stored = std::thread::scope(|scope| {
         let helpers: Vec<_> = (1..run.threads).map(|_| scope.spawn(|| seal_regions(run, &queue))).collect();
         let stored = (|| {
             let mut writer = ContentWriter::new(&run.session, &run.cutter, &queue, run.reader, run.counters)?;
@@ -113,7 +113,7 @@ fn store(
         })
     })?;
     run.counters.stream();
-    Ok((one_file(run, content, size)?, size))
+    Ok((one_file(run, stored.content, stored.bytes)?, stored.bytes))
 }
 
 fn seal_regions(run: &Run<'_>, queue: &WorkQueue<()>) -> lifeboat_repo::Result<()> {

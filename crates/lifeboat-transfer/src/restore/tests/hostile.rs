@@ -90,8 +90,9 @@ fn sizes_owners_and_attributes_beyond_reason_are_problems_of_one_file() {
     tree.directory("3-capability").metadata.xattrs = vec![xattr("security.capability", &[2; 20])];
     tree.symlink("4-acl", b"x").metadata.xattrs = vec![xattr("system.posix_acl_access", &[2; 20])];
     tree.file("5-name", b"x").metadata.xattrs = vec![xattr("nonsense", b"")];
-    tree.file("6-short", b"x").node = Node::File { size: 9, content: Content::Chunk(ChunkId([1; 32])) };
-    tree.chunks.0.insert((ChunkKind::Data, ChunkId([1; 32])), vec![1; 8]);
+    tree.file("6-short", b"x").node =
+        Node::File { size: 9, content: Content::Chunk(ChunkId([1; ChunkId::BYTES])) };
+    tree.chunks.0.insert((ChunkKind::Data, ChunkId([1; ChunkId::BYTES])), vec![1; 8]);
     tree.symlink("7-empty", b"");
     tree.symlink("8-nul", b"a\0b");
     tree.file("9-fine", b"x");

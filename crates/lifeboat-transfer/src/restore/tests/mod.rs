@@ -28,7 +28,7 @@ struct Chunks(HashMap<(ChunkKind, ChunkId), Vec<u8>>);
 
 impl Chunks {
     fn put(&mut self, kind: ChunkKind, bytes: Vec<u8>) -> ChunkId {
-        let mut id = ChunkId([kind as u8; 32]);
+        let mut id = ChunkId([kind as u8; ChunkId::BYTES]);
         id.0[..8].copy_from_slice(&(self.0.len() as u64).to_le_bytes());
         self.0.insert((kind, id), bytes);
         id
