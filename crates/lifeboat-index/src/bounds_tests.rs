@@ -9,6 +9,7 @@ use lifeboat_format::pack::Directory;
 use lifeboat_format::region::{ChunkKind, Region, RegionHead};
 use lifeboat_format::seal::{Codec, Suite};
 use lifeboat_format::{ChunkId, EnvelopeId, IndexName, PackName, RegionId, RepositoryId};
+use rocksdb::perf::{PerfContext, PerfMetric, PerfStatsLevel, set_perf_stats};
 use std::collections::BTreeSet;
 use std::path::Path;
 
@@ -182,4 +183,37 @@ fn a_compaction_drops_entries_of_dead_packs_and_no_others() {
     let index = open(directory.path());
     index.top.compact();
     assert_eq!((records(&index, CHUNK), found(&index, 1..6)), (3, 3));
+}
+
+/// Blocks read to look for `asked` chunks that are not there, when as many were looked for before.
+fn reads_for_absent(options: &Options, chunks: u32, asked: u32) -> u64 {
+    let directory = tempfile::tempdir().unwrap();
+    let index = Index::open(directory.path(), RepositoryId([1; 16]), options).unwrap();
+    let packs = (0..chunks / 1000).map(|number| {
+        let chunks: Vec<u32> = (number * 1000..(number + 1) * 1000).collect();
+        pack(number, &chunks)
+    });
+    apply(&index, 1, packs.collect());
+    drop(index);
+    let index = Index::open(directory.path(), RepositoryId([1; 16]), options).unwrap();
+    let look = |numbers: std::ops::Range<u32>| {
+        numbers.for_each(|number| assert_eq!(index.locate_one(&id(number)).unwrap(), None));
+    };
+    look(chunks..chunks + asked);
+    set_perf_stats(PerfStatsLevel::EnableCount);
+    let mut context = PerfContext::default();
+    context.reset();
+    look(chunks + asked..chunks + 2 * asked);
+    let reads = context.metric(PerfMetric::BlockReadCount);
+    set_perf_stats(PerfStatsLevel::Disable);
+    reads
+}
+
+#[test]
+fn absent_chunks_cost_next_to_no_reads_as_long_as_memory_may_follow_their_number() {
+    let options = Options { cache_bytes: 32 << 10, cache_bytes_max: 8 << 20, ..Options::default() };
+    let fitting = reads_for_absent(&options, 2_000_000, 2000);
+    let cramped = reads_for_absent(&Options { cache_bytes_max: 0, ..options }, 2_000_000, 2000);
+    // Some of them look like others that are there.
+    assert!(fitting < 2000 / 10 && cramped > 2000 / 2, "{fitting} reads, {cramped} where memory is short");
 }

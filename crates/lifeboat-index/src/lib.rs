@@ -10,8 +10,9 @@
 //!   thrown away or reported as [`ErrorKind::Corrupt`]. Numbers of packs are never used twice.
 //! - **Never a false miss.** While any live pack holds a chunk, the chunk is found: copies are kept as duplicates, and
 //!   take the place of the entry whose pack dies.
-//! - **Memory does not grow with the repository**: the block cache ([`Options::cache_bytes`], 32 MiB), some bits a
-//!   pack, some kilobytes per 64 MiB of tables, and up to 48 MiB while changes are applied.
+//! - **Memory is bounded**: the block cache (32 MiB; a byte for each chunk where more than 32 million are there when it is
+//!   opened, up to 112 MiB: [`Options::cache_bytes_max`]), some bits a pack, some kilobytes per 64 MiB of tables, and up to 48 MiB while changes
+//!   are applied.
 //!
 //! Several processes work at once. The first one holds the lock and writes; the others read what is durable when they
 //! open the cache, and keep what is new in a throw-away database of their own.
@@ -19,6 +20,7 @@
 //! Read next: `index` for looking up, `apply` and `retire` for what changes, `record` for what is stored.
 
 mod apply;
+mod blocks;
 #[cfg(test)]
 mod bounds_tests;
 mod database;

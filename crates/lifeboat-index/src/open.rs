@@ -6,6 +6,7 @@
 //! Must stay true: only the holder of the lock changes or removes `DIR/db`. A cache that is another repository's, has
 //! another schema, or that RocksDB refuses is never read from.
 
+use crate::blocks::BlockCache;
 use crate::database::{Census, Database, SharedCensus};
 use crate::index::{Bounds, Changing, Index, Recent, State};
 use crate::record::{LIVE, ObjectStage, STATE, StateRecord};
@@ -13,7 +14,6 @@ use crate::spill::{self, Spill};
 use crate::tables::SCRATCH_PREFIX;
 use crate::{Error, ErrorKind, Result};
 use lifeboat_format::RepositoryId;
-use rocksdb::Cache;
 use std::fs::{self, DirBuilder, File, OpenOptions, TryLockError};
 use std::io;
 use std::os::unix::fs::{DirBuilderExt, MetadataExt};
@@ -28,13 +28,15 @@ const READER_ATTEMPTS: usize = 4;
 pub struct Options {
     /// Memory for blocks of the database: the larger part of what the index takes.
     pub cache_bytes: usize,
+    /// What that may be where an index that is opened has so many chunks that their filters need more.
+    pub cache_bytes_max: usize,
     /// Where a process that cannot write the cache spills when there is no room beside the cache.
     pub fallback_directory: PathBuf,
 }
 
 impl Default for Options {
     fn default() -> Self {
-        Self { cache_bytes: 32 << 20, fallback_directory: std::env::temp_dir() }
+        Self { cache_bytes: 32 << 20, cache_bytes_max: 112 << 20, fallback_directory: std::env::temp_dir() }
     }
 }
 
@@ -74,7 +76,7 @@ impl Index {
     /// # Errors
     /// When there is no room even for a spill.
     pub fn open(directory: &Path, repository: RepositoryId, options: &Options) -> Result<Self> {
-        let cache = Cache::new_hyper_clock_cache(options.cache_bytes, 0);
+        let cache = BlockCache::new(options);
         let opened = match open_writer(directory, repository, &cache) {
             Err(error) if error.kind() == ErrorKind::Corrupt => {
                 let emptied =
@@ -93,13 +95,13 @@ impl Index {
     /// Reads the cache in `directory` without writing it, even if nobody else does, and spills into
     /// [`Options::fallback_directory`]: what to do about [`ErrorKind::Full`], after dropping the index.
     pub fn open_spilling(directory: &Path, repository: RepositoryId, options: &Options) -> Result<Self> {
-        let cache = Cache::new_hyper_clock_cache(options.cache_bytes, 0);
+        let cache = BlockCache::new(options);
         open_reader(directory, repository, &cache, &[&options.fallback_directory])
     }
 
     /// Opens a throw-away index in `parent`; it is removed when dropped, or by the next one after a crash.
     pub fn open_temporary(parent: &Path, repository: RepositoryId, options: &Options) -> Result<Self> {
-        let cache = Cache::new_hyper_clock_cache(options.cache_bytes, 0);
+        let cache = BlockCache::new(options);
         open_spill(parent, repository, &cache, None)
     }
 
@@ -149,7 +151,7 @@ fn remove(directory: &Path) -> Result<()> {
     }
 }
 
-fn open_writer(directory: &Path, repository: RepositoryId, cache: &Cache) -> Result<Index> {
+fn open_writer(directory: &Path, repository: RepositoryId, cache: &BlockCache) -> Result<Index> {
     let lock = lock(directory)?;
     remove_stale_changes(directory);
     if let Ok(own) = lock.0.metadata() {
@@ -158,7 +160,7 @@ fn open_writer(directory: &Path, repository: RepositoryId, cache: &Cache) -> Res
     let census = SharedCensus::default();
     let (top, state) = open_top(&directory.join("db"), repository, cache, &census)?;
     let home = Home::Cache { directory: directory.to_path_buf(), _lock: lock };
-    let index = new_index(None, (top, state, census), home, repository).settle()?;
+    let index = new_index(None, (top, state, census), home, (repository, cache)).settle()?;
     Ok(Index { opening: Opening::Writer, ..index })
 }
 
@@ -176,7 +178,7 @@ fn remove_stale_changes(directory: &Path) {
 fn open_top(
     path: &Path,
     repository: RepositoryId,
-    cache: &Cache,
+    cache: &BlockCache,
     census: &SharedCensus,
 ) -> Result<(Database, State)> {
     fs::create_dir_all(path).map_err(Error::io("create", path))?;
@@ -215,7 +217,7 @@ fn load_state(database: &Database, repository: RepositoryId) -> Result<State> {
 fn open_reader(
     directory: &Path,
     repository: RepositoryId,
-    cache: &Cache,
+    cache: &BlockCache,
     parents: &[&Path],
 ) -> Result<Index> {
     let spill_in = |parent: &Path| {
@@ -234,7 +236,7 @@ fn open_reader(
 }
 
 /// The cache as somebody else writes it, if it is there and can be trusted.
-fn open_base(path: &Path, repository: RepositoryId, cache: &Cache) -> Option<(Database, State)> {
+fn open_base(path: &Path, repository: RepositoryId, cache: &BlockCache) -> Option<(Database, State)> {
     // While a table is being replaced, RocksDB may find it in the manifest but no longer on disk.
     (0..READER_ATTEMPTS).find_map(|_| {
         path.join("CURRENT").exists().then_some(())?;
@@ -247,7 +249,7 @@ fn open_base(path: &Path, repository: RepositoryId, cache: &Cache) -> Option<(Da
 fn open_spill(
     parent: &Path,
     repository: RepositoryId,
-    cache: &Cache,
+    cache: &BlockCache,
     base: Option<(Database, State)>,
 ) -> Result<Index> {
     let spill = Spill::create_in(parent)?;
@@ -255,15 +257,17 @@ fn open_spill(
     let (top, empty) = open_top(&spill.path().join("db"), repository, cache, &census)?;
     // Numbers go on where the base ends, so that one set of live packs covers both.
     let (base, state) = base.map_or((None, empty), |(base, state)| (Some(base), state));
-    new_index(base, (top, state, census), Home::Spill(spill), repository).settle()
+    new_index(base, (top, state, census), Home::Spill(spill), (repository, cache)).settle()
 }
 
 fn new_index(
     base: Option<Database>,
     (top, state, census): (Database, State, SharedCensus),
     home: Home,
-    repository: RepositoryId,
+    (repository, cache): (RepositoryId, &BlockCache),
 ) -> Index {
+    // Not again when the index grows: a process that fills a large one has compactions to find memory for.
+    cache.fit(state.chunks);
     Index {
         base,
         top,
