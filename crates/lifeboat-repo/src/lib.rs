@@ -16,6 +16,7 @@ mod packer;
 pub mod reader;
 mod remembered;
 mod repository;
+pub mod retention;
 pub mod session;
 pub mod sink;
 pub mod snapshots;

@@ -4,6 +4,7 @@ mod browse;
 mod check;
 mod compare;
 mod dump;
+mod forget;
 mod manage;
 mod recover;
 mod restore;
@@ -35,6 +36,7 @@ pub(crate) fn run(cli: Cli, interrupted: &Arc<AtomicBool>) -> Result<u8> {
         Command::Stats => manage::stats(&global, &ui),
         Command::Dump { snapshot, tar } => dump::run(&global, &ui, &snapshot, tar),
         Command::Restore(arguments) => restore::run(&global, &ui, &arguments, interrupted),
+        Command::Forget(arguments) => forget::run(&global, &ui, &arguments),
         Command::Check { read_data } => check::run(&global, &ui, read_data, interrupted),
         Command::Key(command) => manage::key(&global, &ui, &command),
         Command::Repo(command) => manage::repo(&global, &ui, &command),

@@ -1,0 +1,35 @@
+//! Carries a plan out.
+//!
+//! Must stay true: only objects of `snapshots/` are removed, and each removal is one that the plan names. Nothing is
+//! removed that another object needs: what a snapshot reached stays where it is until a collection finds that nothing
+//! reaches it, so there is nothing that has to be durable before, and a crash leaves some of the snapshots listed.
+
+use super::Plan;
+use crate::error::{Error, Result};
+use crate::repository::Repository;
+use crate::snapshots::SnapshotList;
+use lifeboat_format::{ObjectKey, ObjectKind, SessionId};
+
+impl SnapshotList {
+    /// Refuses to go on where a snapshot cannot be read: what is not known cannot be counted.
+    pub fn demand_sound(&self) -> Result<()> {
+        match &self.damaged[..] {
+            [] => Ok(()),
+            [(key, error), rest @ ..] => {
+                let others =
+                    if rest.is_empty() { String::new() } else { format!(", and {} more", rest.len()) };
+                let detail = format!("{error}{others}; nothing is forgotten before that is repaired");
+                Err(Error::Damaged { what: key.to_string(), detail })
+            }
+        }
+    }
+}
+
+/// Removes what `plan` removes, oldest first; all of it is durably gone when this returns `Ok`.
+pub fn apply(repository: &Repository, plan: &Plan<'_>) -> Result<()> {
+    let check = repository.config().check_writable();
+    check.map_err(Error::format("this repository cannot be written to"))?;
+    let key = |session: &SessionId| ObjectKey::new(ObjectKind::Snapshot, &session.0);
+    let keys: Vec<ObjectKey> = plan.removed().into_iter().map(|listed| key(&listed.session)).collect();
+    repository.store().delete_many(&keys).map_err(Error::store("a snapshot cannot be forgotten"))
+}
