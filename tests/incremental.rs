@@ -275,3 +275,42 @@ fn files_that_vanish_meanwhile_are_no_failure() {
     }
     panic!("in 20 rounds no file vanished between its name and its content");
 }
+
+/// Writes other bytes of the same length into a file, and puts its time back.
+fn change_silently(scene: &Scene, name: &str, at: u64, bytes: &[u8]) {
+    let path = scene.path(name);
+    let before = std::fs::metadata(&path).unwrap().modified().unwrap();
+    let file = std::fs::OpenOptions::new().write(true).open(&path).unwrap();
+    file.write_all_at(bytes, at).unwrap();
+    file.set_modified(before).unwrap();
+}
+
+#[test]
+fn a_full_snapshot_tells_of_content_that_changed_under_unchanged_size_and_times() {
+    let scene = Scene::with_repository();
+    settled(&scene, 5, 100_000);
+    scene.write("source/large", noise("large", 3_000_000));
+    pause(50);
+    scene.snapshot(&["source"]);
+    // What is inserted and taken out again is cut by an earlier list, and anew by a full snapshot: the same bytes.
+    scene.write("source/large", [&b"inserted"[..], &noise("large", 3_000_000)].concat());
+    pause(50);
+    scene.snapshot(&["source"]);
+    change_silently(&scene, "source/3/watched-3", 70_000, b"x");
+    pause(50);
+    // The inode's own time cannot be put back: without it this is what a decayed disk looks like.
+    let told = scene.snapshot(&["source", "--ignore-ctime"]);
+    assert_eq!((&told["files_changed"], &told["files_silently_changed"]), (&0.into(), &0.into()));
+    let full = ["snapshot", "--kind", "full", "--json", "source"];
+    scene
+        .run(&[&full[..], &["--ignore-ctime"]].concat())
+        .expect(3)
+        .says("watched-3")
+        .says("unchanged size and times");
+    // Once is enough: the next full snapshot has the same bytes; and with the inode's time it was an ordinary change.
+    let done = scene.run(&[&full[..], &["--ignore-ctime"]].concat()).expect(0);
+    assert_eq!(done.message("summary")["files_silently_changed"], 0);
+    change_silently(&scene, "source/4/watched-4", 0, b"y");
+    scene.run(&full).expect(0);
+    scene.assert_restores(&scene.path("source"));
+}

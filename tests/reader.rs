@@ -106,3 +106,29 @@ fn the_reader_agrees_with_every_test_vector() {
     let passed: u32 = last.split_whitespace().nth(1).and_then(|word| word.parse().ok()).expect("a count");
     assert!(passed >= 650, "{last}");
 }
+
+#[test]
+fn a_snapshot_whose_tags_changed_is_one_to_both_readers_while_its_older_object_is_there() {
+    let scene = Scene::with_repository();
+    scene.write("source/file", "content");
+    let summary = scene.snapshot(&["source", "--tag", "old"]);
+    let before = scene.objects_in("snapshots").remove(0);
+    let bytes = std::fs::read(&before).unwrap();
+    scene.run(&["tag", "--set", "new", "--pin", "latest"]).expect(0);
+    // As if the run had died before it removed this.
+    std::fs::write(&before, bytes).unwrap();
+    assert_eq!(scene.objects_in("snapshots").len(), 2);
+    let ours = scene.snapshots();
+    let theirs = read_repo(&scene, &["--key-file", "key", "list"]).expect(0).text();
+    let theirs: serde_json::Value = serde_json::from_str(theirs.trim()).unwrap();
+    assert_eq!((ours.len(), &ours[0]["id"]), (1, &summary["snapshot_id"]));
+    assert_eq!(theirs["id"], summary["snapshot_id"]);
+    assert_eq!((&ours[0]["tags"][0], &theirs["tags"][0]), (&"new".into(), &"new".into()));
+    assert_eq!(
+        (&ours[0]["pinned"], &theirs["pinned"], &theirs["revision"]),
+        (&true.into(), &true.into(), &1.into())
+    );
+    scene.assert_sound();
+    scene.run(&["tag", "--unpin", "latest"]).expect(0);
+    assert_eq!(scene.objects_in("snapshots").len(), 1);
+}

@@ -250,6 +250,8 @@ class Snapshot:
     statistics: list[int] = field(default_factory=lambda: [0] * 12)
     unhealthy: list[str] = field(default_factory=list)
     consistency: str = ""
+    revision: int = 0
+    pinned: bool = False
     author: bytes = bytes(16)
     signature: bytes = b""
 
@@ -309,6 +311,10 @@ def read_snapshot_field(snapshot: Snapshot, tag: int, value: bytes) -> None:
             if len(value) > DETAIL_MAX:
                 raise part.damaged("its claim is too long")
             snapshot.consistency = text
+        case 16:
+            snapshot.revision = part.varint()
+        case 17:
+            snapshot.pinned = part.unsigned(1) == 1
 
 
 # Intents: session.md.

@@ -52,6 +52,7 @@ def describe(session: bytes, snapshot: Snapshot) -> dict:
         "tags": snapshot.tags, "program": snapshot.program,
         "sources": [describe_source(source) for source in snapshot.sources],
         "unhealthy": snapshot.unhealthy, "consistency": snapshot.consistency,
+        "revision": snapshot.revision, "pinned": snapshot.pinned,
     }
 
 

@@ -108,6 +108,12 @@ class Repository:
         return chunk
 
     def snapshots(self) -> Iterator[tuple[bytes, Snapshot]]:
-        """Every listed snapshot with its session."""
+        """Every listed snapshot with its session: of several objects of one snapshot the newest, see snapshot.md."""
+        newest: dict[bytes | None, tuple[bytes, Snapshot]] = {}
         for session, path in self.names(SNAPSHOT):
-            yield session, read_snapshot(SNAPSHOT, self.keys, session, path.read_bytes())
+            found = session, read_snapshot(SNAPSHOT, self.keys, session, path.read_bytes())
+            known = newest.get(found[1].id, found)
+            older, newer = sorted([known, found], key=lambda pair: (pair[1].revision, pair[0]))
+            newer[1].pinned |= older[1].pinned and older[1].revision == newer[1].revision
+            newest[found[1].id] = newer
+        yield from newest.values()

@@ -217,6 +217,10 @@ pub struct Snapshot {
     pub unhealthy: Vec<String>,
     /// What is claimed about the moment that the sources show: a JSON object, or empty where nothing is.
     pub consistency: String,
+    /// How often its tags or its pin were changed: of several objects of one snapshot the greatest counts.
+    pub revision: u64,
+    /// Whether it is kept whatever the rules say.
+    pub pinned: bool,
     /// Who vouches for it; zeros in version 1.
     pub author: AuthorId,
     /// Signature by the author; empty in version 1.
@@ -238,6 +242,8 @@ const TAG_SOURCE: u64 = 12;
 const TAG_STATISTICS: u64 = 13;
 const TAG_UNHEALTHY: u64 = 14;
 const TAG_CONSISTENCY: u64 = 15;
+const TAG_REVISION: u64 = 16;
+const TAG_PINNED: u64 = 17;
 
 impl Snapshot {
     const SIGNATURE_BYTES_MAX: u32 = 1024;
@@ -315,6 +321,12 @@ impl Snapshot {
         if !self.consistency.is_empty() {
             field(TAG_CONSISTENCY, self.consistency.as_bytes());
         }
+        if self.revision > 0 {
+            field(TAG_REVISION, &varint(self.revision));
+        }
+        if self.pinned {
+            field(TAG_PINNED, &[1]);
+        }
         body
     }
 
@@ -336,6 +348,8 @@ impl Snapshot {
             statistics: Statistics::default(),
             unhealthy: Vec::new(),
             consistency: String::new(),
+            revision: 0,
+            pinned: false,
             author: AuthorId::NONE,
             signature: Vec::new(),
         };
@@ -367,6 +381,8 @@ impl Snapshot {
                     return Err(reader.damaged("its claim is too long"));
                 }
                 TAG_CONSISTENCY => snapshot.consistency = text()?,
+                TAG_REVISION => snapshot.revision = field.varint()?,
+                TAG_PINNED => snapshot.pinned = field.u8()? == 1,
                 // Later versions add fields; what changes the meaning of the known ones changes the version.
                 _ => {}
             }
@@ -529,6 +545,8 @@ mod tests {
             statistics: Statistics { files_new: 1, total_bytes_processed: 2, ..Statistics::default() },
             unhealthy: vec!["api: unhealthy".into()],
             consistency: "{}".into(),
+            revision: 300,
+            pinned: true,
             author: AuthorId::NONE,
             signature: vec![],
         }

@@ -96,7 +96,7 @@ topics! {
     trees_walk_as_stated: "trees", 4, 16;
     list_nodes_decode_as_stated: "lists", 2, 12;
     chunk_lists_walk_as_stated: "files", 2, 5;
-    snapshots_decode_as_stated: "snapshots", 6, 25;
+    snapshots_decode_as_stated: "snapshots", 6, 27;
 }
 
 fn golden(key: &ObjectKey) -> Vec<u8> {

@@ -1,6 +1,6 @@
 //! What can go wrong with a repository, and what the caller may do about it.
 
-use lifeboat_format::{ChunkId, ErrorKind as FormatKind, PackName};
+use lifeboat_format::{ChunkId, ErrorKind as FormatKind, PackName, SnapshotId};
 use lifeboat_store::ErrorKind as StoreKind;
 
 /// What a caller can do about an [`Error`].
@@ -117,6 +117,9 @@ pub enum Error {
         /// Some of what matches.
         matches: String,
     },
+    /// Others keep changing the same snapshot.
+    #[error("snapshot {0} is being changed by others; try again")]
+    Contended(SnapshotId),
     /// The request makes no sense.
     #[error("{0}")]
     Usage(String),
@@ -157,7 +160,7 @@ impl Error {
                 FormatKind::Usage => ErrorKind::Usage,
             },
             Self::Index(_) => ErrorKind::Index,
-            Self::Io { .. } => ErrorKind::Unavailable,
+            Self::Io { .. } | Self::Contended(_) => ErrorKind::Unavailable,
             Self::MissingChunk(_) | Self::MissingPack(_) | Self::Damaged { .. } => ErrorKind::Damaged,
             Self::AmbiguousSnapshot { .. } | Self::Usage(_) => ErrorKind::Usage,
             Self::Fenced => ErrorKind::Fenced,

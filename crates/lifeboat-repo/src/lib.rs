@@ -5,6 +5,7 @@
 //!
 //! Must stay true: nothing here knows where files come from or go to; that is `lifeboat-transfer`.
 
+pub mod amend;
 pub mod check;
 pub mod cursor;
 pub mod diff;
@@ -21,6 +22,7 @@ pub mod session;
 pub mod sink;
 pub mod snapshots;
 pub mod tree;
+pub mod weigh;
 
 pub use error::{Error, ErrorKind, Result};
 pub use repository::{Repository, SlotInfo};

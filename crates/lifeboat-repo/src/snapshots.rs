@@ -18,6 +18,8 @@ use std::path::PathBuf;
 pub struct ListedSnapshot {
     /// The object's name.
     pub session: SessionId,
+    /// Other objects of the same snapshot, which this one replaces. Whoever removes the snapshot removes them first.
+    pub replaces: Vec<SessionId>,
     /// Its content.
     pub snapshot: Snapshot,
 }
@@ -71,7 +73,7 @@ impl Repository {
             let session = session_of(&listed.key);
             match reading {
                 Ok(Reading { snapshot, stored }) => {
-                    list.snapshots.push(ListedSnapshot { session, snapshot });
+                    list.snapshots.push(ListedSnapshot { session, replaces: Vec::new(), snapshot });
                     unknown.extend(stored.map(|bytes| (session, bytes)));
                 }
                 // It may have been forgotten between the listing and the reading.
@@ -81,6 +83,7 @@ impl Repository {
         }
         let sessions: HashSet<SessionId> = objects.iter().map(|listed| session_of(&listed.key)).collect();
         remembered.learn(unknown, |session| sessions.contains(session));
+        list.snapshots = newest_of_each(list.snapshots);
         list.snapshots
             .sort_by_key(|listed| (listed.snapshot.started, listed.snapshot.sequence, listed.session));
         Ok(list)
@@ -124,6 +127,23 @@ impl Repository {
             Err(source) => Err(Error::Store { doing: "the snapshots cannot be listed".into(), source }),
         }
     }
+}
+
+/// Of several objects of one snapshot the one that counts: the greatest revision, and of several of those the greatest
+/// name. It is pinned where any of that revision is: a pin that was acknowledged is not lost to a run that died.
+fn newest_of_each(mut objects: Vec<ListedSnapshot>) -> Vec<ListedSnapshot> {
+    objects.sort_by_key(|listed| (listed.snapshot.id, listed.snapshot.revision, listed.session));
+    let mut newest: Vec<ListedSnapshot> = Vec::with_capacity(objects.len());
+    for mut listed in objects {
+        if let Some(last) = newest.pop_if(|last| last.snapshot.id == listed.snapshot.id) {
+            listed.snapshot.pinned |=
+                last.snapshot.pinned && last.snapshot.revision == listed.snapshot.revision;
+            listed.replaces = last.replaces;
+            listed.replaces.push(last.session);
+        }
+        newest.push(listed);
+    }
+    newest
 }
 
 impl SnapshotList {

@@ -74,6 +74,8 @@ fn snapshot_of(root: TreeRoot) -> Snapshot {
         statistics: Statistics::default(),
         unhealthy: vec![],
         consistency: String::new(),
+        revision: 0,
+        pinned: false,
         author: AuthorId::NONE,
         signature: vec![],
     }

@@ -23,7 +23,7 @@ pub enum Error {
 }
 
 /// The content of a regular file, read as it is asked for.
-struct FileReader<'r> {
+pub(crate) struct FileReader<'r> {
     reader: &'r dyn ChunkReader,
     pieces: Box<dyn Iterator<Item = Result<Piece, ChunkError>> + 'r>,
     chunk: Vec<u8>,
@@ -32,7 +32,7 @@ struct FileReader<'r> {
 }
 
 impl<'r> FileReader<'r> {
-    fn new(entry: &Entry, reader: &'r dyn ChunkReader) -> Self {
+    pub(crate) fn new(entry: &Entry, reader: &'r dyn ChunkReader) -> Self {
         let pieces: Box<dyn Iterator<Item = Result<Piece, ChunkError>> + 'r> = match &entry.node {
             Node::File { content, size } => Box::new(
                 Pieces::new(reader, content, *size).map(|piece| piece.map_err(|error| Box::new(error) as _)),

@@ -59,6 +59,9 @@ fn row(snapshot: &Snapshot) -> String {
     if !snapshot.tags.is_empty() {
         sources.push(format!("[{}]", snapshot.tags.join(", ")));
     }
+    if snapshot.pinned {
+        sources.push("(pinned)".into());
+    }
     if !snapshot.unhealthy.is_empty() {
         sources.push("(unhealthy)".into());
     }
@@ -98,6 +101,9 @@ pub(crate) fn describe(snapshot: &Snapshot) -> Value {
         "id": id,
         "short_id": id[..8],
     });
+    if snapshot.pinned {
+        value["pinned"] = json!(true);
+    }
     if !snapshot.unhealthy.is_empty() {
         value["unhealthy"] = json!(snapshot.unhealthy);
     }

@@ -4,12 +4,14 @@ use super::select::{full_path, select};
 use crate::access;
 use crate::args::Global;
 use crate::failure::DONE;
-use crate::ui::{Ui, escape, put_path};
+use crate::ui::{Ui, bytes, escape, put_path};
 use anyhow::{Result, bail};
-use lifeboat::format::snapshot::{Source, TreeRoot};
+use lifeboat::Repository;
+use lifeboat::format::snapshot::{Snapshot, Source, TreeRoot};
 use lifeboat::format::{Entry, Node, TreePath};
 use lifeboat::repo::diff::{Change, Diff};
 use lifeboat::repo::reader::ChunkReader;
+use lifeboat::repo::weigh::{IndexDiff, Weight, weigh};
 use serde_json::json;
 use std::ffi::OsStr;
 
@@ -22,15 +24,36 @@ struct Counts {
     bytes_removed: u64,
 }
 
+/// What is shown.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Shown {
+    /// Every change, on demand those of metadata too.
+    Changes {
+        /// Whether they are asked for.
+        metadata: bool,
+    },
+    /// How many there are, and what they weigh.
+    Figures,
+}
+
+struct View<'u> {
+    ui: &'u Ui,
+    shown: Shown,
+}
+
 /// Shows what differs between two snapshots.
-pub(crate) fn diff(global: &Global, ui: &Ui, first: &OsStr, second: &OsStr, metadata: bool) -> Result<u8> {
+pub(crate) fn diff(global: &Global, ui: &Ui, first: &OsStr, second: &OsStr, shown: Shown) -> Result<u8> {
     let repository = access::open(global)?;
     let (first, second) = (select(&repository, first)?, select(&repository, second)?);
+    if shown == Shown::Figures && (first.path.is_some() || second.path.is_some()) {
+        bail!("--stat weighs whole snapshots; leave the paths away");
+    }
     let reader = ChunkReader::new(&repository);
     let mut counts = Counts::default();
     let old_sources = first.sources()?;
     let new_sources = second.sources()?;
     let same = |left: &Source, right: &Source| (left.kind, &left.name) == (right.kind, &right.name);
+    let view = View { ui, shown };
     let paths_were_given = first.path.is_some() && second.path.is_some();
     for (number, (old, base)) in old_sources.iter().enumerate() {
         let partner = match paths_were_given {
@@ -45,33 +68,57 @@ pub(crate) fn diff(global: &Global, ui: &Ui, first: &OsStr, second: &OsStr, meta
                 if !is_in(&reader, old, base)? && !is_in(&reader, new, base)? {
                     bail!("neither snapshot has anything at `{}`", escape(&full_path(old, base)));
                 }
-                compare(ui, &reader, (old, old.root), (new, new.root), base, metadata, &mut counts)?
+                compare(&view, &reader, (old, old.root), (new, new.root), base, &mut counts)?
             }
-            None => whole(ui, &reader, old, false, &mut counts)?,
+            None => whole(&view, &reader, old, false, &mut counts)?,
         }
     }
     if !paths_were_given {
         for (new, _) in
             new_sources.iter().filter(|(new, _)| !old_sources.iter().any(|(old, _)| same(old, new)))
         {
-            whole(ui, &reader, new, true, &mut counts)?;
+            whole(&view, &reader, new, true, &mut counts)?;
         }
     }
+    let weight = match shown {
+        Shown::Changes { .. } => None,
+        Shown::Figures => Some(weigh_snapshots(&repository, &reader, &first.snapshot, &second.snapshot)?),
+    };
     if ui.json {
-        ui.emit(
-            "statistics",
-            json!({
-                "source_snapshot": first.snapshot.id.to_string(),
-                "target_snapshot": second.snapshot.id.to_string(),
-                "changed_files": counts.changed,
-                "added": {"files": counts.added, "bytes": counts.bytes_added},
-                "removed": {"files": counts.removed, "bytes": counts.bytes_removed},
-            }),
-        );
-    } else {
-        ui.say(format!("{} added, {} removed, {} changed", counts.added, counts.removed, counts.changed));
+        let mut value = json!({
+            "source_snapshot": first.snapshot.id.to_string(),
+            "target_snapshot": second.snapshot.id.to_string(),
+            "changed_files": counts.changed,
+            "added": {"files": counts.added, "bytes": counts.bytes_added},
+            "removed": {"files": counts.removed, "bytes": counts.bytes_removed},
+        });
+        if let Some(weight) = weight {
+            let of = |weight: Weight| json!({"chunks": weight.chunks, "bytes": weight.bytes});
+            value["index_diff"] =
+                json!({"new": of(weight.new), "shared": of(weight.shared), "gone": of(weight.gone)});
+        }
+        ui.emit("statistics", value);
+        return Ok(DONE);
+    }
+    ui.say(format!("{} added, {} removed, {} changed", counts.added, counts.removed, counts.changed));
+    if let Some(weight) = weight {
+        for (word, weight) in [("new", weight.new), ("shared", weight.shared), ("gone", weight.gone)] {
+            ui.result(format!("{word:6}  {:>10} chunks  {:>10}", weight.chunks, bytes(weight.bytes)));
+        }
     }
     Ok(DONE)
+}
+
+fn weigh_snapshots(
+    repository: &Repository,
+    reader: &ChunkReader,
+    first: &Snapshot,
+    second: &Snapshot,
+) -> Result<IndexDiff> {
+    let roots = |snapshot: &Snapshot| snapshot.sources.iter().map(|source| source.root).collect::<Vec<_>>();
+    let scratch = repository.cache_directory().filter(|folder| folder.is_dir()).cloned();
+    let scratch = scratch.unwrap_or_else(std::env::temp_dir);
+    Ok(weigh(reader, &scratch, &roots(first), &roots(second))?)
 }
 
 fn is_in(reader: &ChunkReader, source: &Source, base: &TreePath) -> Result<bool> {
@@ -80,14 +127,14 @@ fn is_in(reader: &ChunkReader, source: &Source, base: &TreePath) -> Result<bool>
 }
 
 fn compare(
-    ui: &Ui,
+    view: &View<'_>,
     reader: &ChunkReader,
     old: (&Source, TreeRoot),
     new: (&Source, TreeRoot),
     base: &TreePath,
-    metadata: bool,
     counts: &mut Counts,
 ) -> Result<()> {
+    let metadata = view.shown == Shown::Changes { metadata: true };
     for change in Diff::new(reader, old.1, new.1) {
         let change = change?;
         let path = match &change {
@@ -115,7 +162,7 @@ fn compare(
                 None => continue,
             },
         };
-        show(ui, modifier, &full_path(new.0, path));
+        view.show(modifier, &full_path(new.0, path));
     }
     Ok(())
 }
@@ -136,7 +183,13 @@ fn modifier(old: &Entry, new: &Entry, metadata: bool) -> Option<&'static str> {
     (shown(old) != shown(new) || times || old.link != new.link).then_some("U")
 }
 
-fn whole(ui: &Ui, reader: &ChunkReader, source: &Source, is_added: bool, counts: &mut Counts) -> Result<()> {
+fn whole(
+    view: &View<'_>,
+    reader: &ChunkReader,
+    source: &Source,
+    is_added: bool,
+    counts: &mut Counts,
+) -> Result<()> {
     let entries = lifeboat::snapshot_source::entries_below(reader, source.root, &TreePath::root())?;
     for entry in entries {
         let (path, entry) = entry.map_err(anyhow::Error::from_boxed)?;
@@ -148,17 +201,22 @@ fn whole(ui: &Ui, reader: &ChunkReader, source: &Source, is_added: bool, counts:
             counts.removed += 1;
             counts.bytes_removed += bytes;
         }
-        show(ui, if is_added { "+" } else { "-" }, &full_path(source, &path));
+        view.show(if is_added { "+" } else { "-" }, &full_path(source, &path));
     }
     Ok(())
 }
 
-fn show(ui: &Ui, modifier: &str, path: &[u8]) {
-    if ui.json {
-        let mut value = json!({"modifier": modifier});
-        put_path(&mut value, "path", path);
-        ui.emit("change", value);
-    } else {
-        ui.result(format!("{modifier:4} {}", escape(path)));
+impl View<'_> {
+    fn show(&self, modifier: &str, path: &[u8]) {
+        if self.shown == Shown::Figures {
+            return;
+        }
+        if self.ui.json {
+            let mut value = json!({"modifier": modifier});
+            put_path(&mut value, "path", path);
+            self.ui.emit("change", value);
+        } else {
+            self.ui.result(format!("{modifier:4} {}", escape(path)));
+        }
     }
 }

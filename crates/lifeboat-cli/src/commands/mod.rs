@@ -10,6 +10,7 @@ mod recover;
 mod restore;
 mod select;
 mod snapshot;
+mod tag;
 
 use crate::args::{Cli, Command};
 use crate::failure::DONE;
@@ -32,11 +33,15 @@ pub(crate) fn run(cli: Cli, interrupted: &Arc<AtomicBool>) -> Result<u8> {
         Command::Find { pattern, snapshot, ignore_case } => {
             browse::find(&global, &ui, &pattern, snapshot.as_deref(), ignore_case)
         }
-        Command::Diff { first, second, metadata } => compare::diff(&global, &ui, &first, &second, metadata),
+        Command::Diff { first, second, metadata, stat } => {
+            let shown = if stat { compare::Shown::Figures } else { compare::Shown::Changes { metadata } };
+            compare::diff(&global, &ui, &first, &second, shown)
+        }
         Command::Stats => manage::stats(&global, &ui),
         Command::Dump { snapshot, tar } => dump::run(&global, &ui, &snapshot, tar),
         Command::Restore(arguments) => restore::run(&global, &ui, &arguments, interrupted),
         Command::Forget(arguments) => forget::run(&global, &ui, &arguments),
+        Command::Tag(arguments) => tag::run(&global, &ui, &arguments),
         Command::Check { read_data } => check::run(&global, &ui, read_data, interrupted),
         Command::Key(command) => manage::key(&global, &ui, &command),
         Command::Repo(command) => manage::repo(&global, &ui, &command),

@@ -60,7 +60,7 @@ pub(crate) fn run(
     report(ui, &outcome, began, arguments.dry_run);
     let errors = outcome.snapshot.errors() + outcome.sources_failed + missing;
     if errors == 0 {
-        return Ok(DONE);
+        return Ok(if outcome.silent_changes == 0 { DONE } else { PARTIAL });
     }
     if !ui.json {
         let plural = if errors == 1 { "" } else { "s" };
@@ -261,6 +261,11 @@ impl backup::Progress for Messages<'_> {
     fn notice(&self, text: &str) {
         self.0.notice(text);
     }
+
+    fn silent_change(&self, path: &OsStr) {
+        let text = "its content changed under unchanged size and times: silent corruption, or tampering";
+        self.0.trouble(path, "comparison", text);
+    }
 }
 
 fn report(ui: &Ui, outcome: &Outcome, began: Instant, dry_run: bool) {
@@ -272,6 +277,7 @@ fn report(ui: &Ui, outcome: &Outcome, began: Instant, dry_run: bool) {
         value["total_duration"] = json!(seconds);
         value["error_count"] = json!(snapshot.errors() + outcome.sources_failed);
         value["files_vanished"] = json!(outcome.vanished);
+        value["files_silently_changed"] = json!(outcome.silent_changes);
         value["files_torn"] = json!(outcome.torn);
         value["dry_run"] = json!(dry_run);
         if !dry_run {

@@ -271,6 +271,8 @@ pub(crate) fn snapshot(snapshot: &Snapshot) -> Value {
         "statistics": statistics(&snapshot.statistics),
         "unhealthy": snapshot.unhealthy,
         "consistency": snapshot.consistency,
+        "revision": snapshot.revision,
+        "pinned": snapshot.pinned,
         "author": hex(&snapshot.author.0),
         "signature": hex(&snapshot.signature),
     })

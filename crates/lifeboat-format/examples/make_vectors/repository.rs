@@ -197,6 +197,8 @@ fn snapshot(run: &Run<'_>, sources: Vec<Source>) -> Snapshot {
         statistics: Statistics::default(),
         unhealthy: vec![],
         consistency: String::new(),
+        revision: 0,
+        pinned: false,
         author: AuthorId::NONE,
         signature: vec![],
     }

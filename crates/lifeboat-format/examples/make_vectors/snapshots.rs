@@ -47,6 +47,8 @@ fn snapshot() -> Snapshot {
         statistics: Statistics { files_new: 1, total_bytes_processed: u64::MAX, ..Statistics::default() },
         unhealthy: vec!["api: unhealthy since 3 checks".into(), "db: starting".into()],
         consistency: r#"{"moment":"paused"}"#.into(),
+        revision: 300,
+        pinned: true,
         author: AuthorId::NONE,
         signature: vec![],
     }
@@ -138,6 +140,8 @@ fn bad_bodies(topic: &mut Topic) -> Result<()> {
         statistics: Statistics::default(),
         unhealthy: vec![],
         consistency: String::new(),
+        revision: 0,
+        pinned: false,
         sources: vec![Source {
             kind: SourceKind::Path,
             name: b"/a".to_vec(),
@@ -182,6 +186,8 @@ fn bad_bodies(topic: &mut Topic) -> Result<()> {
         ("a claim that is not UTF-8", Wrong::Damaged, body(&[(1, &id), (15, &[0xff])])),
         ("an unhealthy service that is not UTF-8", Wrong::Damaged, body(&[(1, &id), (14, &[0xff])])),
         ("eleven figures", Wrong::Damaged, body(&[(1, &id), (13, &[0; 11])])),
+        ("a revision that ends early", Wrong::Damaged, body(&[(1, &id), (16, &[0x80])])),
+        ("a pin that is empty", Wrong::Damaged, body(&[(1, &id), (17, &[])])),
         ("a field that ends early", Wrong::Damaged, vec![1, 16, 0]),
         ("a billion nanoseconds", Wrong::Damaged, body(&[(1, &id), (8, &[0, 0x80, 0x94, 0xeb, 0xdc, 0x03])])),
     ] {

@@ -7,7 +7,7 @@
 mod damage;
 mod findings;
 mod packs;
-mod seen;
+pub(crate) mod seen;
 
 use crate::cursor::NodeSource;
 use crate::error::{Error, Result};

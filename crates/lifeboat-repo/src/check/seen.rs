@@ -21,7 +21,7 @@ const HALF_BYTES: usize = 16;
 type Half = [u8; HALF_BYTES];
 
 /// A set of nodes.
-pub(super) struct SeenNodes {
+pub(crate) struct SeenNodes {
     scratch: PathBuf,
     recent_max: usize,
     recent: HashSet<Half>,
@@ -38,17 +38,17 @@ struct Run {
 
 impl SeenNodes {
     /// An empty set; the file goes to the folder `scratch` when it is needed.
-    pub(super) fn new(scratch: PathBuf) -> Self {
+    pub(crate) fn new(scratch: PathBuf) -> Self {
         Self { scratch, recent_max: RECENT_MAX, recent: HashSet::new(), older: None }
     }
 
-    pub(super) fn contains(&self, id: &ChunkId) -> bool {
+    pub(crate) fn contains(&self, id: &ChunkId) -> bool {
         let half = half(id);
         self.recent.contains(&half)
             || self.older.as_ref().is_some_and(|run| run.contains(&half).unwrap_or(false))
     }
 
-    pub(super) fn insert(&mut self, id: &ChunkId) {
+    pub(crate) fn insert(&mut self, id: &ChunkId) {
         if self.recent.len() >= self.recent_max {
             let mut ids: Vec<Half> = self.recent.drain().collect();
             ids.sort_unstable();

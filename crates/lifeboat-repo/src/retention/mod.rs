@@ -142,8 +142,8 @@ pub fn is_tagged(listed: &ListedSnapshot, tags: &[String]) -> bool {
     tags.iter().all(|tag| listed.snapshot.tags.contains(tag))
 }
 
-fn is_pinned(_: &ListedSnapshot) -> bool {
-    false
+fn is_pinned(listed: &ListedSnapshot) -> bool {
+    listed.snapshot.pinned
 }
 
 fn grouped<'s>(

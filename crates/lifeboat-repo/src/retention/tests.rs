@@ -51,10 +51,12 @@ fn listed((number, sort): (usize, &Sort)) -> ListedSnapshot {
         statistics: Statistics::default(),
         unhealthy: if sort.is_good { vec![] } else { vec!["db: unhealthy".into()] },
         consistency: String::new(),
+        revision: 0,
+        pinned: sort.is_pinned,
         author: AuthorId::NONE,
         signature: vec![],
     };
-    ListedSnapshot { session: SessionId(id), snapshot }
+    ListedSnapshot { session: SessionId(id), replaces: vec![], snapshot }
 }
 
 fn all(sorts: &[Sort]) -> Vec<ListedSnapshot> {

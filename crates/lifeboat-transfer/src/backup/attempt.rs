@@ -6,7 +6,7 @@ use super::counters::Counters;
 use super::hint::Earlier;
 use super::parent::{Parent, ParentCursor};
 use super::quiesce::Quiesce;
-use super::{Options, Outcome, Progress, Run, SourceName, SourceSpec, now, stream};
+use super::{Options, Outcome, Progress, Run, SourceName, SourceSpec, now, silent, stream};
 use crate::error::{Error, Result};
 use lifeboat_chunker::Cutter;
 use lifeboat_format::snapshot::{Snapshot, SnapshotKind, Source, Statistics, TreeRoot};
@@ -64,7 +64,11 @@ pub(super) fn attempt(job: &Job<'_>) -> Result<Outcome> {
         attempt.session.abandon();
         return Err(error);
     }
-    attempt.finish()
+    let mut outcome = attempt.finish()?;
+    if options.kind == SnapshotKind::Full {
+        outcome.silent_changes = silent::report(job, &listed.snapshots, &outcome.snapshot);
+    }
+    Ok(outcome)
 }
 
 /// Everything of a snapshot that is known before the first source is read.
@@ -90,6 +94,8 @@ pub(super) fn first_lines(listed: &[ListedSnapshot], options: &Options, started:
         statistics: Statistics::default(),
         unhealthy: Vec::new(),
         consistency: String::new(),
+        revision: 0,
+        pinned: false,
         author: AuthorId::NONE,
         signature: Vec::new(),
     }
@@ -291,6 +297,7 @@ impl Attempt<'_> {
             vanished: get(&self.counters.vanished),
             torn: get(&self.counters.torn),
             sources_failed: failed as u64,
+            silent_changes: 0,
         })
     }
 }

@@ -16,6 +16,7 @@ mod passes;
 mod queue;
 mod quiesce;
 mod reading;
+mod silent;
 mod spec;
 mod stream;
 mod tree_source;
@@ -81,6 +82,11 @@ pub trait Progress: Sync {
     fn unreadable(&self, path: &std::ffi::OsStr, detail: &str);
     /// Something to know that is no failure.
     fn notice(&self, text: &str);
+    /// A full snapshot found other content under the size and times that the file had in the one before: silent
+    /// corruption, or tampering. What was found is stored.
+    fn silent_change(&self, path: &std::ffi::OsStr) {
+        self.notice(&format!("{}: its content changed under unchanged size and times", path.display()));
+    }
 }
 
 /// What came of a backup.
@@ -94,6 +100,8 @@ pub struct Outcome {
     pub torn: u64,
     /// Sources that could not be read at all, while others could.
     pub sources_failed: u64,
+    /// Files whose content changed under unchanged size and times, as a full snapshot found.
+    pub silent_changes: u64,
 }
 
 /// What the threads of one source share.
@@ -252,7 +260,7 @@ pub fn dry_run(
         }
     }
     snapshot.statistics = counters.statistics(None);
-    Ok(Outcome { snapshot, vanished: 0, torn: 0, sources_failed: 0 })
+    Ok(Outcome { snapshot, vanished: 0, torn: 0, sources_failed: 0, silent_changes: 0 })
 }
 
 /// Opens a source that is walked; `None` for one that is streamed.

@@ -90,17 +90,7 @@ impl<'r> ParentCursor<'r> {
 
     /// Whether a file's status gives no reason to read it.
     pub(crate) fn seems_unchanged(&self, entry: &Entry, status: &Status, comparison: Comparison) -> bool {
-        is_unchanged(entry, status, comparison) && !self.is_racy(entry)
-    }
-
-    /// Whether the file may have been changed after it was read without its times showing it.
-    fn is_racy(&self, entry: &Entry) -> bool {
-        let nanos = |time: Timestamp| i128::from(time.seconds) * 1_000_000_000 + i128::from(time.nanos);
-        let metadata = &entry.metadata;
-        let is_coarse = metadata.mtime.nanos == 0 && metadata.ctime.nanos == 0;
-        let margin = if is_coarse { COARSE_CLOCK_NANOS } else { CLOCK_TICK_NANOS };
-        // A time that the user set to the future says nothing; the inode's own time cannot be set.
-        nanos(metadata.ctime) >= nanos(self.started) - margin
+        is_unchanged(entry, status, comparison) && !is_racy(entry, self.started)
     }
 
     fn is_stored(&self, entry: &Entry, session: &Session) -> bool {
@@ -123,6 +113,17 @@ impl<'r> ParentCursor<'r> {
         };
         content && (values.is_empty() || has(&values))
     }
+}
+
+/// Whether the file may have been changed after it was read, by the snapshot that `started` then, without its times
+/// showing it.
+pub(super) fn is_racy(entry: &Entry, started: Timestamp) -> bool {
+    let nanos = |time: Timestamp| i128::from(time.seconds) * 1_000_000_000 + i128::from(time.nanos);
+    let metadata = &entry.metadata;
+    let is_coarse = metadata.mtime.nanos == 0 && metadata.ctime.nanos == 0;
+    let margin = if is_coarse { COARSE_CLOCK_NANOS } else { CLOCK_TICK_NANOS };
+    // A time that the user set to the future says nothing; the inode's own time cannot be set.
+    nanos(metadata.ctime) >= nanos(started) - margin
 }
 
 fn is_unchanged(entry: &Entry, status: &Status, comparison: Comparison) -> bool {
