@@ -4,6 +4,8 @@
 //! before it can be compiled. Corpora, peers and scratch files lie in the cache folder, the page and its numbers in
 //! `docs/`.
 
+use crate::engines::InUse;
+use crate::engines::engine::Flavour;
 use crate::failure::{Failure, Result, While};
 use crate::place::Place;
 use crate::{packages, step};
@@ -27,15 +29,50 @@ pub(crate) fn run(place: &Place, words: &[&str]) -> Result<()> {
     if simple != Some("list") {
         bench.arg("--documents").arg(place.root.join("docs"));
     }
+    let mut engines = None;
     if simple.is_none() {
+        if takes_an_engine(words) {
+            let started = engines.insert(InUse::begin(place, &[Flavour::Graph])?);
+            bench.envs(started.environment());
+        }
         bench.args(words);
         bench.arg("--lifeboat").arg(place.target.join("release/lifeboat"));
         bench.arg("--data").arg(place.cache.join("bench"));
     }
     let status = bench.status().while_doing("start lifeboat-bench")?;
+    drop(engines);
     match status.code() {
         Some(0) => Ok(()),
         Some(3) => Err(Failure::new("some rows were refused; they say why above and in docs/benchmarks.md")),
         _ => Err(Failure::new(format!("measuring ended with {status}"))),
+    }
+}
+
+/// Rows about containers are named so. Without the name of a row all of them are measured.
+fn takes_an_engine(words: &[&str]) -> bool {
+    let mut rows = Vec::new();
+    let mut words = words.iter();
+    while let Some(word) = words.next() {
+        if *word == "--rounds" {
+            words.next();
+        } else if !word.starts_with('-') {
+            rows.push(*word);
+        }
+    }
+    rows.is_empty() || rows.iter().any(|row| row.starts_with("docker-"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_engine_is_started_for_rows_about_containers_and_for_all_rows() {
+        assert!(
+            takes_an_engine(&["first", "docker-redis"]) && takes_an_engine(&["--rounds", "5", "--small"])
+        );
+        assert!(
+            !takes_an_engine(&["first", "--rounds", "5"]) && !takes_an_engine(&["--without-peers", "again"])
+        );
     }
 }

@@ -1,9 +1,11 @@
-//! `cargo xtask demo`: lifeboat on real files, from the first snapshot to a restore that was compared byte by byte.
+//! `cargo xtask demo`: lifeboat on real files, from the first snapshot to a restore that was compared byte by byte; then
+//! on a database in a container.
 //!
 //! Must stay true: it uses the program as a user would, in a scratch folder that holds everything, repository, caches
 //! and restored files; and it fails if a single byte or time of what was restored is wrong.
 
 use crate::demo_data::{self, Changes};
+use crate::demo_database;
 use crate::failure::{Failure, Result, While};
 use crate::place::Place;
 use crate::step::{self, seconds};
@@ -21,8 +23,17 @@ pub(crate) enum Afterwards {
     Keep,
 }
 
+/// What is shown.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Part {
+    /// Files; everybody can.
+    Files,
+    /// Files, and a database in a container, which takes root.
+    Everything,
+}
+
 /// The scratch folder and the program under demonstration.
-struct Demo {
+pub(crate) struct Demo {
     scratch: PathBuf,
     program: PathBuf,
     afterwards: Afterwards,
@@ -37,8 +48,16 @@ impl Drop for Demo {
 }
 
 /// Builds lifeboat and shows what it does.
-pub(crate) fn run(place: &Place, afterwards: Afterwards) -> Result<()> {
+pub(crate) fn run(place: &Place, part: Part, afterwards: Afterwards) -> Result<()> {
     packages::ensure_for_build()?;
+    if part == Part::Everything {
+        // Before anything is compiled: who may not start an engine learns it now.
+        packages::ensure_for_engines().map_err(|failure| {
+            Failure::new(format!(
+                "{failure}\nHint: `cargo xtask demo --files` shows the half that takes no engine"
+            ))
+        })?;
+    }
     println!(
         "The first build compiles RocksDB, which takes a quarter of an hour on two cores; later ones take seconds."
     );
@@ -48,7 +67,10 @@ pub(crate) fn run(place: &Place, afterwards: Afterwards) -> Result<()> {
     // The restored paths repeat this one: a link in it would lead elsewhere.
     let scratch = scratch.canonicalize().while_doing("find the scratch folder")?;
     let demo = Demo { scratch, program: place.target.join("release/lifeboat"), afterwards };
-    let outcome = demo.show();
+    let outcome = demo.show().and_then(|()| match part {
+        Part::Files => Ok(()),
+        Part::Everything => demo_database::show(place, &demo),
+    });
     if afterwards == Afterwards::Keep {
         println!("\nEverything is still in {}. To go on from here:", demo.scratch.display());
         println!("    export {}", demo.variables().map(|(name, value)| format!("{name}={value}")).join(" "));
@@ -206,8 +228,14 @@ impl Demo {
     }
 
     fn lifeboat(&self, words: &[&str]) -> Result<()> {
+        self.lifeboat_with(words, &[])
+    }
+
+    /// Runs it as a user would, with more variables.
+    pub(crate) fn lifeboat_with(&self, words: &[&str], variables: &[(&str, &str)]) -> Result<()> {
         println!("$ lifeboat {}", words.join(" "));
-        let status = self.command(words).status().while_doing("start lifeboat")?;
+        let status =
+            self.command(words).envs(variables.iter().copied()).status().while_doing("start lifeboat")?;
         if status.success() { Ok(()) } else { Err(failed(words, &status.to_string())) }
     }
 
@@ -250,7 +278,7 @@ fn differing(id: &str, original: &Path, restored: &Path, differences: &[String])
     ))
 }
 
-fn say(words: &str) {
+pub(crate) fn say(words: &str) {
     println!("\n{words}");
 }
 
@@ -273,7 +301,7 @@ fn ids(listing: &str) -> Vec<String> {
         .collect()
 }
 
-fn megabytes(bytes: u64) -> String {
+pub(crate) fn megabytes(bytes: u64) -> String {
     if bytes < 1_000_000 {
         format!("{:.1} kB", bytes as f64 / 1e3)
     } else {

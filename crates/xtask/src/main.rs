@@ -8,6 +8,7 @@ mod bench;
 mod ci;
 mod demo;
 mod demo_data;
+mod demo_database;
 mod engines;
 mod failure;
 mod fuzz;
@@ -26,7 +27,9 @@ const USAGE: &str = "\
 Chores of the lifeboat repository.
 
   cargo xtask test              everything that CI checks; installs missing system packages when it is root
-  cargo xtask demo [--keep]     back up real folders, change them, restore them, compare; --keep leaves the files
+  cargo xtask demo [--files] [--keep]
+                                back up real folders, change them, restore them, compare; then a database in a container
+                                under load, which takes root and is left out with --files; --keep leaves the files
   cargo xtask tidy              file lengths, forbidden names, left-over marks, module docs
   cargo xtask bench [ROW...] [--rounds N] [--without-peers] [--small]
                                 measure lifeboat beside other programs, and write docs/benchmarks.md
@@ -58,8 +61,15 @@ fn main() -> ExitCode {
 fn dispatch(words: &[&str]) -> Result<()> {
     match words {
         ["test"] => ci::test(&Place::find()?),
-        ["demo"] => demo::run(&Place::find()?, demo::Afterwards::Clean),
-        ["demo", "--keep"] => demo::run(&Place::find()?, demo::Afterwards::Keep),
+        ["demo", options @ ..] if options.iter().all(|option| ["--files", "--keep"].contains(option)) => {
+            let (files, keep) = (options.contains(&"--files"), options.contains(&"--keep"));
+            let part = if files { demo::Part::Files } else { demo::Part::Everything };
+            demo::run(
+                &Place::find()?,
+                part,
+                if keep { demo::Afterwards::Keep } else { demo::Afterwards::Clean },
+            )
+        }
         ["bench", rest @ ..] => bench::run(&Place::find()?, rest),
         ["engines", rest @ ..] => engines::run(&Place::find()?, rest),
         ["tidy"] => tidy::run(&Place::find()?),

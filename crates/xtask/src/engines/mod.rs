@@ -209,11 +209,12 @@ pub(crate) struct InUse {
 
 impl InUse {
     /// Starts what does not run yet.
-    pub(crate) fn begin(place: &Place) -> Result<Self> {
+    pub(crate) fn begin(place: &Place, flavours: &[Flavour]) -> Result<Self> {
         let folders = Folders::of(place);
         step::step("Docker engines", || {
-            let engines = Flavour::ALL.map(|flavour| Engine::shared(&folders, flavour));
-            let ran = engines.iter().any(|engine| engine.version().is_some());
+            let shared = |flavour: &Flavour| Engine::shared(&folders, *flavour);
+            let engines: Vec<Engine> = flavours.iter().map(shared).collect();
+            let ran = Flavour::ALL.iter().map(shared).any(|engine| engine.version().is_some());
             for line in start(&folders, &engines, Wanted::All)? {
                 println!("    {line}");
             }
@@ -225,6 +226,11 @@ impl InUse {
             lock.lock_shared().while_doing("say that the engines are in use")?;
             Ok(Self { folders: folders.clone(), lock: Some(lock) })
         })
+    }
+
+    /// Where one of them answers.
+    pub(crate) fn url(&self, flavour: Flavour) -> String {
+        Engine::shared(&self.folders, flavour).url()
     }
 
     /// For the tests' environment.
