@@ -7,6 +7,7 @@
 
 mod arguments;
 mod bench;
+mod docker;
 mod goals;
 mod machine;
 mod manifest;

@@ -42,7 +42,8 @@ impl Unit {
             Self::Memory => format!("{:.0} MiB", number / f64::from(1 << 20)),
             Self::BytesPerSecond => format!("{:.2} GB/s", number / 1e9),
             Self::PerSecond if number >= 1e6 => format!("{:.2} M/s", number / 1e6),
-            Self::PerSecond => format!("{:.0} k/s", number / 1e3),
+            Self::PerSecond if number >= 1e4 => format!("{:.0} k/s", number / 1e3),
+            Self::PerSecond => format!("{number:.0} /s"),
             Self::Count => format!("{number:.2}"),
         }
     }

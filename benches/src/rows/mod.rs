@@ -5,6 +5,7 @@
 
 mod backup;
 mod database;
+mod docker;
 mod files;
 mod in_place;
 mod latency;
@@ -54,6 +55,13 @@ pub(crate) const ROWS: &[Row] = &[
     Row { name: "huge", about: "one file of 64 GB", run: scale::huge },
     Row { name: "chunks", about: "a repository of ten million chunks", run: scale::chunks },
     Row { name: "index", about: "an index of a hundred million chunks", run: scale::index },
+    Row {
+        name: "docker-postgres",
+        about: "PostgreSQL in a container under pgbench's load",
+        run: docker::postgres,
+    },
+    Row { name: "docker-mariadb", about: "MariaDB in a container under load", run: docker::mariadb },
+    Row { name: "docker-redis", about: "Redis in a container under load", run: docker::redis },
     Row { name: "latency", about: "listing the snapshots of a small repository", run: latency::latency },
 ];
 
