@@ -52,10 +52,15 @@ impl Repository {
     /// Reads all complete snapshots, oldest first. A damaged one is reported beside the others.
     pub fn snapshots(&self) -> Result<SnapshotList> {
         let folder = self.cache_directory().map(PathBuf::as_path);
-        self.read_snapshots(ObjectKind::Snapshot, Remembered::open(folder))
+        let mut list = self.read_snapshots(ObjectKind::Snapshot, Remembered::open(folder))?;
+        list.snapshots = newest_of_each(list.snapshots);
+        list.sort();
+        Ok(list)
     }
 
-    /// The same, from the repository alone: what this machine remembers may be sound where the repository is not.
+    /// Every object of `snapshots/` by itself, also those that another one of the same snapshot replaces, read from the
+    /// repository alone: for who marks what is in use, or checks what is there. What this machine remembers may be
+    /// sound where the repository is not.
     pub(crate) fn stored_snapshots(&self) -> Result<SnapshotList> {
         self.read_snapshots(ObjectKind::Snapshot, Remembered::default())
     }
@@ -83,9 +88,7 @@ impl Repository {
         }
         let sessions: HashSet<SessionId> = objects.iter().map(|listed| session_of(&listed.key)).collect();
         remembered.learn(unknown, |session| sessions.contains(session));
-        list.snapshots = newest_of_each(list.snapshots);
-        list.snapshots
-            .sort_by_key(|listed| (listed.snapshot.started, listed.snapshot.sequence, listed.session));
+        list.sort();
         Ok(list)
     }
 
@@ -147,6 +150,11 @@ fn newest_of_each(mut objects: Vec<ListedSnapshot>) -> Vec<ListedSnapshot> {
 }
 
 impl SnapshotList {
+    fn sort(&mut self) {
+        self.snapshots
+            .sort_by_key(|listed| (listed.snapshot.started, listed.snapshot.sequence, listed.session));
+    }
+
     /// Finds a snapshot: `latest`, `latest~N`, or a unique prefix of an id.
     pub fn find(&self, selector: &str) -> Result<&ListedSnapshot> {
         let none = || Error::NoSnapshot(selector.to_owned());

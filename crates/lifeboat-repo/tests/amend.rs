@@ -234,6 +234,7 @@ fn several_objects_of_a_snapshot_are_one_and_go_together() {
     assert!(!only(&repository).pinned);
     put(&repository, &of("rival", 2, true), SessionId([8; 16]));
     assert_eq!(only(&repository), of("greatest", 2, true));
+    assert_eq!(check(&repository, Depth::Data, &Progress::default()).unwrap().snapshots, 1);
     let list = repository.snapshots().unwrap();
     let plan = plan_named(&list.snapshots, &HashSet::from([id]), Grouping::default(), true);
     assert!(plan.removed().is_empty(), "it is pinned");

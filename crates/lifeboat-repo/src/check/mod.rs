@@ -260,8 +260,9 @@ impl Check<'_> {
                 }
                 self.tree(source.root)?;
             }
-            self.report.snapshots += 1;
         }
+        let distinct: BTreeSet<SnapshotId> = list.snapshots.iter().map(|listed| listed.snapshot.id).collect();
+        self.report.snapshots = distinct.len() as u64;
         Ok(())
     }
 
