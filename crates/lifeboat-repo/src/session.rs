@@ -14,7 +14,7 @@ use lifeboat_format::intent::Intent;
 use lifeboat_format::keys::{Keys, SessionKey};
 use lifeboat_format::region::{ChunkKind, Region};
 use lifeboat_format::snapshot::Snapshot;
-use lifeboat_format::{ChunkId, HostId, ObjectKey, ObjectKind, SessionId};
+use lifeboat_format::{ChunkId, HostId, IndexName, ObjectKey, ObjectKind, SessionId};
 use std::collections::HashSet;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::mpsc::{SyncSender, sync_channel};
@@ -287,11 +287,20 @@ impl Session {
 
     /// Makes packs known: durable first, then in the local index, then forgotten here.
     fn write_index(&self, packs: Vec<IndexedPack>) -> Result<()> {
+        let (name, object) = self.put_index(packs)?;
+        self.add_to_cache(name, object)
+    }
+
+    fn put_index(&self, packs: Vec<IndexedPack>) -> Result<(IndexName, IndexObject)> {
         let object = IndexObject::new(packs);
         let (name, bytes) =
             object.encode(self.keys()).map_err(Error::format("an index object cannot be made"))?;
         let key = ObjectKey::new(ObjectKind::Index, &name.0);
         self.repository.store().put(&key, &bytes).map_err(Error::store(format!("{key} cannot be stored")))?;
+        Ok((name, object))
+    }
+
+    fn add_to_cache(&self, name: IndexName, object: IndexObject) -> Result<()> {
         let ids: Vec<ChunkId> = object.packs.iter().flat_map(|pack| pack.ids.iter().copied()).collect();
         // Where the local index cannot take them, they stay in memory: a full cache disk never fails a backup.
         if self.repository.lookup()?.add(name, object)? {
@@ -336,6 +345,14 @@ impl Session {
     ///
     /// The caller has flushed its sinks. Afterwards the session can go on.
     pub fn settle(self: &Arc<Self>) -> Result<()> {
+        if let Some((name, object)) = self.settle_store()? {
+            self.add_to_cache(name, object)?;
+        }
+        Ok(())
+    }
+
+    /// [`Self::settle`] but for the local index, which lacks what is given back.
+    fn settle_store(self: &Arc<Self>) -> Result<Option<(IndexName, IndexObject)>> {
         let finisher = lock(&self.finisher).take();
         if let Some(Finisher { packs, thread }) = finisher {
             drop(packs);
@@ -348,17 +365,19 @@ impl Session {
                 detail: "an earlier write failed".into(),
             });
         }
-        for slot in &self.packs {
-            if let Some(pack) = lock(slot).take().filter(|pack| !pack.is_empty()) {
-                self.finish_pack(pack, true).inspect_err(|_| self.tear())?;
-            }
+        // Most of the time of a last pack is waiting for the disk: the two wait together.
+        let last = self.packs.each_ref().map(|slot| lock(slot).take().filter(|pack| !pack.is_empty()));
+        let finished = std::thread::scope(|scope| {
+            last.map(|pack| pack.map(|pack| scope.spawn(|| self.finish_pack(pack, true))))
+                .map(|thread| thread.map_or(Ok(()), |thread| thread.join().expect("no pack panics")))
+        });
+        for result in finished {
+            result.inspect_err(|_| self.tear())?;
         }
         let packs = lock(&self.unindexed).take();
-        if !packs.is_empty() {
-            self.write_index(packs)?;
-        }
+        let added = if packs.is_empty() { None } else { Some(self.put_index(packs)?) };
         *lock(&self.finisher) = Some(self.start_finisher());
-        Ok(())
+        Ok(added)
     }
 
     /// Leaves an incomplete snapshot, which makes the next run cheap. Call [`Self::settle`] first.
@@ -378,7 +397,19 @@ impl Session {
     /// # Errors
     /// [`Error::Fenced`] when a collector ended the session: start over, only what is missing is uploaded again.
     pub fn commit(self: &Arc<Self>, snapshot: &Snapshot) -> Result<()> {
-        self.settle()?;
+        let Some((name, object)) = self.settle_store()? else {
+            return self.list(snapshot);
+        };
+        // The local index takes its time, and nothing durable waits for it. If it fails, the next session reads the
+        // object again: the snapshot is listed by then, and no failure of a cache may say otherwise.
+        std::thread::scope(|scope| {
+            scope.spawn(|| self.add_to_cache(name, object));
+            self.list(snapshot)
+        })
+    }
+
+    /// Everything that `snapshot` needs is durable and indexed: puts its draft, and lists it unless a collector objects.
+    fn list(&self, snapshot: &Snapshot) -> Result<()> {
         let store = self.repository.store();
         let object = |kind| snapshot.encode(kind, self.keys(), self.id, &self.key);
         let draft = object(ObjectKind::Draft).map_err(Error::format("the snapshot cannot be made"))?;

@@ -2,7 +2,7 @@
 //!
 //! [`backup`] reads sources as they are; [`backup_quiesced`] reads them twice, the second time while a [`Quiesce`] makes
 //! their services hold still. Must stay true: `Ok` means that the snapshot is listed and durable, and everything that
-//! could not be read is counted in it. Read next: [`attempt`], [`passes`], [`tree_source`], then
+//! could not be read is counted in it. Read next: `attempt`, `passes`, `tree_source`, then
 //! `lifeboat_repo::session`.
 
 mod attempt;
