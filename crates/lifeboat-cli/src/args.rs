@@ -94,7 +94,7 @@ pub(crate) enum Command {
     },
     /// List the files of a snapshot
     Ls {
-        /// ID, latest, latest~N, and a path behind a colon: latest:/srv/app
+        /// ID, latest, latest~N, and a path behind a colon: latest:/srv/app, latest:tar:FILE/etc
         #[arg(value_name = "ID[:PATH]")]
         snapshot: OsString,
         /// Show permissions, owner, size and time
@@ -185,7 +185,7 @@ pub(crate) enum Command {
 /// How to back up.
 #[derive(Debug, Args)]
 pub(crate) struct SnapshotArgs {
-    /// Paths, stdin:NAME, or command:NAME with the command behind --
+    /// Paths, stdin:NAME, tar:FILE, or command:NAME with the command behind --
     #[arg(value_name = "SOURCE")]
     pub(crate) sources: Vec<OsString>,
     /// The command of command:NAME

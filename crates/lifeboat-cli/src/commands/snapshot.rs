@@ -5,11 +5,13 @@ use crate::args::{Global, Kind, SnapshotArgs};
 use crate::failure::{DONE, Hinted, PARTIAL};
 use crate::ui::{Status, Ui, bytes};
 use anyhow::{Context, Result, bail};
-use lifeboat::backup::{self, Counters, Options, Outcome, SourceSpec};
-use lifeboat::format::snapshot::SnapshotKind;
+use lifeboat::backup::{self, ArchiveSpec, Counters, Options, Outcome, SourceSpec};
+use lifeboat::format::snapshot::{SnapshotKind, SourceKind};
 use lifeboat::source::walk::Walk;
 use serde_json::json;
 use std::ffi::{OsStr, OsString};
+use std::fs::File;
+use std::io::Read;
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -134,7 +136,7 @@ fn sources(arguments: &SnapshotArgs, ui: &Ui) -> Result<(Vec<SourceSpec>, u64)> 
     if named.is_empty() {
         bail!(Hinted::new(
             "there is nothing to back up",
-            "lifeboat snapshot /srv/app    # or stdin:NAME, command:NAME -- COMMAND"
+            "lifeboat snapshot /srv/app    # or stdin:NAME, tar:FILE, command:NAME -- COMMAND"
         ));
     }
     let mut specs: Vec<SourceSpec> = Vec::new();
@@ -176,8 +178,26 @@ fn source(name: &OsStr, arguments: &SnapshotArgs) -> Result<std::io::Result<Sour
         }
         return Ok(Ok(SourceSpec::Command(checked_name(name)?, arguments.command.clone())));
     }
+    if let Some(file) = name.as_bytes().strip_prefix(b"tar:") {
+        return Ok(archive(OsStr::from_bytes(file)));
+    }
     let path = Path::new(name.as_bytes().strip_prefix(b"path:").map(OsStr::from_bytes).unwrap_or(name));
     Ok(std::fs::canonicalize(path).map(SourceSpec::Path))
+}
+
+/// A tar archive is known by its file's name; `-` is standard input.
+fn archive(file: &OsStr) -> std::io::Result<SourceSpec> {
+    let open = |path: PathBuf| {
+        move || -> std::io::Result<Box<dyn Read + Send>> {
+            match path.as_os_str() == "-" {
+                true => Ok(Box::new(std::io::stdin())),
+                false => Ok(Box::new(File::open(&path)?)),
+            }
+        }
+    };
+    let path = if file == "-" { PathBuf::from(file) } else { std::fs::canonicalize(file)? };
+    let name = path.file_name().unwrap_or(file).to_string_lossy().into_owned();
+    Ok(SourceSpec::Archive(ArchiveSpec::new(SourceKind::Tar, name, open(path))))
 }
 
 fn checked_name(name: &str) -> Result<String> {

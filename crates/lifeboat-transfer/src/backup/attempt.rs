@@ -235,7 +235,7 @@ impl Attempt<'_> {
         (source.root, source.bytes) = match member.spec {
             SourceSpec::Stdin(_) => stream::stdin(&run, &member.name, earlier.as_ref())?,
             SourceSpec::Command(name, command) => stream::command(&run, name, command, earlier.as_ref())?,
-            SourceSpec::Path(_) | SourceSpec::Tree(_) => return Ok(()),
+            SourceSpec::Path(_) | SourceSpec::Tree(_) | SourceSpec::Archive(_) => return Ok(()),
         };
         self.members[number].state = State::Read(source, now());
         Ok(())

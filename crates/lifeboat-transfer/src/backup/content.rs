@@ -28,6 +28,8 @@ use std::sync::atomic::Ordering;
 
 /// Bytes that are read and cut before the index is asked about their chunks: they stay in the processor's cache.
 const BUFFER_BYTES: usize = 1 << 20;
+/// What is read of a stream before it is known how its file is best cut.
+const FRONT_BYTES: u64 = 1 << 20;
 
 /// Why content could not be stored.
 pub(crate) enum Failure {
@@ -138,10 +140,60 @@ impl<'q, B> ContentWriter<'q, B> {
         earlier: Option<&Earlier>,
     ) -> Result<Stored, Failure> {
         let mut cutting = Cutting::with_hint(Chunker::Content, self.reader, earlier);
-        self.stretch(&mut cutting, None, |buffer, _| match stream.read(buffer) {
-            Err(error) if error.kind() == std::io::ErrorKind::Interrupted => Ok(None),
-            result => result.map(Some).map_err(Failure::File),
-        })?;
+        self.stretch(&mut cutting, None, |buffer, _| read_stream(stream, buffer))?;
+        self.finish_cutting(cutting)
+    }
+
+    /// Stores a stream of exactly `size` bytes. The stream itself fails where it has fewer.
+    pub(crate) fn sized_stream(
+        &mut self,
+        stream: &mut dyn Read,
+        size: u64,
+        earlier: Option<&Earlier>,
+    ) -> Result<Stored, Failure> {
+        let bytes_max = self.cutter.bytes_max() as u64;
+        if size < bytes_max {
+            let (start, end) =
+                self.fill_small(size as usize, size as usize, |room| read_stream(stream, room))?;
+            return self.name_small(start, end);
+        }
+        // What a file is made of is told by its beginning: a stream cannot be asked for its middle.
+        let mut front = Vec::new();
+        let kept = earlier.and_then(|earlier| earlier.chunker(bytes_max));
+        let chunker = match kept {
+            Some(chunker) => chunker,
+            None => {
+                stream.take(FRONT_BYTES).read_to_end(&mut front).map_err(Failure::File)?;
+                let found = recognise(&front[..], front.len() as u64);
+                let page = found.page_bytes().map_or(1, u64::from);
+                if size.is_multiple_of(page) { found } else { Chunker::Content }
+            }
+        };
+        let mut cutting = Cutting::with_hint(chunker, self.reader, earlier);
+        let mut whole = front.as_slice().chain(stream);
+        self.stretch(&mut cutting, Some(size), |buffer, _| read_stream(&mut whole, buffer))?;
+        self.finish_cutting(cutting)
+    }
+
+    /// Stores a file with holes: `stream` gives its stretches of data, one behind the other.
+    pub(crate) fn stretches(
+        &mut self,
+        stream: &mut dyn Read,
+        stretches: &[(u64, u64)],
+        size: u64,
+        earlier: Option<&Earlier>,
+    ) -> Result<Stored, Failure> {
+        let kept = earlier.and_then(|earlier| earlier.chunker(self.cutter.bytes_max() as u64));
+        let mut cutting = Cutting::with_hint(kept.unwrap_or(Chunker::Content), self.reader, earlier);
+        let session = self.session.clone();
+        let keys = session.repository().keys();
+        for (offset, length) in stretches {
+            let gap = offset.saturating_sub(cutting.bytes());
+            cutting.hole(gap, &mut self.sink, keys)?;
+            self.stretch(&mut cutting, Some(*length), |buffer, _| read_stream(stream, buffer))?;
+        }
+        let gap = size.saturating_sub(cutting.bytes());
+        cutting.hole(gap, &mut self.sink, keys)?;
         self.finish_cutting(cutting)
     }
 
@@ -158,24 +210,8 @@ impl<'q, B> ContentWriter<'q, B> {
 
     /// The file is read behind those that wait in the buffer: one question to the index serves many files.
     fn small_file(&mut self, file: &OwnedFd, size: usize) -> Result<Stored, Failure> {
-        if self.filled + size + 1 > self.buffer.len() {
-            self.store_buffered()?;
-        }
-        let start = self.filled;
-        let mut end = start;
         // One byte more than expected: reading it says that the file grew.
-        while end - start <= size {
-            let room = &mut self.buffer[end..start + size + 1];
-            match rustix::io::read(file, room) {
-                Ok(0) => break,
-                Ok(length) => end += length,
-                Err(Errno::INTR) => {}
-                Err(errno) => return Err(errno.into()),
-            }
-            if end - start == size {
-                break;
-            }
-        }
+        let (start, end) = self.fill_small(size + 1, size, |room| read_some(file, room))?;
         if end - start > size {
             // It is longer than its status says, as files of pseudo file systems are: read it as a stream.
             rustix::fs::seek(file, SeekFrom::Start(0))?;
@@ -183,6 +219,37 @@ impl<'q, B> ContentWriter<'q, B> {
             self.stretch(&mut cutting, None, |buffer, _| read_some(file, buffer))?;
             return self.finish_cutting(cutting);
         }
+        self.name_small(start, end)
+    }
+
+    /// Reads up to `size` bytes behind what waits in the buffer, and asks no further where there are `expected` of them;
+    /// gives where they begin and end.
+    fn fill_small(
+        &mut self,
+        size: usize,
+        expected: usize,
+        mut read: impl FnMut(&mut [u8]) -> Result<Option<usize>, Failure>,
+    ) -> Result<(usize, usize), Failure> {
+        if self.filled + size > self.buffer.len() {
+            self.store_buffered()?;
+        }
+        let start = self.filled;
+        let mut end = start;
+        while end - start < size {
+            match read(&mut self.buffer[end..start + size])? {
+                Some(0) => break,
+                Some(length) => end += length,
+                None => {}
+            }
+            if end - start == expected {
+                break;
+            }
+        }
+        Ok((start, end))
+    }
+
+    /// Cuts and names what was read last, and leaves it in the buffer.
+    fn name_small(&mut self, start: usize, end: usize) -> Result<Stored, Failure> {
         let length = end - start;
         self.filled = end;
         self.counters.add_read(length as u64);
@@ -411,6 +478,13 @@ fn read_some(file: impl AsFd, buffer: &mut [u8]) -> Result<Option<usize>, Failur
         Ok(length) => Ok(Some(length)),
         Err(Errno::INTR) => Ok(None),
         Err(errno) => Err(errno.into()),
+    }
+}
+
+fn read_stream(stream: &mut (impl Read + ?Sized), buffer: &mut [u8]) -> Result<Option<usize>, Failure> {
+    match stream.read(buffer) {
+        Err(error) if error.kind() == std::io::ErrorKind::Interrupted => Ok(None),
+        result => result.map(Some).map_err(Failure::File),
     }
 }
 

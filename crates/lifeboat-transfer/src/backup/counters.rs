@@ -2,6 +2,7 @@
 
 use crate::source::file::Status;
 use lifeboat_format::snapshot::Statistics;
+use lifeboat_format::{Entry, Node};
 use lifeboat_repo::session::Session;
 use rustix::fs::FileType;
 use std::sync::Arc;
@@ -88,6 +89,21 @@ impl Counters {
         let counts = match status.kind {
             FileType::Directory => &self.directories[slot],
             FileType::RegularFile => &self.files[slot],
+            _ => &self.others,
+        };
+        counts.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// The same for an entry that comes from a stream. Streams are read once, also where other sources are read twice.
+    pub(super) fn classify_entry(&self, entry: &Entry, existed: bool, is_alike: bool) {
+        let slot = match (existed, is_alike) {
+            (true, true) => 2,
+            (true, false) => 1,
+            (false, _) => 0,
+        };
+        let counts = match entry.node {
+            Node::Directory => &self.directories[slot],
+            Node::File { .. } => &self.files[slot],
             _ => &self.others,
         };
         counts.fetch_add(1, Ordering::Relaxed);

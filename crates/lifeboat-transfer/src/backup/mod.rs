@@ -5,6 +5,7 @@
 //! could not be read is counted in it. Read next: `attempt`, `passes`, `tree_source`, then
 //! `lifeboat_repo::session`.
 
+mod archive_source;
 mod attempt;
 mod content;
 mod counters;
@@ -17,6 +18,7 @@ mod queue;
 mod quiesce;
 mod reading;
 mod silent;
+mod sorter;
 mod spec;
 mod stream;
 mod tree_source;
@@ -25,7 +27,7 @@ pub use crate::source::compose::{Folder, MemoryFile};
 pub use counters::Counters;
 pub use parent::Comparison;
 pub use quiesce::{Claims, Quiesce, ROUNDS_MAX, Verdict};
-pub use spec::{SourceSpec, TreeSpec};
+pub use spec::{ArchiveSpec, Opener, SourceSpec, TreeSpec};
 
 use crate::error::{Error, Result};
 use crate::source::compose::{CannotBegin, Composition, Found};

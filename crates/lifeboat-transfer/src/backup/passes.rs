@@ -7,13 +7,15 @@
 //! like those of a pinned parent, because a collector that wanted to delete any of it would have to end this session
 //! first. `docs/decisions/0016-two-passes.md`
 
+use super::archive_source::ArchiveSource;
 use super::attempt::{Attempt, Member, State};
-use super::crew::with_crew;
+use super::content::Failure;
+use super::crew::{Batch, with_crew};
 use super::parent::{Comparison, Parent, ParentCursor};
 use super::queue::WorkQueue;
 use super::quiesce::{Holding, Quiesce, ROUNDS_MAX, Verdict};
 use super::tree_source::{TreeOutcome, TreeSource};
-use super::{now, open_source};
+use super::{ArchiveSpec, Run, SourceSpec, now, open_source};
 use crate::error::{Error, Result};
 use crate::snapshot_source::entries_below;
 use lifeboat_format::snapshot::{Snapshot, Source};
@@ -24,12 +26,19 @@ use std::time::Duration;
 /// How often a running backup leaves a checkpoint.
 const CHECKPOINT_INTERVAL: Duration = Duration::from_secs(300);
 
-/// A source that the second pass goes through.
-struct Again {
+/// A source that is read while the services hold still.
+struct Held {
     number: usize,
     source: Source,
-    parent: Parent,
+    /// The first pass's tree; for an archive what the parent had.
+    parent: Option<Parent>,
     began: Timestamp,
+}
+
+/// A source that is read, and whose tree is not finished.
+enum Unfinished<'r, 'q> {
+    Walked(TreeSource<'r>),
+    Streamed(Box<ArchiveSource<'r, 'q>>),
 }
 
 impl Attempt<'_> {
@@ -68,15 +77,67 @@ impl Attempt<'_> {
         Ok(())
     }
 
-    /// The first or only pass over one source. Streams are read at the first call only.
+    /// The first or only pass over one source. Streams are read at the first call only, archives not before they are held.
     fn read(&mut self, number: usize, is_rehearsal: bool) -> Result<()> {
-        let is_walked = self.members[number].spec.parts().is_some();
-        let result = match (&self.members[number].state, is_walked) {
-            (State::Failed, _) | (State::Read(..), false) => return Ok(()),
-            (_, true) => self.walk(number, is_rehearsal),
-            (State::Waiting, false) => self.stream(number),
+        let member = &self.members[number];
+        let result = match (&member.state, member.spec) {
+            (State::Failed, _) => return Ok(()),
+            (_, SourceSpec::Path(_) | SourceSpec::Tree(_)) => self.walk(number, is_rehearsal),
+            (_, SourceSpec::Archive(_)) if is_rehearsal => return Ok(()),
+            (State::Waiting, SourceSpec::Archive(archive)) => self.archive(number, archive),
+            (State::Waiting, SourceSpec::Stdin(_) | SourceSpec::Command(..)) => self.stream(number),
+            (State::Read(..), _) => return Ok(()),
         };
         self.or_problem(number, result)
+    }
+
+    /// Reads an archive as it is.
+    fn archive(&mut self, number: usize, spec: &ArchiveSpec) -> Result<()> {
+        let errors = self.counters.errors();
+        let (mut source, is_pinned) = self.begin(number)?;
+        let parent = self.parents(number, is_pinned).pop();
+        let run = self.run(false);
+        let queue = WorkQueue::new();
+        let mut sink = ChunkSink::new(&self.session)?;
+        let outcome =
+            with_crew(&run, &queue, || match self.stream_archive(&run, &queue, number, spec, parent)? {
+                Ok(archive) => Ok(Ok(archive.finish(&mut sink)?)),
+                Err(error) => Ok(Err(error)),
+            })?;
+        sink.flush()?;
+        take_over(&mut source, outcome?, &self.members[number])?;
+        source.errors = self.counters.errors() - errors;
+        self.members[number].state = State::Read(source, now());
+        Ok(())
+    }
+
+    /// Reads an archive to its end. The inner error is the archive's own: others may still be read.
+    fn stream_archive<'r, 'q>(
+        &self,
+        run: &'r Run<'r>,
+        queue: &'q WorkQueue<Batch>,
+        number: usize,
+        spec: &ArchiveSpec,
+        parent: Option<Parent>,
+    ) -> lifeboat_repo::Result<Result<Box<ArchiveSource<'r, 'q>>>>
+    where
+        'r: 'q,
+    {
+        let name = &self.members[number].name;
+        let failed = |doing| move |source| Error::Source { path: name.0.clone(), doing, source };
+        let mut stream = match spec.opener.open() {
+            Ok(stream) => stream,
+            Err(error) => return Ok(Err(failed("cannot be opened")(error))),
+        };
+        let mut archive = ArchiveSource::new(run, queue, name, &spec.strip, parent)?;
+        match archive.feed(&mut stream) {
+            Ok(()) => Ok(Ok(Box::new(archive))),
+            Err(Failure::Repository(error)) => Err(error),
+            Err(Failure::File(error)) => {
+                archive.flush()?;
+                Ok(Err(failed("cannot be read as a tar archive")(error)))
+            }
+        }
     }
 
     /// Walks a source that is a tree.
@@ -110,73 +171,108 @@ impl Attempt<'_> {
         Ok(())
     }
 
-    /// The second pass, over everything that is walked.
+    /// The second pass over everything that is walked, and the only one over archives.
     fn read_held(&mut self, quiesce: &dyn Quiesce, round: u32) -> Result<Verdict> {
-        let again = self.members.iter().enumerate().filter_map(|(number, member)| {
-            let source = member.source().filter(|_| member.spec.parts().is_some())?.clone();
-            let State::Read(_, began) = member.state else { return None };
-            let parent = Parent::of_this_session(&source, began);
-            Some(Again { number, source, parent, began })
-        });
-        let mut again: Vec<Again> = again.collect();
+        let mut held = Vec::new();
+        for (number, member) in self.members.iter().enumerate() {
+            match (&member.state, member.spec) {
+                (State::Failed, _) | (_, SourceSpec::Stdin(_) | SourceSpec::Command(..)) => {}
+                (_, SourceSpec::Archive(_)) => {
+                    let (source, is_pinned) = self.begin(number)?;
+                    let parent = self.parents(number, is_pinned).pop();
+                    held.push(Held { number, source, parent, began: now() });
+                }
+                (State::Read(source, began), _) => {
+                    let parent = Some(Parent::of_this_session(source, *began));
+                    held.push(Held { number, source: source.clone(), parent, began: *began });
+                }
+                (State::Waiting, _) => {}
+            }
+        }
         let mut holding = Holding::begin(quiesce, round).map_err(Error::Quiesce)?;
-        let read = self.walk_again(&mut again, &mut holding);
+        let read = self.read_all_held(&mut held, &mut holding);
         let verdict = holding.release();
         for (number, failure) in read? {
             self.or_problem(number, Err(failure))?;
         }
-        for again in again {
-            let state = &mut self.members[again.number].state;
+        for held in held {
+            let state = &mut self.members[held.number].state;
             if !matches!(state, State::Failed) {
-                *state = State::Read(again.source, again.began);
+                *state = State::Read(held.source, held.began);
             }
         }
         Ok(verdict)
     }
 
-    /// Goes through all trees with one crew, and lets the services go when the last of them is read. Gives the sources that
-    /// cannot be read at all any more.
-    fn walk_again(&self, again: &mut [Again], holding: &mut Holding<'_>) -> Result<Vec<(usize, Error)>> {
+    /// Reads everything with one crew, and lets the services go when the last byte is read. Gives the sources that cannot
+    /// be read at all.
+    fn read_all_held(&self, held: &mut [Held], holding: &mut Holding<'_>) -> Result<Vec<(usize, Error)>> {
         let run = self.run(false);
         let queue = WorkQueue::deferring();
         let mut sink = ChunkSink::new(&self.session)?;
         let mut failed = Vec::new();
-        // A change of the inode's time is the only sign of some changes: whatever was asked for, it counts here.
-        let comparison = Comparison { ignore_ctime: false, ..self.options.comparison };
         let read = with_crew(&run, &queue, || {
-            let mut trees = Vec::new();
-            let fed = again.iter_mut().enumerate().try_for_each(|(place, again)| {
-                let member = &self.members[again.number];
-                let entries = match open_source(member.spec, self.options, false) {
-                    Ok(Some(entries)) => entries,
-                    Ok(None) => return Ok(()),
-                    Err(error) => {
-                        failed.push((again.number, error));
-                        return Ok(());
-                    }
-                };
-                let parent = ParentCursor::new(&self.reader, &again.parent);
-                let mut tree = TreeSource::new(&run, &member.name, entries, vec![parent], comparison);
-                let errors = self.counters.errors();
-                tree.feed(&queue, None, &mut sink)?;
-                again.source.errors = self.counters.errors() - errors;
-                trees.push((place, tree));
+            let mut unfinished = Vec::new();
+            let fed = held.iter_mut().enumerate().try_for_each(|(place, held)| {
+                match self.read_one_held(&run, &queue, held, &mut sink)? {
+                    Ok(tree) => unfinished.push((place, tree)),
+                    Err(error) => failed.push((held.number, error)),
+                }
                 Ok(())
             });
             holding.release();
             queue.defer_no_more();
             fed?;
-            let finish = |(place, tree): (usize, TreeSource<'_>)| Ok((place, tree.finish(&mut sink)?));
-            trees.into_iter().map(finish).collect::<lifeboat_repo::Result<Vec<(usize, TreeOutcome)>>>()
+            let finish = |(place, tree)| {
+                let errors = self.counters.errors();
+                let outcome = match tree {
+                    Unfinished::Walked(tree) => tree.finish(&mut sink)?,
+                    Unfinished::Streamed(archive) => archive.finish(&mut sink)?,
+                };
+                Ok((place, outcome, self.counters.errors() - errors))
+            };
+            unfinished.into_iter().map(finish).collect::<lifeboat_repo::Result<Vec<_>>>()
         });
-        for (place, outcome) in read? {
-            let again = &mut again[place];
-            if let Err(error) = take_over(&mut again.source, outcome, &self.members[again.number]) {
-                failed.push((again.number, error));
+        for (place, outcome, errors) in read? {
+            let held = &mut held[place];
+            held.source.errors += errors;
+            if let Err(error) = take_over(&mut held.source, outcome, &self.members[held.number]) {
+                failed.push((held.number, error));
             }
         }
         sink.flush()?;
         Ok(failed)
+    }
+
+    fn read_one_held<'r, 'q>(
+        &'r self,
+        run: &'r Run<'r>,
+        queue: &'q WorkQueue<Batch>,
+        held: &mut Held,
+        sink: &mut ChunkSink,
+    ) -> lifeboat_repo::Result<Result<Unfinished<'r, 'q>>>
+    where
+        'r: 'q,
+    {
+        let member = &self.members[held.number];
+        let errors = self.counters.errors();
+        if let SourceSpec::Archive(spec) = member.spec {
+            let archive = self.stream_archive(run, queue, held.number, spec, held.parent.take())?;
+            held.source.errors = self.counters.errors() - errors;
+            return Ok(archive.map(Unfinished::Streamed));
+        }
+        let entries = match open_source(member.spec, self.options, false) {
+            Ok(entries) => entries,
+            Err(error) => return Ok(Err(error)),
+        };
+        let parents = held.parent.iter().map(|parent| ParentCursor::new(&self.reader, parent)).collect();
+        // A change of the inode's time is the only sign of some changes: whatever was asked for, it counts here.
+        let comparison = Comparison { ignore_ctime: false, ..self.options.comparison };
+        let entries = entries.unwrap_or_default();
+        let mut tree = TreeSource::new(run, &member.name, entries, parents, comparison);
+        tree.feed(queue, None, sink)?;
+        held.source.errors = self.counters.errors() - errors;
+        Ok(Ok(Unfinished::Walked(tree)))
     }
 
     /// A tree that cannot be read back makes the second pass read everything: better said before.

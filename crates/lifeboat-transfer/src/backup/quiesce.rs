@@ -10,7 +10,7 @@
 //! without that, a store through a memory mapping into a page that is dirty already changes content and no time.
 //!
 //! What cannot be read twice is read once: standard input and commands before the hold, because a command may need the
-//! services; archives in it, because they are read in place of the files of the services.
+//! services; archives ([`super::ArchiveSpec`]) in it, because they are read in place of the files of the services.
 
 use std::error::Error;
 

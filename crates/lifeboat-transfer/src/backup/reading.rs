@@ -115,7 +115,7 @@ fn unread(path: &TreePath, failure: Failure) -> Unread {
     }
 }
 
-fn store_xattrs<B>(
+pub(super) fn store_xattrs<B>(
     writer: &mut ContentWriter<'_, B>,
     xattrs: Vec<(Vec<u8>, Vec<u8>)>,
 ) -> lifeboat_repo::Result<Vec<Xattr>> {

@@ -5,8 +5,12 @@
 //! tomorrow, and stays the same source.
 
 use crate::source::compose::{Folder, MemoryFile};
+use lifeboat_format::TreePath;
 use lifeboat_format::snapshot::SourceKind;
+use std::fmt;
+use std::io::{Read, Result};
 use std::path::PathBuf;
+use std::sync::Arc;
 
 /// What to back up.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -19,6 +23,8 @@ pub enum SourceSpec {
     Command(String, Vec<std::ffi::OsString>),
     /// A tree under a name of its own: a volume, a container, or a path that has a detail.
     Tree(TreeSpec),
+    /// What a tar archive holds.
+    Archive(ArchiveSpec),
 }
 
 /// A tree that is put together from folders on disk and files in memory.
@@ -54,6 +60,69 @@ impl TreeSpec {
     }
 }
 
+/// A tree that comes as a tar archive.
+///
+/// The archive has to be sound to its end, and whole: see [`crate::source::archive`]. One that is not fails its source.
+///
+/// ```
+/// use lifeboat_format::snapshot::SourceKind;
+/// use lifeboat_transfer::backup::ArchiveSpec;
+///
+/// let mut volume = ArchiveSpec::new(SourceKind::Volume, "pgdata", || Ok(Box::new(std::io::stdin())));
+/// volume.detail = r#"{"driver":"nfs","read":"through the engine"}"#.into();
+/// ```
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ArchiveSpec {
+    /// What sort of thing it is.
+    pub kind: SourceKind,
+    /// Its name.
+    pub name: String,
+    /// A JSON object of at most 64 KiB, or empty. `docs/format/snapshot.md#details`
+    pub detail: String,
+    /// What all names in the archive begin with, and the source's do not: `data` for a member `data/file`.
+    pub strip: TreePath,
+    /// Opens the archive.
+    pub opener: Opener,
+}
+
+impl ArchiveSpec {
+    /// What the archive that `open` opens holds, under this name.
+    pub fn new(
+        kind: SourceKind,
+        name: impl Into<String>,
+        open: impl Fn() -> Result<Box<dyn Read + Send>> + Send + Sync + 'static,
+    ) -> Self {
+        let opener = Opener(Arc::new(open));
+        Self { kind, name: name.into(), detail: String::new(), strip: TreePath::root(), opener }
+    }
+}
+
+type Open = dyn Fn() -> Result<Box<dyn Read + Send>> + Send + Sync;
+
+/// Opens an archive each time that it is read: more than once where a backup has to start over.
+#[derive(Clone)]
+pub struct Opener(Arc<Open>);
+
+impl Opener {
+    pub(crate) fn open(&self) -> Result<Box<dyn Read + Send>> {
+        (self.0)()
+    }
+}
+
+impl fmt::Debug for Opener {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str("Opener")
+    }
+}
+
+impl PartialEq for Opener {
+    fn eq(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.0, &other.0)
+    }
+}
+
+impl Eq for Opener {}
+
 impl SourceSpec {
     pub(crate) fn kind_and_name(&self) -> (SourceKind, &[u8]) {
         match self {
@@ -61,12 +130,14 @@ impl SourceSpec {
             Self::Stdin(name) => (SourceKind::Stdin, name.as_bytes()),
             Self::Command(name, _) => (SourceKind::Command, name.as_bytes()),
             Self::Tree(tree) => (tree.kind, tree.name.as_bytes()),
+            Self::Archive(archive) => (archive.kind, archive.name.as_bytes()),
         }
     }
 
     pub(crate) fn detail(&self) -> &str {
         match self {
             Self::Tree(tree) => &tree.detail,
+            Self::Archive(archive) => &archive.detail,
             Self::Path(_) | Self::Stdin(_) | Self::Command(..) => "",
         }
     }
@@ -77,7 +148,9 @@ impl SourceSpec {
             Self::Path(path) => path.clone(),
             Self::Stdin(name) | Self::Command(name, _) => PathBuf::from(name),
             Self::Tree(tree) if tree.kind == SourceKind::Path => PathBuf::from(&tree.name),
-            Self::Tree(tree) => PathBuf::from(format!("{}:{}", tree.kind.word(), tree.name)),
+            Self::Tree(TreeSpec { kind, name, .. }) | Self::Archive(ArchiveSpec { kind, name, .. }) => {
+                PathBuf::from(format!("{}:{name}", kind.word()))
+            }
         }
     }
 
@@ -86,7 +159,7 @@ impl SourceSpec {
         match self {
             Self::Path(path) => Some((vec![Folder::new(path)], Vec::new())),
             Self::Tree(tree) => Some((tree.folders.clone(), tree.files.clone())),
-            Self::Stdin(_) | Self::Command(..) => None,
+            Self::Stdin(_) | Self::Command(..) | Self::Archive(_) => None,
         }
     }
 }

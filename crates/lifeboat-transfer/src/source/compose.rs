@@ -81,6 +81,7 @@ pub enum CannotBegin {
 }
 
 /// Meets everything of a source.
+#[derive(Default)]
 pub struct Composition {
     folders: VecDeque<(TreePath, Walk)>,
     files: VecDeque<MemoryFile>,
