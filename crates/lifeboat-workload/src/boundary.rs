@@ -1,0 +1,491 @@
+//! Which bind mounts are captured: a bind can lead anywhere on the host, so it has a boundary.
+//!
+//! A plan is made from what containers mount and what the host has there; nothing is read or changed by it. Recorded but
+//! not captured are sockets and devices, the kernel's own file systems, single files of the host's configuration, and any
+//! folder that contains what must not be in its own backup: the engine's root, the repository, the cache, or everything.
+//!
+//! Must stay true:
+//! - A folder that contains the engine's root, the repository or the cache, or is `/`, is never captured, whoever asks.
+//! - What is captured is captured once: sources that are shared, or lie in each other, become one.
+//! - A path is judged by where it leads: symbolic links are resolved before.
+//! - Restoring never writes over what is there unless that was asked for ([`PathMap`], [`may_write`]).
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+/// What a bind's source is on the host.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Nature {
+    /// A folder.
+    Folder,
+    /// A regular file.
+    File,
+    /// A socket.
+    Socket,
+    /// A character or block device.
+    Device,
+    /// A named pipe.
+    Pipe,
+    /// There is nothing, or nothing that this process may look at.
+    Missing,
+}
+
+/// One bind of one container.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Bind {
+    /// The container's name.
+    pub container: String,
+    /// Where the bind is seen in it.
+    pub destination: String,
+    /// The path on the host, as the engine says it.
+    pub source: PathBuf,
+    /// Where that leads: without symbolic links. The same as `source` where there is nothing.
+    pub resolved: PathBuf,
+    /// What is there.
+    pub nature: Nature,
+    /// What labels or the policy file say of this mount.
+    pub wish: Wish,
+}
+
+/// What was asked for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Wish {
+    /// Nothing: the boundary decides.
+    #[default]
+    None,
+    /// To be captured.
+    Include,
+    /// To be left out.
+    Exclude,
+}
+
+impl Bind {
+    /// A bind of a container, with what this host has at its source.
+    pub fn of(container: &str, destination: &str, source: &Path, wish: Wish) -> Self {
+        let resolved = std::fs::canonicalize(source).unwrap_or_else(|_| source.to_owned());
+        Self {
+            container: container.to_owned(),
+            destination: destination.to_owned(),
+            source: source.to_owned(),
+            nature: nature_of(&resolved),
+            resolved,
+            wish,
+        }
+    }
+}
+
+fn nature_of(path: &Path) -> Nature {
+    use std::os::unix::fs::FileTypeExt;
+    let Ok(status) = std::fs::symlink_metadata(path) else { return Nature::Missing };
+    match status.file_type() {
+        kind if kind.is_dir() => Nature::Folder,
+        kind if kind.is_file() => Nature::File,
+        kind if kind.is_socket() => Nature::Socket,
+        kind if kind.is_char_device() || kind.is_block_device() => Nature::Device,
+        kind if kind.is_fifo() => Nature::Pipe,
+        // A link that leads nowhere.
+        _ => Nature::Missing,
+    }
+}
+
+/// What a backup must not contain, and what belongs to projects. Paths without symbolic links.
+#[derive(Debug, Clone, Default)]
+pub struct Surroundings {
+    /// Where the engine keeps everything.
+    pub engine_root: PathBuf,
+    /// lifeboat's own folders: repository, cache, state.
+    pub own: Vec<PathBuf>,
+    /// Folders that hold a compose file.
+    pub compose: Vec<PathBuf>,
+}
+
+/// Why a bind is recorded and not captured.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Reason {
+    /// A label or the policy file says so.
+    Excluded,
+    /// It is a socket.
+    Socket,
+    /// It is a device.
+    Device,
+    /// It is a named pipe.
+    Pipe,
+    /// There is nothing.
+    Missing,
+    /// It is one of the kernel's or the running system's own: `/proc`, `/sys`, `/dev`, `/run`.
+    System,
+    /// It is a single file of the host's configuration, and not beside a compose file.
+    HostFile,
+    /// It contains, or lies in, what must not be in its own backup.
+    Contains(PathBuf),
+    /// It is the whole file system.
+    Everything,
+}
+
+impl Reason {
+    /// For messages, behind "is not captured:".
+    pub fn phrase(&self) -> String {
+        match self {
+            Self::Excluded => "it is excluded".into(),
+            Self::Socket => "it is a socket".into(),
+            Self::Device => "it is a device".into(),
+            Self::Pipe => "it is a named pipe".into(),
+            Self::Missing => "there is nothing".into(),
+            Self::System => "it belongs to the running system".into(),
+            Self::HostFile => "it is a file of the host's own configuration".into(),
+            Self::Contains(path) => format!("it and {} lie in each other", path.display()),
+            Self::Everything => "it is the whole file system".into(),
+        }
+    }
+
+    /// Whether asking for the bind captures it nevertheless.
+    pub fn yields(&self) -> bool {
+        matches!(self, Self::System | Self::HostFile)
+    }
+}
+
+/// One path to capture.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Captured {
+    /// Where it is: a folder or a file.
+    pub path: PathBuf,
+    /// The binds that it stands for.
+    pub binds: Vec<Bind>,
+    /// What lies in it and was excluded as a mount of its own: left out of this one too.
+    pub without: Vec<PathBuf>,
+}
+
+/// One bind that is only recorded.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Recorded {
+    /// The bind.
+    pub bind: Bind,
+    /// Why.
+    pub reason: Reason,
+}
+
+/// What is captured and what is only recorded.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Plan {
+    /// By path; none lies in another.
+    pub captured: Vec<Captured>,
+    /// In the order of the binds.
+    pub recorded: Vec<Recorded>,
+}
+
+/// Decides about all binds of a snapshot together.
+pub fn plan(binds: Vec<Bind>, surroundings: &Surroundings) -> Plan {
+    let mut plan = Plan::default();
+    let mut by_path: BTreeMap<PathBuf, Vec<Bind>> = BTreeMap::new();
+    for bind in binds {
+        match refusal(&bind, surroundings) {
+            Some(reason) => plan.recorded.push(Recorded { bind, reason }),
+            None => by_path.entry(bind.resolved.clone()).or_default().push(bind),
+        }
+    }
+    // A folder sorts before what is in it, but not next to it: each path is held against the outermost one so far.
+    for (path, mut binds) in by_path {
+        let outer = plan.captured.iter_mut().find(|captured| path.starts_with(&captured.path));
+        match outer {
+            Some(outer) => outer.binds.append(&mut binds),
+            None => plan.captured.push(Captured { path, binds, without: Vec::new() }),
+        }
+    }
+    for captured in &mut plan.captured {
+        let excluded = plan.recorded.iter().filter(|recorded| recorded.reason == Reason::Excluded);
+        let mut inner: Vec<PathBuf> = excluded
+            .map(|recorded| &recorded.bind.resolved)
+            .filter(|path| path.starts_with(&captured.path))
+            // Who shares it and did not exclude it still wants it.
+            .filter(|path| captured.binds.iter().all(|bind| bind.resolved != **path))
+            .cloned()
+            .collect();
+        inner.sort();
+        inner.dedup();
+        captured.without = inner;
+    }
+    plan
+}
+
+fn refusal(bind: &Bind, surroundings: &Surroundings) -> Option<Reason> {
+    let reason = boundary(bind, surroundings);
+    match bind.wish {
+        Wish::Exclude => Some(Reason::Excluded),
+        Wish::Include => reason.filter(|reason| !reason.yields()),
+        Wish::None => reason,
+    }
+}
+
+fn boundary(bind: &Bind, surroundings: &Surroundings) -> Option<Reason> {
+    let path = &bind.resolved;
+    match bind.nature {
+        Nature::Socket => return Some(Reason::Socket),
+        Nature::Device => return Some(Reason::Device),
+        Nature::Pipe => return Some(Reason::Pipe),
+        Nature::Missing => return Some(Reason::Missing),
+        Nature::Folder | Nature::File => {}
+    }
+    if path.parent().is_none() {
+        return Some(Reason::Everything);
+    }
+    let guarded = surroundings.own.iter().chain([&surroundings.engine_root]);
+    // What lies in them is no better: a folder of the repository is the repository.
+    let met = guarded
+        .filter(|guarded| !guarded.as_os_str().is_empty())
+        .find(|guarded| guarded.starts_with(path) || path.starts_with(guarded));
+    if let Some(met) = met {
+        return Some(Reason::Contains(met.clone()));
+    }
+    if ["/proc", "/sys", "/dev", "/run", "/var/run"].iter().any(|system| path.starts_with(system)) {
+        return Some(Reason::System);
+    }
+    let is_beside_compose =
+        path.parent().is_some_and(|parent| surroundings.compose.iter().any(|folder| folder == parent));
+    (bind.nature == Nature::File && path.starts_with("/etc") && !is_beside_compose)
+        .then_some(Reason::HostFile)
+}
+
+/// Where paths of a snapshot go on this host: `--map-path OLD=NEW`, the longest OLD first.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct PathMap(Vec<(PathBuf, PathBuf)>);
+
+/// Why a mapping makes no sense.
+#[derive(Debug, thiserror::Error, PartialEq, Eq)]
+pub enum MapError {
+    /// It is not of the form.
+    #[error("`{0}` maps nothing: it has to be OLD=NEW, both absolute paths")]
+    Form(String),
+    /// The same path is mapped to two places.
+    #[error("{} is mapped twice", .0.display())]
+    Twice(PathBuf),
+}
+
+impl PathMap {
+    /// Reads `OLD=NEW`, as often as it was given.
+    pub fn parse<'a>(words: impl IntoIterator<Item = &'a str>) -> Result<Self, MapError> {
+        let mut map: Vec<(PathBuf, PathBuf)> = Vec::new();
+        for word in words {
+            let pair = word.split_once('=').filter(|(old, new)| is_plain(old) && is_plain(new));
+            let (old, new) = pair.ok_or_else(|| MapError::Form(word.to_owned()))?;
+            let (old, new): (PathBuf, PathBuf) = (Path::new(old).components().collect(), new.into());
+            if map.iter().any(|(other, _)| *other == old) {
+                return Err(MapError::Twice(old));
+            }
+            map.push((old, new));
+        }
+        map.sort_by_key(|(old, _)| std::cmp::Reverse(old.components().count()));
+        Ok(Self(map))
+    }
+
+    /// Where a path goes.
+    pub fn place(&self, path: &Path) -> PathBuf {
+        let found = self.0.iter().find_map(|(old, new)| Some((path.strip_prefix(old).ok()?, new)));
+        match found {
+            Some((rest, new)) if rest.as_os_str().is_empty() => new.clone(),
+            Some((rest, new)) => new.join(rest),
+            None => path.to_owned(),
+        }
+    }
+}
+
+/// An absolute path without `..`: a mapping says where something goes, and not how to get there.
+fn is_plain(path: &str) -> bool {
+    path.starts_with('/') && !Path::new(path).components().any(|part| part == std::path::Component::ParentDir)
+}
+
+/// Why a path is not restored.
+#[derive(Debug, thiserror::Error)]
+pub enum MayNotWrite {
+    /// Something is there.
+    #[error("{} is not empty; restoring over it takes --overwrite", .0.display())]
+    NotEmpty(PathBuf),
+    /// Nobody knows what is there.
+    #[error("{} cannot be looked at", path.display())]
+    Unknown {
+        /// The path.
+        path: PathBuf,
+        /// Why not.
+        source: std::io::Error,
+    },
+}
+
+/// Whether a bind may be restored to `path`: only where nothing is, or an empty folder, unless `overwrite` was given.
+pub fn may_write(path: &Path, overwrite: bool) -> Result<(), MayNotWrite> {
+    if overwrite {
+        return Ok(());
+    }
+    let unknown = |source| MayNotWrite::Unknown { path: path.to_owned(), source };
+    let is_free = match std::fs::symlink_metadata(path) {
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => true,
+        Err(error) => return Err(unknown(error)),
+        Ok(status) if status.is_dir() => std::fs::read_dir(path).map_err(unknown)?.next().is_none(),
+        Ok(_) => false,
+    };
+    if is_free { Ok(()) } else { Err(MayNotWrite::NotEmpty(path.to_owned())) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn bind(source: &str, nature: Nature) -> Bind {
+        Bind {
+            container: "api".into(),
+            destination: "/in".into(),
+            source: source.into(),
+            resolved: source.into(),
+            nature,
+            wish: Wish::None,
+        }
+    }
+
+    fn wishing(source: &str, nature: Nature, wish: Wish) -> Bind {
+        Bind { wish, ..bind(source, nature) }
+    }
+
+    fn surroundings() -> Surroundings {
+        Surroundings {
+            engine_root: "/var/lib/docker".into(),
+            own: vec!["/backup/repository".into(), "/root/.cache/lifeboat".into()],
+            compose: vec!["/etc/app".into()],
+        }
+    }
+
+    fn reasons(binds: Vec<Bind>) -> Vec<Reason> {
+        plan(binds, &surroundings()).recorded.into_iter().map(|recorded| recorded.reason).collect()
+    }
+
+    fn paths(binds: Vec<Bind>) -> Vec<PathBuf> {
+        plan(binds, &surroundings()).captured.into_iter().map(|captured| captured.path).collect()
+    }
+
+    #[test]
+    fn what_is_no_data_is_recorded_and_not_captured() {
+        let contains = |path: &str| Reason::Contains(path.into());
+        for (source, nature, reason) in [
+            ("/var/run/docker.sock", Nature::Socket, Reason::Socket),
+            ("/dev/null", Nature::Device, Reason::Device),
+            ("/srv/pipe", Nature::Pipe, Reason::Pipe),
+            ("/srv/nothing", Nature::Missing, Reason::Missing),
+            ("/proc", Nature::Folder, Reason::System),
+            ("/sys/fs/cgroup", Nature::Folder, Reason::System),
+            ("/dev/shm", Nature::Folder, Reason::System),
+            ("/run/user", Nature::Folder, Reason::System),
+            ("/etc/localtime", Nature::File, Reason::HostFile),
+            ("/etc/ssl/host.pem", Nature::File, Reason::HostFile),
+            ("/", Nature::Folder, Reason::Everything),
+            ("/var", Nature::Folder, contains("/var/lib/docker")),
+            ("/var/lib/docker", Nature::Folder, contains("/var/lib/docker")),
+            ("/var/lib/docker/containers", Nature::Folder, contains("/var/lib/docker")),
+            ("/backup", Nature::Folder, contains("/backup/repository")),
+            ("/root", Nature::Folder, contains("/root/.cache/lifeboat")),
+        ] {
+            assert_eq!(reasons(vec![bind(source, nature)]), [reason], "{source}");
+        }
+    }
+
+    #[test]
+    fn data_and_a_projects_own_files_are_captured() {
+        for (source, nature) in [
+            ("/srv/app", Nature::Folder),
+            ("/srv/app.conf", Nature::File),
+            ("/etc/nginx", Nature::Folder),
+            ("/etc/app/app.env", Nature::File),
+            ("/backup/other", Nature::Folder),
+            ("/runtime", Nature::Folder),
+            ("/var/lib/docker-registry", Nature::Folder),
+        ] {
+            assert_eq!(paths(vec![bind(source, nature)]), [PathBuf::from(source)]);
+        }
+    }
+
+    #[test]
+    fn wishes_move_the_boundary_but_not_around_the_repository_and_the_engine() {
+        let include = |source, nature| wishing(source, nature, Wish::Include);
+        assert_eq!(paths(vec![include("/run/app", Nature::Folder)]), [PathBuf::from("/run/app")]);
+        assert_eq!(paths(vec![include("/etc/hosts", Nature::File)]), [PathBuf::from("/etc/hosts")]);
+        for (source, nature) in [
+            ("/", Nature::Folder),
+            ("/backup", Nature::Folder),
+            ("/var/lib", Nature::Folder),
+            ("/run/a.sock", Nature::Socket),
+        ] {
+            assert_eq!(paths(vec![include(source, nature)]), Vec::<PathBuf>::new(), "{source}");
+        }
+        assert_eq!(reasons(vec![wishing("/srv/app", Nature::Folder, Wish::Exclude)]), [Reason::Excluded]);
+    }
+
+    #[test]
+    fn shared_and_nested_sources_are_captured_once() {
+        let found = plan(
+            vec![
+                bind("/srv/app/data", Nature::Folder),
+                bind("/srv/app", Nature::Folder),
+                bind("/srv/app-other", Nature::Folder),
+                bind("/srv/app", Nature::Folder),
+                wishing("/srv/app/cache", Nature::Folder, Wish::Exclude),
+            ],
+            &surroundings(),
+        );
+        let counts: Vec<(&str, usize)> = found
+            .captured
+            .iter()
+            .map(|captured| (captured.path.to_str().unwrap(), captured.binds.len()))
+            .collect();
+        assert_eq!(counts, [("/srv/app", 3), ("/srv/app-other", 1)]);
+        assert_eq!(found.recorded[0].reason, Reason::Excluded);
+        assert_eq!(found.captured[0].without, [PathBuf::from("/srv/app/cache")]);
+        assert_eq!(found.captured[1].without, Vec::<PathBuf>::new());
+        // One container's exclusion does not take another one's data.
+        let shared = plan(
+            vec![
+                bind("/srv/app", Nature::Folder),
+                bind("/srv/app/data", Nature::Folder),
+                wishing("/srv/app/data", Nature::Folder, Wish::Exclude),
+            ],
+            &surroundings(),
+        );
+        assert_eq!(shared.captured[0].without, Vec::<PathBuf>::new());
+    }
+
+    #[test]
+    fn a_link_is_judged_by_where_it_leads() {
+        let folder = tempfile::tempdir().unwrap();
+        let link = folder.path().join("innocent");
+        std::os::unix::fs::symlink("/", &link).unwrap();
+        let whole = Bind::of("api", "/host", &link, Wish::Include);
+        assert_eq!(reasons(vec![whole]), [Reason::Everything]);
+        let socket = folder.path().join("socket");
+        let _listening = std::os::unix::net::UnixListener::bind(&socket).unwrap();
+        assert_eq!(Bind::of("api", "/s", &socket, Wish::None).nature, Nature::Socket);
+        assert_eq!(Bind::of("api", "/n", Path::new("/dev/null"), Wish::None).nature, Nature::Device);
+        assert_eq!(Bind::of("api", "/x", &folder.path().join("x"), Wish::None).nature, Nature::Missing);
+    }
+
+    #[test]
+    fn the_longest_mapping_counts_and_whole_names_only() {
+        let map = PathMap::parse(["/srv=/mnt", "/srv/app=/new/app"]).unwrap();
+        assert_eq!(map.place(Path::new("/srv/app/a")), Path::new("/new/app/a"));
+        assert_eq!(map.place(Path::new("/srv/app")), Path::new("/new/app"));
+        assert_eq!(map.place(Path::new("/srv/apple")), Path::new("/mnt/apple"));
+        assert_eq!(map.place(Path::new("/srvx")), Path::new("/srvx"));
+        for bad in ["/srv", "srv=/mnt", "/srv=mnt", "/a/../b=/c", "=/c", "/a="] {
+            assert!(matches!(PathMap::parse([bad]), Err(MapError::Form(_))), "{bad}");
+        }
+        assert_eq!(PathMap::parse(["/a=/b", "/a/=/c"]), Err(MapError::Twice("/a".into())));
+    }
+
+    #[test]
+    fn nothing_is_written_over_what_is_there_unless_asked() {
+        let folder = tempfile::tempdir().unwrap();
+        assert!(may_write(&folder.path().join("missing"), false).is_ok());
+        assert!(may_write(folder.path(), false).is_ok());
+        std::fs::write(folder.path().join("file"), "").unwrap();
+        assert!(matches!(may_write(folder.path(), false), Err(MayNotWrite::NotEmpty(_))));
+        assert!(matches!(may_write(&folder.path().join("file"), false), Err(MayNotWrite::NotEmpty(_))));
+        assert!(may_write(folder.path(), true).is_ok());
+        let dangling = folder.path().join("dangling");
+        std::os::unix::fs::symlink("/nowhere", &dangling).unwrap();
+        assert!(may_write(&dangling, false).is_err());
+    }
+}
