@@ -64,6 +64,90 @@ fn an_archive_restores_as_the_tree_that_it_was_made_from() {
 }
 
 #[test]
+fn what_is_written_as_an_archive_reads_back_as_the_same_tree() {
+    let scene = Scene::with_repository();
+    plant(&scene);
+    tool(
+        "setfattr",
+        &["-n", "user.with=equals%", "-v", "kept", scene.path("source/small").to_str().unwrap()],
+    );
+    tool("mknod", &[scene.path("source/device").to_str().unwrap(), "c", "300", "70000"]);
+    tool("chown", &["-h", "3000000000:3000000001", scene.path("source/dir/symlink").to_str().unwrap()]);
+    let source = scene.path("source").canonicalize().unwrap();
+    let snapshot = scene.snapshot(&["source"]);
+    let selected = format!("{}:{}", snapshot["snapshot_id"].as_str().unwrap(), source.display());
+    let write = |arguments: &[&str]| {
+        let mut command = scene.lifeboat();
+        let output =
+            command.args([&["restore", &selected, "--to", "-"], arguments].concat()).output().unwrap();
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        output.stdout
+    };
+    // Through our own reader, which is as strict as it can be.
+    scene.write("ours.tar", write(&[]));
+    scene.snapshot(&[&format!("tar:{}", scene.text("ours.tar"))]);
+    scene.run(&["restore", "latest:tar:ours.tar", "--to", &scene.text("back")]).expect(0);
+    let without_holes = |root: &Path| {
+        // An archive has zeros for holes.
+        std::fs::remove_file(root.join("sparse")).unwrap();
+        tree::survey(root)
+    };
+    let sparse = std::fs::read(source.join("sparse")).unwrap();
+    assert!(std::fs::read(scene.path("back/sparse")).unwrap() == sparse);
+    // And through GNU tar.
+    let other = scene.path("other");
+    std::fs::create_dir(&other).unwrap();
+    let extract = [
+        "--xattrs",
+        "--xattrs-include=*",
+        "--numeric-owner",
+        "-p",
+        "-x",
+        "-C",
+        other.to_str().unwrap(),
+        "-f",
+    ];
+    tool("tar", &[&extract[..], &[&scene.text("ours.tar")]].concat());
+    assert!(std::fs::read(other.join("sparse")).unwrap() == sparse);
+    std::fs::remove_file(source.join("sparse")).unwrap();
+    tool("touch", &["-r", scene.path("back").to_str().unwrap(), source.to_str().unwrap()]);
+    let expected = tree::survey(&source);
+    for root in [scene.path("back"), other] {
+        let time = scene.text("time");
+        tool("touch", &["-r", root.to_str().unwrap(), &time]);
+        without_holes(&root);
+        tool("touch", &["-r", &time, root.to_str().unwrap()]);
+        tree::assert_same(&expected, &tree::survey(&root));
+    }
+    // What is filtered leaves with everything below it.
+    scene.write("some.tar", write(&["--exclude", "dir", "--include", "dir*", "--include", "/small"]));
+    let listed = String::from_utf8(tool("tar", &["-tf", &scene.text("some.tar")])).unwrap();
+    let mut listed: Vec<&str> = listed.lines().collect();
+    listed.sort();
+    assert_eq!(listed, ["./", "dir!", "small"]);
+    let refused = scene.run(&["restore", &selected, "--to", "-", "--delete"]);
+    refused.expect(1).says("have no meaning for a stream");
+}
+
+#[test]
+fn an_archive_that_cannot_be_made_to_its_end_has_no_end_mark() {
+    let scene = Scene::with_repository();
+    scene.write("source/a", noise("a", 3 << 20));
+    scene.write("source/b", noise("b", 3 << 20));
+    scene.snapshot(&["source"]);
+    let largest =
+        scene.objects_in("packs").into_iter().max_by_key(|pack| pack.metadata().unwrap().len()).unwrap();
+    let mut bytes = std::fs::read(&largest).unwrap();
+    bytes[4 << 20] ^= 1;
+    std::fs::write(&largest, bytes).unwrap();
+    let selected = format!("latest:{}", scene.path("source").canonicalize().unwrap().display());
+    let output = scene.lifeboat().args(["restore", &selected, "--to", "-"]).output().unwrap();
+    assert_eq!(output.status.code(), Some(1), "{}", String::from_utf8_lossy(&output.stderr));
+    scene.write("part.tar", &output.stdout);
+    scene.run(&["snapshot", &format!("tar:{}", scene.text("part.tar"))]).expect(1).says("ends early");
+}
+
+#[test]
 fn an_archive_and_its_folder_share_their_chunks_and_an_unchanged_one_adds_nothing() {
     let scene = Scene::with_repository();
     for number in 0..40 {

@@ -259,7 +259,8 @@ pub(crate) struct RestoreArgs {
     /// ID, latest, latest~N, and a path behind a colon: latest:/srv/app
     #[arg(value_name = "ID[:PATH]")]
     pub(crate) snapshot: OsString,
-    /// Directory that becomes equal to PATH; without a PATH, absolute paths are recreated below it
+    /// Directory that becomes equal to PATH; without a PATH, absolute paths are recreated below it; - writes a tar archive
+    /// to standard output
     #[arg(long, value_name = "DIR")]
     pub(crate) to: PathBuf,
     /// Only what matches (gitignore rules, relative to the source)

@@ -23,8 +23,7 @@ pub(crate) fn run(global: &Global, _: &Ui, argument: &OsStr, tar: bool) -> Resul
     let mut output = BufWriter::with_capacity(1 << 20, std::io::stdout().lock());
     let mut entries = lifeboat::snapshot_source::entries_below(&reader, source.root, base)?;
     if tar {
-        lifeboat::dump::tar(&mut entries, base, &reader, &mut output)
-            .context("the archive cannot be written")?;
+        lifeboat::dump::tar(entries, base, &reader, &mut output).context("the archive cannot be written")?;
     } else {
         let Some(first) = entries.next() else {
             bail!("the snapshot has nothing at that path");

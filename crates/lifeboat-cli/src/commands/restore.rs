@@ -1,11 +1,11 @@
 //! `lifeboat restore`.
 
-use super::select::{Selected, select};
+use super::select::{Selected, full_path, select};
 use crate::access;
 use crate::args::{Global, OverwriteArg, RestoreArgs};
 use crate::failure::{DONE, Hinted, PARTIAL};
 use crate::ui::{Status, Ui, bytes};
-use anyhow::{Result, bail};
+use anyhow::{Context, Result, bail};
 use lifeboat::Repository;
 use lifeboat::format::TreePath;
 use lifeboat::repo::reader::ChunkReader;
@@ -14,6 +14,7 @@ use lifeboat::source::exclude::{ExcludeSet, Excludes};
 use serde_json::json;
 use std::collections::HashSet;
 use std::ffi::OsStr;
+use std::io::{BufWriter, Write};
 use std::os::unix::ffi::OsStrExt;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -42,6 +43,9 @@ pub(crate) fn run(
             arguments.include.is_empty() || ways.contains(path) || includes(&include, path, is_directory);
         included && !exclude.matches(path, is_directory, 0)
     };
+    if arguments.to.as_os_str() == "-" {
+        return to_stdout(ui, &repository, &selected, arguments, &takes);
+    }
     let mut options = Options::new(interrupted);
     options.overwrite = match arguments.overwrite {
         OverwriteArg::Always => Overwrite::Always,
@@ -86,6 +90,53 @@ pub(crate) fn run(
     print(ui, &report, arguments, began);
     let kept_back = arguments.delete && unread > 0;
     Ok(if report.is_exact() && !kept_back { DONE } else { PARTIAL })
+}
+
+/// Writes what is restored to standard output, as a tar archive.
+fn to_stdout(
+    ui: &Ui,
+    repository: &Repository,
+    selected: &Selected,
+    arguments: &RestoreArgs,
+    takes: &dyn Fn(&TreePath, bool) -> bool,
+) -> Result<u8> {
+    if arguments.delete || arguments.dry_run || arguments.verify {
+        bail!("--delete, --dry-run and --verify have no meaning for a stream (`--to -`)");
+    }
+    let sources = selected.sources()?;
+    let [(source, base)] = &sources[..] else {
+        bail!(Hinted::new(
+            "the snapshot has several sources, and a stream takes one",
+            format!("lifeboat restore {}:PATH --to - | tar -x", arguments.snapshot.to_string_lossy())
+        ));
+    };
+    let reader = ChunkReader::new(repository);
+    let mut passed: Option<TreePath> = None;
+    let entries = lifeboat::snapshot_source::entries_below(&reader, source.root, base)?;
+    let mut entries = entries
+        .filter(|entry| {
+            let Ok((path, entry)) = entry else { return true };
+            if passed.as_ref().is_some_and(|passed| path.starts_with(passed)) {
+                return false;
+            }
+            let is_taken = path == base || takes(path, entry.is_directory());
+            passed = (!is_taken && entry.is_directory()).then(|| path.clone());
+            is_taken
+        })
+        .peekable();
+    if entries.peek().is_none() {
+        bail!("the snapshot has nothing at `{}`", crate::ui::escape(&full_path(source, base)));
+    }
+    let mut output = BufWriter::with_capacity(1 << 20, std::io::stdout().lock());
+    let left_out = lifeboat::dump::tar(entries, base, &reader, &mut output)
+        .and_then(|left_out| Ok(output.flush().map(|()| left_out)?))
+        .context("the archive cannot be written")?;
+    repository.take_notices().iter().for_each(|text| ui.notice(text));
+    if left_out > 0 {
+        eprintln!("Warning: {left_out} sockets are left out: an archive cannot hold them");
+        return Ok(PARTIAL);
+    }
+    Ok(DONE)
 }
 
 /// An entry is included by its own name or by any directory above it.

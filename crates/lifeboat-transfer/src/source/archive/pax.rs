@@ -93,12 +93,28 @@ fn take(extended: &mut Extended, key: &[u8], value: &[u8], stretches_max: usize)
         }
         _ => {
             if let Some(name) = key.strip_prefix(b"SCHILY.xattr.") {
-                take_xattr(&mut extended.xattrs, name, value)?;
+                take_xattr(&mut extended.xattrs, &decoded(name), value)?;
             }
             // Other keys (comments, names of owners, access times) have nothing that an entry could hold.
         }
     }
     Ok(())
+}
+
+/// GNU tar's way around keys that end at the first `=`.
+fn decoded(name: &[u8]) -> Vec<u8> {
+    let mut decoded = Vec::new();
+    let mut rest = name;
+    while let Some((first, behind)) = rest.split_first() {
+        let (byte, taken) = match rest.get(..3) {
+            Some(b"%3D") => (b'=', 3),
+            Some(b"%25") => (b'%', 3),
+            _ => (*first, 1),
+        };
+        decoded.push(byte);
+        rest = if taken == 3 { &rest[3..] } else { behind };
+    }
+    decoded
 }
 
 fn take_xattr(xattrs: &mut Vec<(Vec<u8>, Vec<u8>)>, name: &[u8], value: &[u8]) -> Result<(), Wrong> {
