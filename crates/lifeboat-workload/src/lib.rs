@@ -5,11 +5,13 @@
 //! Read next: [`engine`], which everything else here is built on; [`quiesce`], how a service is made quiet and never left
 //! so.
 
+pub mod boundary;
 pub mod engine;
 pub mod facts;
 pub mod hooks;
 pub mod journal;
 pub mod labels;
+pub mod layer;
 pub mod quiesce;
 pub mod readiness;
 pub mod recover;

@@ -142,7 +142,7 @@ pub(super) enum State {
 
 impl<'s> Member<'s> {
     fn new(spec: &'s SourceSpec, parent: Option<&'s ListedSnapshot>) -> Self {
-        Self { spec, name: Arc::new(SourceName(spec.shown())), parent, state: State::Waiting }
+        Self { spec, name: Arc::new(SourceName::of(spec)), parent, state: State::Waiting }
     }
 
     pub(super) fn source(&self) -> Option<&Source> {

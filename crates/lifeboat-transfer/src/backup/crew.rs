@@ -8,7 +8,7 @@
 use super::content::{ContentWriter, Failure};
 use super::hint::Earlier;
 use super::queue::{BATCHES_MAX, Work, WorkQueue};
-use super::reading::{Unread, read_entry, stream_entry};
+use super::reading::{Unread, is_of_overlay, read_entry, stream_entry};
 use super::{Run, SourceName};
 use crate::source::compose::MemoryFile;
 use crate::source::walk::Met;
@@ -183,8 +183,11 @@ fn read_batch(run: &Run<'_>, writer: &mut ContentWriter<'_, Batch>, batch: Batch
             Planned::Ready(path, entry) => entries.push((path, entry)),
             Planned::Store(file) => entries.push(store_file(writer, *file)?),
             Planned::Read(met, link, earlier) => match read_entry(writer, &met, link, earlier.as_deref()) {
-                Ok((entry, is_waiting)) => {
+                Ok((mut entry, is_waiting)) => {
                     waiting.extend(is_waiting.then_some(entries.len()));
+                    if batch.source.is_layer {
+                        entry.metadata.xattrs.retain(|xattr| !is_of_overlay(&xattr.name));
+                    }
                     entries.push((met.path, entry));
                 }
                 Err(Unread::Problem(problem)) => run.problem(&batch.source, &problem),

@@ -36,7 +36,7 @@ use crate::source::file::Status;
 use crate::source::walk::Problem;
 use attempt::{Job, attempt, choose_parent, first_lines, source_of};
 use lifeboat_chunker::Cutter;
-use lifeboat_format::snapshot::{Snapshot, SnapshotKind};
+use lifeboat_format::snapshot::{Snapshot, SnapshotKind, SourceKind};
 use lifeboat_format::{HostId, Timestamp, TreePath};
 use lifeboat_repo::Repository;
 use lifeboat_repo::reader::ChunkReader;
@@ -121,15 +121,28 @@ pub(crate) struct Run<'r> {
 
 /// What a source is called in messages.
 #[derive(Debug)]
-pub(crate) struct SourceName(pub(crate) PathBuf);
+pub(crate) struct SourceName {
+    pub(crate) shown: PathBuf,
+    /// Whether it holds what overlayfs keeps: see [`reading::is_of_overlay`].
+    pub(crate) is_layer: bool,
+}
 
 impl SourceName {
+    fn of(spec: &SourceSpec) -> Self {
+        let is_layer = spec.kind_and_name().0 == SourceKind::Container;
+        Self { shown: spec.shown(), is_layer }
+    }
+
+    fn plain(name: &str) -> Self {
+        Self { shown: name.into(), is_layer: false }
+    }
+
     fn full_path(&self, path: &TreePath) -> PathBuf {
         use std::os::unix::ffi::OsStrExt;
         if path.is_root() {
-            self.0.clone()
+            self.shown.clone()
         } else {
-            self.0.join(std::ffi::OsStr::from_bytes(&path.to_slashes()))
+            self.shown.join(std::ffi::OsStr::from_bytes(&path.to_slashes()))
         }
     }
 }
@@ -230,7 +243,7 @@ pub fn dry_run(
     let mut snapshot = first_lines(&listed, options, started);
     for spec in specs {
         let Some(found) = open_source(spec, options, false)? else { continue };
-        let name = SourceName(spec.shown());
+        let name = SourceName::of(spec);
         let parent = choose_parent(&listed, spec, options).and_then(|listed| {
             let source = source_of(&listed.snapshot, spec)?.clone();
             Some(Parent { source, started: listed.snapshot.started, is_pinned: true })

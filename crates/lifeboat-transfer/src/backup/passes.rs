@@ -37,7 +37,7 @@ struct Held {
 
 /// A source that is read, and whose tree is not finished.
 enum Unfinished<'r, 'q> {
-    Walked(TreeSource<'r>),
+    Walked(Box<TreeSource<'r>>),
     Streamed(Box<ArchiveSource<'r, 'q>>),
 }
 
@@ -124,7 +124,7 @@ impl Attempt<'_> {
         'r: 'q,
     {
         let name = &self.members[number].name;
-        let failed = |doing| move |source| Error::Source { path: name.0.clone(), doing, source };
+        let failed = |doing| move |source| Error::Source { path: name.shown.clone(), doing, source };
         let mut stream = match spec.opener.open() {
             Ok(stream) => stream,
             Err(error) => return Ok(Err(failed("cannot be opened")(error))),
@@ -272,7 +272,7 @@ impl Attempt<'_> {
         let mut tree = TreeSource::new(run, &member.name, entries, parents, comparison);
         tree.feed(queue, None, sink)?;
         held.source.errors = self.counters.errors() - errors;
-        Ok(Ok(Unfinished::Walked(tree)))
+        Ok(Ok(Unfinished::Walked(Box::new(tree))))
     }
 
     /// A tree that cannot be read back makes the second pass read everything: better said before.
@@ -283,7 +283,7 @@ impl Attempt<'_> {
             let is_readable =
                 first.is_ok_and(|mut entries| entries.next().is_some_and(|entry| entry.is_ok()));
             if !is_readable {
-                let name = member.name.0.display();
+                let name = member.name.shown.display();
                 self.progress.notice(&format!(
                     "{name}: what was just stored cannot be read back, so all of it is read again while its services hold"
                 ));
@@ -302,7 +302,7 @@ impl Parent {
 fn take_over(source: &mut Source, outcome: TreeOutcome, member: &Member<'_>) -> Result<()> {
     if outcome.root.entries == 0 {
         let nothing = std::io::Error::other("not even its own entry");
-        let path = member.name.0.clone();
+        let path = member.name.shown.clone();
         return Err(Error::Source { path, doing: "cannot be read", source: nothing });
     }
     (source.root, source.bytes) = (outcome.root, outcome.bytes);

@@ -135,6 +135,12 @@ pub(super) fn store_xattrs<B>(
         .collect()
 }
 
+/// Whether overlayfs keeps an attribute for itself. It names inodes of this disk and must not come back on another; that a
+/// directory is opaque is part of the layer.
+pub(crate) fn is_of_overlay(name: &[u8]) -> bool {
+    name.starts_with(b"trusted.overlay.") && name != b"trusted.overlay.opaque"
+}
+
 /// An entry for a stream: a single regular file at the source's root.
 pub(crate) fn stream_entry(content: Content, size: u64, metadata: lifeboat_format::Metadata) -> Entry {
     Entry { node: Node::File { size, content }, metadata, link: None, torn: false }

@@ -53,7 +53,7 @@ pub(crate) fn command(
         .spawn()
         .map_err(|error| failed(format!("`{}` cannot be started: {error}", program.to_string_lossy())))?;
     let output = child.stdout.take().ok_or_else(|| failed("it has no output".into()))?;
-    let stored = store(run, &SourceName(name.into()), &mut Unbuffered::new(output.as_fd()), earlier);
+    let stored = store(run, &SourceName::plain(name), &mut Unbuffered::new(output.as_fd()), earlier);
     drop(output);
     if stored.is_err() {
         // Nobody reads its output any more.
@@ -108,7 +108,7 @@ fn store(
         stored.map_err(|failure| match failure {
             Failure::Repository(error) => Error::Repository(error),
             Failure::File(error) => {
-                Error::Source { path: source.0.clone(), doing: "cannot be read", source: error }
+                Error::Source { path: source.shown.clone(), doing: "cannot be read", source: error }
             }
         })
     })?;
