@@ -8,3 +8,4 @@ mod engines;
 #[path = "../scene/mod.rs"]
 mod scene;
 mod scenery;
+mod volumes;

@@ -19,7 +19,7 @@ use std::path::PathBuf;
 )]
 #[command(
     after_help = "Exit codes: 0 done; 1 failed; 3 done, but some files could not be read or restored; \
-    10 no repository; 11 busy; 12 wrong password or key; 130 interrupted. Treat any other code as failure."
+    10 no repository; 11 busy; 12 wrong password or key; 13 no container engine; 130 interrupted. Treat any other code as failure."
 )]
 pub(crate) struct Cli {
     /// What applies to every command.
@@ -171,6 +171,9 @@ pub(crate) enum Command {
         /// The run's journal
         journal: PathBuf,
     },
+    /// Look at a container engine
+    #[command(subcommand)]
+    Docker(DockerCommand),
     /// Show or remove what this machine caches
     Cache {
         /// Remove the caches of all repositories
@@ -182,10 +185,25 @@ pub(crate) enum Command {
     Version,
 }
 
+/// Which container engine.
+#[derive(Debug, Clone, Args)]
+pub(crate) struct EngineArgs {
+    /// The container engine [default: DOCKER_HOST, else unix:///var/run/docker.sock]
+    #[arg(long, value_name = "URL")]
+    pub(crate) docker_host: Option<String>,
+}
+
+/// A container engine.
+#[derive(Debug, Subcommand)]
+pub(crate) enum DockerCommand {
+    /// List volumes and containers, their last snapshots, and what no snapshot would hold
+    Ls(EngineArgs),
+}
+
 /// How to back up.
 #[derive(Debug, Args)]
 pub(crate) struct SnapshotArgs {
-    /// Paths, stdin:NAME, tar:FILE, or command:NAME with the command behind --
+    /// Paths, volume:NAME, stdin:NAME, tar:FILE, or command:NAME with the command behind --
     #[arg(value_name = "SOURCE")]
     pub(crate) sources: Vec<OsString>,
     /// The command of command:NAME
@@ -240,6 +258,8 @@ pub(crate) struct SnapshotArgs {
     /// Threads that read and compress [default: one per processor]
     #[arg(long, value_name = "COUNT")]
     pub(crate) threads: Option<usize>,
+    #[command(flatten)]
+    pub(crate) engine: EngineArgs,
 }
 
 /// How a snapshot is taken.
@@ -259,9 +279,9 @@ pub(crate) struct RestoreArgs {
     /// ID, latest, latest~N, and a path behind a colon: latest:/srv/app
     #[arg(value_name = "ID[:PATH]")]
     pub(crate) snapshot: OsString,
-    /// Directory that becomes equal to PATH; without a PATH, absolute paths are recreated below it; - writes a tar archive
-    /// to standard output
-    #[arg(long, value_name = "DIR")]
+    /// Directory that becomes equal to PATH; without a PATH, absolute paths are recreated below it. volume:NAME is a
+    /// volume of a container engine, which is made where it is missing; - writes a tar archive to standard output
+    #[arg(long, value_name = "DIR|volume:NAME|-")]
     pub(crate) to: PathBuf,
     /// Only what matches (gitignore rules, relative to the source)
     #[arg(short, long, value_name = "PATTERN")]
@@ -269,9 +289,9 @@ pub(crate) struct RestoreArgs {
     /// All but what matches
     #[arg(short, long, value_name = "PATTERN")]
     pub(crate) exclude: Vec<String>,
-    /// What to do with files that exist
-    #[arg(long, value_enum, default_value = "always")]
-    pub(crate) overwrite: OverwriteArg,
+    /// What to do with files that exist [default: always; a volume that is not empty is refused without this]
+    #[arg(long, value_enum)]
+    pub(crate) overwrite: Option<OverwriteArg>,
     /// Delete what the snapshot does not have
     #[arg(long)]
     pub(crate) delete: bool,
@@ -281,6 +301,8 @@ pub(crate) struct RestoreArgs {
     /// Read every written file again and compare it with the repository
     #[arg(long)]
     pub(crate) verify: bool,
+    #[command(flatten)]
+    pub(crate) engine: EngineArgs,
 }
 
 /// What to do with files that exist.

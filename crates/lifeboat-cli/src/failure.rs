@@ -1,6 +1,7 @@
 //! From errors to exit codes, messages and hints.
 
 use lifeboat::repo::ErrorKind;
+use lifeboat::workload::{engine, volume};
 use std::fmt;
 
 /// Everything was done.
@@ -13,6 +14,8 @@ pub(crate) const PARTIAL: u8 = 3;
 pub(crate) const NO_REPOSITORY: u8 = 10;
 /// Wrong password or key.
 pub(crate) const WRONG_KEY: u8 = 12;
+/// The container engine is not there, refuses this user, or is of another version.
+pub(crate) const NO_ENGINE: u8 = 13;
 /// The user interrupted.
 pub(crate) const INTERRUPTED: u8 = 130;
 
@@ -52,6 +55,15 @@ fn repository_error(error: &anyhow::Error) -> Option<&lifeboat::repo::Error> {
     })
 }
 
+fn engine_error(error: &anyhow::Error) -> Option<&engine::Error> {
+    error.chain().find_map(|cause| {
+        cause.downcast_ref::<engine::Error>().or_else(|| match cause.downcast_ref::<volume::Error>() {
+            Some(volume::Error::Engine(error)) => Some(error),
+            _ => None,
+        })
+    })
+}
+
 fn is_interrupted(error: &anyhow::Error) -> bool {
     let restore = error.chain().find_map(|cause| {
         cause.downcast_ref::<lifeboat::restore::Error>().or_else(|| {
@@ -71,6 +83,12 @@ pub(crate) fn exit_code(error: &anyhow::Error) -> u8 {
     if is_interrupted(error) {
         return INTERRUPTED;
     }
+    let kind = engine_error(error).map(engine::Error::kind);
+    if let Some(engine::ErrorKind::Denied | engine::ErrorKind::Unavailable | engine::ErrorKind::Unsupported) =
+        kind
+    {
+        return NO_ENGINE;
+    }
     match repository_error(error) {
         Some(Error::NoRepository { .. } | Error::HalfCreated { .. }) => NO_REPOSITORY,
         Some(Error::WrongKey { .. } | Error::KeyFile { .. }) => WRONG_KEY,
@@ -88,6 +106,12 @@ pub(crate) fn hint(error: &anyhow::Error) -> Option<String> {
         return Some(
             "run the same command again; an interrupted snapshot goes on from what it has stored".into(),
         );
+    }
+    if let Some(error) = engine_error(error) {
+        return error.hint();
+    }
+    if let Some(error) = error.chain().find_map(|cause| cause.downcast_ref::<volume::Error>()) {
+        return error.hint();
     }
     let error = repository_error(error)?;
     Some(match error {

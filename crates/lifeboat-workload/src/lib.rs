@@ -2,13 +2,14 @@
 //!
 //! Must stay true: only this crate knows Docker, and only this crate knows an async runtime. Its public interface blocks,
 //! like the rest of lifeboat, so that callers are ordinary threads.
-//! Read next: [`engine`], which everything else here is built on; [`quiesce`], how a service is made quiet and never left
-//! so.
+//! Read next: [`engine`], which everything else here is built on; [`volume`], how volumes are reached; [`quiesce`], how a
+//! service is made quiet and never left so.
 
 pub mod boundary;
 pub mod engine;
 pub mod facts;
 pub mod hooks;
+pub mod inventory;
 pub mod journal;
 pub mod labels;
 pub mod layer;

@@ -5,18 +5,27 @@
 //! are part of the source's detail. Secrets in a driver's options are stored with the volume, because they must come
 //! back, and are never shown.
 //!
-//! Read next: [`proof`], [`helper_container`].
+//! Read next: [`proof`], [`helper_container`], [`checked`], [`leftovers`]; for restoring [`target`], [`sending`].
 
+pub mod checked;
 pub mod helper_container;
+pub mod leftovers;
 pub mod proof;
+pub mod sending;
+pub mod target;
 
 use crate::engine::views::{EngineInfo, Volume};
-use crate::engine::{self, ArchiveReader, Engine};
+use crate::engine::{self, Engine};
+use checked::{CheckedArchive, Source};
 use helper_container::{Access, HelperContainer};
+use lifeboat_format::snapshot::SourceKind;
+use lifeboat_transfer::backup::{ArchiveSpec, SourceSpec, TreeSpec};
 use proof::{Proof, prove};
 use serde_json::{Value, json};
+use std::fmt::Write as _;
+use std::io::Read;
 use std::path::PathBuf;
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 
 /// What the engine leaves out of an archive.
 const LOST_THROUGH_ENGINE: [&str; 5] = [
@@ -51,6 +60,73 @@ pub enum Error {
     /// An archive could not be made.
     #[error("a tar archive could not be made")]
     Archive(#[source] std::io::Error),
+    /// It is to be restored into, and containers write to it.
+    #[error("volume {name} is in use by {}", containers.join(", "))]
+    InUse {
+        /// Its name.
+        name: String,
+        /// Those that run, or may go on.
+        containers: Vec<String>,
+    },
+    /// It is to be restored into, and holds something.
+    #[error("volume {name} is not empty")]
+    NotEmpty {
+        /// Its name.
+        name: String,
+    },
+    /// It is to be restored into, and forgets everything.
+    #[error("volume {name} is a tmpfs: what is restored into it is gone before a container can use it")]
+    Fleeting {
+        /// Its name.
+        name: String,
+    },
+    /// Its folder on disk failed.
+    #[error("{} cannot be read", path.display())]
+    Disk {
+        /// The folder.
+        path: PathBuf,
+        /// Why not.
+        source: std::io::Error,
+    },
+    /// The engine's archive is not whole.
+    #[error("the engine's archive of the volume is not whole")]
+    Unsound(#[source] lifeboat_transfer::source::archive::ArchiveError),
+    /// The engine takes two files for one.
+    #[error(
+        "{name} comes from the engine as a link to {target}, which is another file: the volume has several file systems \
+         in it, and the engine confuses their files"
+    )]
+    FalseLink {
+        /// The name that is no link.
+        name: String,
+        /// What it is said to be a link to.
+        target: String,
+    },
+    /// The engine's archive has a member whose name is no path.
+    #[error("the engine's archive of the volume has a name that is none")]
+    Name(#[source] lifeboat_format::Error),
+    /// The repository cannot give what is to be compared.
+    #[error("what was restored cannot be compared: the repository does not give its content")]
+    Content(#[source] Box<dyn std::error::Error + Send + Sync>),
+    /// The stream between the repository and the engine failed.
+    #[error("what goes through the engine cannot be streamed")]
+    Pipe(#[source] std::io::Error),
+}
+
+impl Error {
+    /// What to type next, where that can be said.
+    pub fn hint(&self) -> Option<String> {
+        Some(match self {
+            Self::Engine(error) => return error.hint(),
+            Self::InUse { containers, .. } => format!("docker stop {}", containers.join(" ")),
+            Self::NotEmpty { name } => {
+                format!("--to volume:{name}-restored    # or --overwrite always, to write into it")
+            }
+            Self::Fleeting { .. } => "--to DIR    # or --to volume:ANOTHER".to_owned(),
+            Self::ImageName { name } => format!("docker image rm {name}    # lifeboat makes its own"),
+            _ => return None,
+        })
+    }
 }
 
 /// The volumes of one engine, for one run: the proof is made once.
@@ -65,6 +141,8 @@ pub struct Volumes {
 /// A volume and the way to its files.
 #[derive(Debug)]
 pub struct ReachedVolume {
+    engine: Engine,
+    run: String,
     /// What the engine says of it.
     pub volume: Volume,
     /// The way to its files.
@@ -79,7 +157,7 @@ pub enum Way {
     /// The engine reads them.
     Helper {
         /// Mounts the volume in place 0.
-        container: HelperContainer,
+        container: Arc<HelperContainer>,
         /// Why not directly.
         why: String,
     },
@@ -115,12 +193,16 @@ impl Volumes {
             Proof::Proven(proven) => match proven.root_of(&volume, || container.stat(0, ""))? {
                 Ok(root) => {
                     container.remove()?;
-                    return Ok(ReachedVolume { volume, way: Way::Direct(root) });
+                    return Ok(self.reached(volume, Way::Direct(root)));
                 }
                 Err(why) => why,
             },
         };
-        Ok(ReachedVolume { volume, way: Way::Helper { container, why } })
+        Ok(self.reached(volume, Way::Helper { container: Arc::new(container), why }))
+    }
+
+    fn reached(&self, volume: Volume, way: Way) -> ReachedVolume {
+        ReachedVolume { engine: self.engine.clone(), run: self.run.clone(), volume, way }
     }
 
     /// Whether volumes can be read on disk, shown at the first call.
@@ -172,16 +254,56 @@ impl ReachedVolume {
     }
 
     /// The files as a tar archive, where they are not read directly.
-    pub fn archive(&self) -> Option<Result<ArchiveReader, Error>> {
-        match &self.way {
-            Way::Direct(_) => None,
-            Way::Helper { container, .. } => Some(container.archive(0)),
+    pub fn archive(&self) -> Option<Result<CheckedArchive, Error>> {
+        Some(CheckedArchive::open(self.checked_source()?))
+    }
+
+    fn checked_source(&self) -> Option<Source> {
+        let Way::Helper { container, .. } = &self.way else { return None };
+        Some(Source {
+            engine: self.engine.clone(),
+            run: self.run.clone(),
+            volume: self.volume.clone(),
+            container: Arc::clone(container),
+        })
+    }
+
+    /// What a backup is to read. A helper container goes away with it.
+    pub fn into_source(self) -> SourceSpec {
+        let detail = self.detail().to_string();
+        let name = self.volume.name.clone();
+        match self.way {
+            Way::Direct(root) => {
+                SourceSpec::Tree(TreeSpec { detail, ..TreeSpec::folder(SourceKind::Volume, name, root) })
+            }
+            Way::Helper { container, .. } => {
+                let Self { engine, run, volume, .. } = self;
+                let source = Source { engine, run, volume, container };
+                let open = move || -> std::io::Result<Box<dyn Read + Send>> {
+                    Ok(Box::new(CheckedArchive::open(source.clone()).map_err(std::io::Error::other)?))
+                };
+                SourceSpec::Archive(ArchiveSpec {
+                    detail,
+                    ..ArchiveSpec::new(SourceKind::Volume, name, open)
+                })
+            }
         }
     }
 }
 
+fn random_hex() -> Result<String, Error> {
+    let mut bytes = [0; 16];
+    getrandom::fill(&mut bytes).map_err(|error| Error::Random(std::io::Error::other(error.to_string())))?;
+    let mut text = String::with_capacity(32);
+    for byte in bytes {
+        // Writing to a string cannot fail.
+        let _ = write!(text, "{byte:02x}");
+    }
+    Ok(text)
+}
+
 /// Why a volume is not a plain folder of the engine's, if it is not.
-fn not_plain(volume: &Volume) -> Option<String> {
+pub fn not_plain(volume: &Volume) -> Option<String> {
     if volume.driver != "local" {
         return Some(format!("its driver is `{}`", volume.driver));
     }

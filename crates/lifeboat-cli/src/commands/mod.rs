@@ -3,6 +3,7 @@
 mod browse;
 mod check;
 mod compare;
+mod docker;
 mod dump;
 mod forget;
 mod manage;
@@ -11,6 +12,7 @@ mod restore;
 mod select;
 mod snapshot;
 mod tag;
+mod volumes;
 
 use crate::args::{Cli, Command};
 use crate::failure::DONE;
@@ -47,6 +49,7 @@ pub(crate) fn run(cli: Cli, interrupted: &Arc<AtomicBool>) -> Result<u8> {
         Command::Repo(command) => manage::repo(&global, &ui, &command),
         Command::Recover { dry_run, docker_host } => recover::run(&ui, dry_run, docker_host.as_deref()),
         Command::Supervise { journal } => recover::supervise(&journal),
+        Command::Docker(command) => docker::run(&global, &ui, &command),
         Command::Cache { cleanup } => manage::cache(&global, &ui, cleanup),
         Command::Version => {
             ui.result(concat!("lifeboat ", env!("CARGO_PKG_VERSION")));

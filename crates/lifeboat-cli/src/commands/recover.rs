@@ -7,6 +7,7 @@ use lifeboat::workload::engine::Engine;
 use lifeboat::workload::quiesce::undo::{How, Undone};
 use lifeboat::workload::recover::{self, Fate, Run};
 use lifeboat::workload::supervisor;
+use lifeboat::workload::volume::leftovers;
 use serde_json::{Value, json};
 use std::path::Path;
 
@@ -27,6 +28,13 @@ pub(crate) fn run(ui: &Ui, dry_run: bool, docker_host: Option<&str>) -> Result<u
     let runs = found.context("what dead runs left could not be looked for")?;
     for run in &runs {
         tell(ui, run);
+    }
+    if let Ok(engine) = &engine
+        && !dry_run
+    {
+        for name in leftovers::remove(engine, &state)? {
+            ui.say(format!("Removed {name}, which a dead run had made to reach a volume"));
+        }
     }
     if let Err(error) = engine {
         // Journals name their own engines, so they are recovered without this one; its marks cannot be seen.

@@ -1,6 +1,7 @@
 //! `lifeboat restore`.
 
 use super::select::{Selected, full_path, select};
+use super::volumes::{self, Into};
 use crate::access;
 use crate::args::{Global, OverwriteArg, RestoreArgs};
 use crate::failure::{DONE, Hinted, PARTIAL};
@@ -33,7 +34,7 @@ pub(crate) fn run(
     };
     let (include, exclude) = (rules(&arguments.include)?, rules(&arguments.exclude)?);
     let repository = access::open(global)?;
-    let selected = select(&repository, &arguments.snapshot)?;
+    let mut selected = select(&repository, &arguments.snapshot)?;
     let ways = match arguments.include.is_empty() {
         true => HashSet::new(),
         false => ways_to(&repository, &selected, &include)?,
@@ -48,9 +49,9 @@ pub(crate) fn run(
     }
     let mut options = Options::new(interrupted);
     options.overwrite = match arguments.overwrite {
-        OverwriteArg::Always => Overwrite::Always,
-        OverwriteArg::IfChanged => Overwrite::IfChanged,
-        OverwriteArg::Never => Overwrite::Never,
+        None | Some(OverwriteArg::Always) => Overwrite::Always,
+        Some(OverwriteArg::IfChanged) => Overwrite::IfChanged,
+        Some(OverwriteArg::Never) => Overwrite::Never,
     };
     (options.delete, options.dry_run, options.verify) =
         (arguments.delete, arguments.dry_run, arguments.verify);
@@ -65,6 +66,14 @@ pub(crate) fn run(
             "nothing is deleted: {unread} items could not be read when the snapshot was taken"
         ));
     }
+    let target = match volumes::target_name(arguments.to.as_os_str()) {
+        None => arguments.to.clone(),
+        Some(name) => match volumes::restore(ui, &repository, &mut selected, name, arguments, &options)? {
+            Into::Folder(folder) => folder,
+            Into::Done(exit) => return Ok(exit),
+        },
+    };
+    let selected = selected;
     let messages =
         Messages { ui, entries: AtomicU64::new(0), bytes: AtomicU64::new(0), problems: AtomicU64::new(0) };
     let sources = selected.sources()?;
@@ -80,11 +89,9 @@ pub(crate) fn run(
     };
     let report = ui.with_progress(&status, || match &selected.path {
         Some(path) => {
-            lifeboat::restore_path(&repository, &selected.snapshot, path, &arguments.to, &options, &messages)
+            lifeboat::restore_path(&repository, &selected.snapshot, path, &target, &options, &messages)
         }
-        None => {
-            lifeboat::restore_snapshot(&repository, &selected.snapshot, &arguments.to, &options, &messages)
-        }
+        None => lifeboat::restore_snapshot(&repository, &selected.snapshot, &target, &options, &messages),
     })?;
     repository.take_notices().iter().for_each(|text| ui.notice(text));
     print(ui, &report, arguments, began);

@@ -1,5 +1,6 @@
 //! `lifeboat snapshot`.
 
+use super::volumes::Reach;
 use crate::access;
 use crate::args::{Global, Kind, SnapshotArgs};
 use crate::failure::{DONE, Hinted, PARTIAL};
@@ -29,7 +30,9 @@ pub(crate) fn run(
     let mut options = options(&arguments)?;
     options.excludes.folders = own_folders(global, &arguments, ui)?;
     let options = options;
-    let (specs, missing) = sources(&arguments, ui)?;
+    // It says that this run lives for as long as its sources may have helpers on an engine.
+    let mut reach = Reach::new(&arguments.engine);
+    let (specs, missing) = sources(&arguments, &mut reach, ui)?;
     let repository = access::open(global)?;
     if !arguments.dry_run {
         // Left-overs cost room, nothing else: failing to remove them is no reason not to back up.
@@ -122,7 +125,7 @@ fn options(arguments: &SnapshotArgs) -> Result<Options> {
 }
 
 /// What to back up, and how many of the named paths are not there.
-fn sources(arguments: &SnapshotArgs, ui: &Ui) -> Result<(Vec<SourceSpec>, u64)> {
+fn sources(arguments: &SnapshotArgs, reach: &mut Reach<'_>, ui: &Ui) -> Result<(Vec<SourceSpec>, u64)> {
     let mut named: Vec<OsString> = arguments.sources.clone();
     for file in &arguments.files_from {
         let text = match file.as_os_str() == "-" {
@@ -136,13 +139,17 @@ fn sources(arguments: &SnapshotArgs, ui: &Ui) -> Result<(Vec<SourceSpec>, u64)> 
     if named.is_empty() {
         bail!(Hinted::new(
             "there is nothing to back up",
-            "lifeboat snapshot /srv/app    # or stdin:NAME, tar:FILE, command:NAME -- COMMAND"
+            "lifeboat snapshot /srv/app    # or volume:NAME, stdin:NAME, tar:FILE, command:NAME -- COMMAND"
         ));
     }
     let mut specs: Vec<SourceSpec> = Vec::new();
     let mut missing = 0;
     for name in named {
-        match source(&name, arguments)? {
+        let found = match reach.source(&name.to_string_lossy(), ui)? {
+            Some(volume) => volume.map_err(anyhow::Error::new),
+            None => source(&name, arguments)?.map_err(anyhow::Error::new),
+        };
+        match found {
             Ok(spec) if specs.contains(&spec) => {}
             Ok(spec) => specs.push(spec),
             Err(error) => {

@@ -106,6 +106,11 @@ impl Engine {
         self.ask(doing, QUICK, Method::GET, route, None)
     }
 
+    /// What the engine answers to a question that makes it read its disk.
+    pub(super) fn get_slowly(&self, doing: &str, route: Route) -> Result<Value> {
+        self.ask(doing, SLOW, Method::GET, route, None)
+    }
+
     /// What the engine answers to an order.
     pub(super) fn post(
         &self,

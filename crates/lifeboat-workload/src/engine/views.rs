@@ -381,7 +381,7 @@ impl Network {
     }
 }
 
-pub(super) fn text(value: &Value, pointer: &str) -> String {
+pub(crate) fn text(value: &Value, pointer: &str) -> String {
     value.pointer(pointer).and_then(Value::as_str).unwrap_or_default().to_owned()
 }
 
@@ -389,7 +389,7 @@ fn flag(value: &Value, pointer: &str) -> bool {
     value.pointer(pointer).and_then(Value::as_bool).unwrap_or_default()
 }
 
-pub(super) fn number(value: &Value, pointer: &str) -> u64 {
+pub(crate) fn number(value: &Value, pointer: &str) -> u64 {
     value.pointer(pointer).and_then(Value::as_u64).unwrap_or_default()
 }
 
@@ -397,7 +397,7 @@ pub(super) fn list<'a>(value: &'a Value, pointer: &str) -> impl Iterator<Item = 
     value.pointer(pointer).and_then(Value::as_array).into_iter().flatten()
 }
 
-pub(super) fn words(value: &Value, pointer: &str) -> Words {
+pub(crate) fn words(value: &Value, pointer: &str) -> Words {
     let map = value.pointer(pointer).and_then(Value::as_object);
     map.into_iter()
         .flatten()

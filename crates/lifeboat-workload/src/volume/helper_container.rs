@@ -2,13 +2,13 @@
 //!
 //! Must stay true: nothing ever runs in one; its image is an empty layer that no registry gave; it has no network; a
 //! volume that is to be read is mounted read-only; and it goes away with its value, whatever happens. What a killed run
-//! leaves behind is found by its label ([`leftovers`]). A volume that is not there is never made by being mounted.
+//! leaves behind is found by its label ([`super::leftovers`]). A volume that is not there is never made by being mounted.
 //!
 //! Application containers are never used for this: the engine holds a container's lock for as long as an archive of it
 //! is read, and whoever pauses, stops or looks at it waits.
 
 use super::Error;
-use crate::engine::views::{ContainerSummary, Volume};
+use crate::engine::views::Volume;
 use crate::engine::{AnonymousVolumes, ArchiveReader, Engine, PathStat};
 use serde_json::{Value, json};
 use std::io::Read;
@@ -21,6 +21,9 @@ const IMAGE_TAG: &str = "1";
 const MISTAKE_LABEL: &str = "lifeboat.mistake";
 /// The engine asks for a command before it makes a container. This one says what became of it.
 const COMMAND: &str = "/this-container-is-never-started";
+
+/// The folder in which all volumes are mounted.
+const PLACES: &str = "/volumes";
 
 /// What may be done with a volume through a helper.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -82,6 +85,22 @@ impl HelperContainer {
         Ok(self.engine.archive(&self.id, &format!("{}/.", target(place)))?)
     }
 
+    /// Reads one path of the volume in this place as a tar archive of it alone.
+    pub fn part(&self, place: usize, path: &str) -> Result<ArchiveReader, Error> {
+        Ok(self.engine.archive(&self.id, &format!("{}/{path}", target(place)))?)
+    }
+
+    /// Unpacks a tar archive of whole volumes: its members are named from [`Self::name_of`] on. Unlike in
+    /// [`Self::unpack`], a volume's own owner, permissions and time are set; an engine passes over a member `./`.
+    pub fn unpack_volumes(&self, archive: impl Read) -> Result<(), Error> {
+        Ok(self.engine.put_archive(&self.id, PLACES, archive)?)
+    }
+
+    /// What the volume in this place is called in an archive of volumes.
+    pub fn name_of(place: usize) -> String {
+        place.to_string()
+    }
+
     /// Unpacks a tar archive into the volume in this place. Success means only that the engine said so.
     pub fn unpack(&self, place: usize, archive: impl Read) -> Result<(), Error> {
         Ok(self.engine.put_archive(&self.id, &target(place), archive)?)
@@ -119,7 +138,7 @@ impl Drop for HelperContainer {
 
 /// Where the volume in a place is mounted.
 fn target(place: usize) -> String {
-    format!("/volumes/{place}")
+    format!("{PLACES}/{}", HelperContainer::name_of(place))
 }
 
 fn mount(place: usize, volume: &Volume, access: Access) -> Value {
@@ -143,9 +162,4 @@ fn image(engine: &Engine) -> Result<String, Error> {
         }
         Err(error) => Err(error.into()),
     }
-}
-
-/// Helper containers on an engine, whoever made them; the label's value is the run.
-pub fn leftovers(engine: &Engine) -> Result<Vec<ContainerSummary>, Error> {
-    Ok(engine.containers(&[HELPER_LABEL])?)
 }

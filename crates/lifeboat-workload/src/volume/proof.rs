@@ -8,11 +8,10 @@
 //!
 //! The file can be read by its owner only, and that is nobody here, so the proof is also one of permission.
 
-use super::Error;
 use super::helper_container::{Access, HelperContainer};
+use super::{Error, random_hex};
 use crate::engine::views::{EngineInfo, Volume, Words};
 use crate::engine::{Engine, PathStat};
-use std::fmt::Write as _;
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
@@ -133,17 +132,6 @@ fn folder_of_all(volume: &Volume) -> Option<PathBuf> {
     let own = data.parent().filter(|_| data.is_absolute() && data.file_name() == Some(DATA.as_ref()))?;
     let is_plain = own.components().all(|part| !matches!(part, std::path::Component::ParentDir));
     (is_plain && own.file_name() == Some(volume.name.as_ref())).then(|| own.parent().map(Path::to_owned))?
-}
-
-fn random_hex() -> Result<String, Error> {
-    let mut bytes = [0; 16];
-    getrandom::fill(&mut bytes).map_err(|error| Error::Random(std::io::Error::other(error.to_string())))?;
-    let mut text = String::with_capacity(32);
-    for byte in bytes {
-        // Writing to a string cannot fail.
-        let _ = write!(text, "{byte:02x}");
-    }
-    Ok(text)
 }
 
 /// A tar archive of a single file that nobody but a stranger may read.

@@ -142,3 +142,44 @@ fn the_end_of_events_is_not_taken_for_a_time_without_any() {
         }
     }
 }
+
+/// An engine with a volume of another driver, whose archive is this.
+fn volume_fake(archive: &[u8]) -> Fake {
+    let archive = [CHUNKED, &chunk(archive), b"0\r\n\r\n"].concat();
+    Fake::usual(vec![
+        ("GET", "/info", says(200, json!({"ID": "engine"}))),
+        ("GET", "/volumes/v", says(200, json!({"Name": "v", "Driver": "nfs", "Mountpoint": "/m"}))),
+        (
+            "GET",
+            "/images/lifeboat-helper%3A1/json",
+            says(200, json!({"Id": "i", "Config": {"Labels": {"lifeboat.helper": "image"}}})),
+        ),
+        ("POST", "/containers/create", says(201, json!({"Id": "h1"}))),
+        ("GET", "/containers/h1/archive", writes(archive)),
+        ("DELETE", "/containers/h1", writes("HTTP/1.1 204 X\r\n\r\n")),
+    ])
+}
+
+#[test]
+fn an_archive_that_ends_early_with_success_is_no_volume() {
+    let mut header = tar::Header::new_ustar();
+    header.set_size(3000);
+    header.set_mode(0o644);
+    header.set_path("./file").unwrap();
+    header.set_cksum();
+    let mut builder = tar::Builder::new(Vec::new());
+    builder.append(&header, &[7; 3000][..]).unwrap();
+    let whole = builder.into_inner().unwrap();
+    // Inside a header, inside a file, behind a file, between the two blocks of the end.
+    for end in [0, 100, 512, 1000, 512 + 3072, 512 + 3072 + 512, whole.len()] {
+        let fake = volume_fake(&whole[..end]);
+        let volumes = lifeboat_workload::volume::Volumes::new(&fake.connect(), "run").unwrap();
+        let reached = volumes.to_read("v").unwrap();
+        let mut passed = Vec::new();
+        let read = reached.archive().unwrap().unwrap().read_to_end(&mut passed);
+        assert_eq!(read.is_ok(), end == whole.len(), "{end}: {read:?}");
+        assert_eq!(passed, whole[..end]);
+        drop(reached);
+        assert_eq!(fake.wait_for("DELETE").plain_path(), "/containers/h1");
+    }
+}

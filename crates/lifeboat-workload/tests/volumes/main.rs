@@ -6,6 +6,7 @@ mod scene;
 
 use lifeboat_workload::engine::{AnonymousVolumes, EventStream, NextEvent};
 use lifeboat_workload::volume::helper_container::{Access, HELPER_LABEL, HelperContainer};
+use lifeboat_workload::volume::leftovers::{self, Run};
 use lifeboat_workload::volume::proof::{PROOF_LABEL, Proof};
 use lifeboat_workload::volume::{Error, Volumes, Way};
 use scene::{Scene, on_every_engine};
@@ -158,7 +159,7 @@ fn a_volume_that_was_removed_is_not_made_anew_and_read_as_empty() {
 }
 
 #[test]
-fn a_helper_goes_with_its_value_and_one_that_stays_is_found_by_its_label() {
+fn a_helper_goes_with_its_value() {
     on_every_engine(|scene| {
         let name = scene.volume("plain", &[]);
         let volume = scene.engine.volume(&name).unwrap();
@@ -199,5 +200,89 @@ fn what_is_not_there_is_said_to_be_missing() {
         let Err(Error::Engine(error)) = run_of(scene).to_read("lifeboat-no-such-volume") else { panic!() };
         assert!(error.is_not_found(), "{error:?}");
         assert!(error.to_string().contains("lifeboat-no-such-volume"), "{error}");
+    });
+}
+
+/// A file system in memory.
+struct Memory(std::path::PathBuf);
+
+impl Memory {
+    fn mount(place: std::path::PathBuf) -> Self {
+        std::fs::create_dir_all(&place).unwrap();
+        let status = std::process::Command::new("mount").args(["-t", "tmpfs", "tmpfs"]).arg(&place).status();
+        assert!(status.unwrap().success(), "tests of volumes need root");
+        Self(place)
+    }
+}
+
+impl Drop for Memory {
+    fn drop(&mut self) {
+        let _ = std::process::Command::new("umount").arg("--lazy").arg(&self.0).status();
+    }
+}
+
+/// A volume that is this folder, with everything that is mounted in it.
+fn bound(scene: &Scene, name: &str, folder: &std::path::Path) -> String {
+    scene.volume(name, &[("type", "none"), ("o", "rbind"), ("device", folder.to_str().unwrap())])
+}
+
+#[test]
+fn files_of_two_file_systems_are_not_taken_for_links_of_each_other() {
+    use std::os::unix::fs::MetadataExt;
+    on_every_engine(|scene| {
+        let folder = tempfile::tempdir().unwrap();
+        let (one, two) = (folder.path().join("1"), folder.path().join("2"));
+        let _mounts = (Memory::mount(one.clone()), Memory::mount(two.clone()));
+        for (place, content) in [(&one, "AAAA"), (&two, "BBBB")] {
+            // Within one tick of the kernel's clock: their times are equal too.
+            std::fs::write(place.join("file"), content).unwrap();
+            std::fs::hard_link(place.join("file"), place.join("link")).unwrap();
+        }
+        let inode = |place: &std::path::Path| std::fs::metadata(place.join("file")).unwrap().ino();
+        assert_eq!(inode(&one), inode(&two), "the kernel numbers files in memory in another way now");
+        let name = bound(scene, "nested", folder.path());
+        let reached = run_of(scene).to_read(&name).unwrap();
+        let error = reached.archive().unwrap().unwrap().read_to_end(&mut Vec::new()).unwrap_err();
+        let text = error.to_string();
+        assert!(text.contains("2/file") && text.contains("1/file"), "{text}");
+        drop(reached);
+        assert_eq!(scene.helpers(), [""; 0]);
+    });
+}
+
+#[test]
+fn links_within_a_volume_pass() {
+    on_every_engine(|scene| {
+        let folder = tempfile::tempdir().unwrap();
+        std::fs::write(folder.path().join("file"), "AAAA").unwrap();
+        std::fs::hard_link(folder.path().join("file"), folder.path().join("link")).unwrap();
+        let name = bound(scene, "linked", folder.path());
+        let reached = run_of(scene).to_read(&name).unwrap();
+        assert!(files(reached.archive().unwrap().unwrap()).contains_key("./link"));
+        drop(reached);
+        assert_eq!(scene.helpers(), [""; 0]);
+    });
+}
+
+#[test]
+fn what_a_killed_run_left_is_removed_and_nothing_of_a_live_one() {
+    on_every_engine(|scene| {
+        let state = tempfile::tempdir().unwrap();
+        let volume = scene.engine.volume(&scene.volume("plain", &[])).unwrap();
+        let live = Run::begin(state.path()).unwrap();
+        let helper =
+            |run: &str| HelperContainer::create(&scene.engine, run, &[(&volume, Access::Read)]).unwrap();
+        let (living, dead, foreign) = (helper(live.name()), helper("dead0"), helper("f0re1gn"));
+        let proof = format!("{}-proof", scene.prefix);
+        let labels = [(PROOF_LABEL.to_owned(), "dead0".to_owned())].into();
+        scene.engine.create_volume(Some(&proof), "local", &Default::default(), &labels).unwrap();
+        // A killed run's lock file is there and not locked.
+        std::fs::write(state.path().join("helpers/dead0"), "").unwrap();
+        let removed = leftovers::remove(&scene.engine, state.path()).unwrap();
+        assert_eq!(removed.len(), 2, "{removed:?}");
+        let is_there = |helper: &HelperContainer| scene.engine.container(helper.id()).is_ok();
+        assert!(is_there(&living) && is_there(&foreign) && !is_there(&dead));
+        assert!(scene.engine.volume(&proof).unwrap_err().is_not_found());
+        assert_eq!(leftovers::remove(&scene.engine, state.path()).unwrap(), [""; 0]);
     });
 }

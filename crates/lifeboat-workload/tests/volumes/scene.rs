@@ -1,12 +1,15 @@
 //! Real engines, and things on them that go away with the test.
 //!
-//! Must stay true: every test runs on every engine that `LIFEBOAT_TEST_ENGINES` names, and fails without any; whatever a
-//! test makes carries its unique prefix and is removed when the scene ends, also by a panic.
+//! Must stay true: every test runs on every engine that the project brings, and fails without one; whatever a test makes
+//! carries its unique prefix and is removed when the scene ends, also by a panic.
 
 use lifeboat_workload::engine::views::Words;
 use lifeboat_workload::engine::{AnonymousVolumes, Engine};
-use lifeboat_workload::volume::helper_container::{HELPER_LABEL, leftovers};
+use lifeboat_workload::volume::helper_container::HELPER_LABEL;
 use serde_json::json;
+use std::fs::File;
+use std::process::{Command, Stdio};
+use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU32, Ordering};
 
 const TEST_LABEL: &str = "lifeboat.test";
@@ -20,17 +23,50 @@ pub(crate) struct Scene {
 
 /// Runs a test on every engine.
 pub(crate) fn on_every_engine(test: impl Fn(&Scene)) {
-    let hosts = std::env::var("LIFEBOAT_TEST_ENGINES").unwrap_or_default();
-    assert!(
-        !hosts.trim().is_empty(),
-        "LIFEBOAT_TEST_ENGINES names no engine; `cargo xtask test` starts them, `cargo xtask engines start` too"
-    );
-    for host in hosts.split_whitespace() {
+    for host in &engines().hosts {
         let engine = Engine::connect(Some(host)).unwrap();
         eprintln!("on {host}: Engine {}", engine.version().engine);
         let number = SCENES.fetch_add(1, Ordering::Relaxed);
         test(&Scene { engine, prefix: format!("lifeboat-test-{}-{number}", std::process::id()) });
     }
+}
+
+struct Engines {
+    hosts: Vec<String>,
+    /// Nobody's test run stops the engines while this is held.
+    _in_use: File,
+}
+
+/// The engines that the tests are run with, started where they are not.
+fn engines() -> &'static Engines {
+    static ENGINES: OnceLock<Engines> = OnceLock::new();
+    ENGINES.get_or_init(|| {
+        let said = |name: &str| std::env::var(name).ok();
+        let (urls, lock) =
+            said("LIFEBOAT_TEST_ENGINES").zip(said("LIFEBOAT_TEST_ENGINES_LOCK")).unwrap_or_else(|| {
+                xtask(&["engines", "start"]);
+                let text = xtask(&["engines", "env"]);
+                let value = |name: &str| {
+                    let (_, after) = text.split_once(&format!("{name}='")).unwrap();
+                    after.split_once('\'').unwrap().0.to_owned()
+                };
+                (value("LIFEBOAT_TEST_ENGINES"), value("LIFEBOAT_TEST_ENGINES_LOCK"))
+            });
+        let in_use = File::options().create(true).truncate(false).write(true).open(lock).unwrap();
+        in_use.lock_shared().unwrap();
+        let hosts = urls.split_whitespace().map(str::to_owned).collect();
+        Engines { hosts, _in_use: in_use }
+    })
+}
+
+/// A chore of the checkout; it must succeed.
+fn xtask(words: &[&str]) -> String {
+    let mut command = Command::new(env!("CARGO"));
+    command.args(["run", "--quiet", "--package", "xtask", "--"]).args(words);
+    let output = command.current_dir(env!("CARGO_MANIFEST_DIR")).stdin(Stdio::null()).output().unwrap();
+    let said = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert!(output.status.success(), "start the engines as root with `cargo xtask engines start`: {said}");
+    String::from_utf8(output.stdout).unwrap()
 }
 
 impl Scene {
@@ -44,8 +80,8 @@ impl Scene {
 
     /// The helpers that runs of this scene have left.
     pub(crate) fn helpers(&self) -> Vec<String> {
-        let all = leftovers(&self.engine).unwrap().into_iter();
-        all.filter(|one| one.labels[HELPER_LABEL] == self.prefix).map(|one| one.id).collect()
+        let label = format!("{HELPER_LABEL}={}", self.prefix);
+        self.engine.containers(&[&label]).unwrap().into_iter().map(|one| one.id).collect()
     }
 
     /// A container that is never started, of the helpers' image, which has to be there.
