@@ -133,7 +133,7 @@ impl SourceName {
         Self { shown: spec.shown(), is_layer }
     }
 
-    fn plain(name: &str) -> Self {
+    fn plain(name: &(impl AsRef<std::ffi::OsStr> + ?Sized)) -> Self {
         Self { shown: name.into(), is_layer: false }
     }
 

@@ -31,13 +31,13 @@ pub(super) fn report(job: &Job<'_>, earlier: &[ListedSnapshot], snapshot: &Snaps
             Some((old.root, listed.snapshot.started))
         });
         let Some(before) = before else { continue };
-        let name = SourceName(OsStr::from_bytes(&source.full_name()).into());
+        let name = SourceName::plain(OsStr::from_bytes(&source.full_name()));
         let result = compare(&reader, before, source.root, job.options.comparison, |path| {
             count += 1;
             job.progress.silent_change(name.full_path(path).as_os_str());
         });
         if let Err(error) = result {
-            let name = name.0.display();
+            let name = name.shown.display();
             job.progress.notice(&format!("{name}: cannot be compared with the snapshot before: {error}"));
         }
     }
