@@ -62,6 +62,11 @@ mod tests {
         let mut child =
             Command::new("sleep").arg(sign).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
         std::fs::write(&file, format!("{}\n", child.id())).unwrap();
+        // `spawn` may return a moment before the kernel shows the new program's arguments.
+        let begun = Instant::now();
+        while !mentions(child.id(), sign) && begun.elapsed() < Duration::from_secs(10) {
+            std::thread::sleep(Duration::from_millis(5));
+        }
         let stranger = alive(&file, Path::new("/data/of/an/engine"));
         let ours = alive(&file, sign);
         let found = (running("sleep", sign), running("containerd", sign));
