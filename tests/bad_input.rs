@@ -286,3 +286,19 @@ fn arguments_before_dashes<'a>(arguments: &[&'a str], more: &[&'a str]) -> Vec<&
     let place = arguments.iter().position(|argument| *argument == "--").unwrap_or(arguments.len());
     [&arguments[..place], more, &arguments[place..]].concat()
 }
+
+#[test]
+fn a_source_that_is_no_path_says_which_kinds_there_are() {
+    let scene = filled();
+    scene
+        .run(&["snapshot", "source", "container:api"])
+        .expect(1)
+        .says("no sources of the kind `container`")
+        .says("Hint: lifeboat snapshot volume:NAME");
+    scene.run(&["snapshot", "volum:data"]).expect(1).says("kinds of sources are path:, volume:");
+    scene.run(&["snapshot", "absent"]).expect(1).says("No such file or directory");
+    // A file may be called so.
+    scene.write("container:api", "a file");
+    scene.run(&["snapshot", "container:api"]).expect(0);
+    scene.run(&["snapshot", "path:container:api"]).expect(0);
+}

@@ -77,7 +77,7 @@ pub(crate) struct Global {
 pub(crate) enum Command {
     /// Make a repository
     Init,
-    /// Back up files, standard input or a command's output
+    /// Back up files, volumes, tar archives, standard input or a command's output
     #[command(alias = "backup")]
     Snapshot(SnapshotArgs),
     /// List snapshots

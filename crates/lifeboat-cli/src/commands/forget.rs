@@ -114,7 +114,7 @@ fn show(ui: &Ui, plan: &Plan<'_>, is_dry_run: bool) {
         show_group(ui, group, plan.is_named);
     }
     ui.say(match (removed, is_dry_run) {
-        (0, _) => format!("nothing to forget: {total} snapshots stay"),
+        (0, _) => format!("nothing to forget; snapshots that stay: {total}"),
         (_, true) => format!("would forget {removed} of {total} snapshots"),
         (_, false) => format!(
             "forgot {removed} of {total} snapshots; what only they held stays in the repository until it is collected"

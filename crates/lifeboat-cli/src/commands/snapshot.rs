@@ -12,9 +12,9 @@ use lifeboat::source::walk::Walk;
 use serde_json::json;
 use std::ffi::{OsStr, OsString};
 use std::fs::File;
-use std::io::Read;
+use std::io::{ErrorKind, Read};
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Instant;
@@ -166,7 +166,11 @@ fn sources(arguments: &SnapshotArgs, reach: &mut Reach<'_>, ui: &Ui) -> Result<(
         ));
     }
     if specs.is_empty() {
-        bail!("none of the sources can be read; no snapshot was made");
+        let text = "none of the sources can be read; no snapshot was made";
+        if arguments.sources.iter().any(|name| name.as_bytes().starts_with(b"volume:")) {
+            bail!(Hinted::new(text, "lifeboat docker ls    # the volumes that this engine has"));
+        }
+        bail!(text);
     }
     Ok((without_nested(specs, ui), missing))
 }
@@ -188,8 +192,26 @@ fn source(name: &OsStr, arguments: &SnapshotArgs) -> Result<std::io::Result<Sour
     if let Some(file) = name.as_bytes().strip_prefix(b"tar:") {
         return Ok(archive(OsStr::from_bytes(file)));
     }
-    let path = Path::new(name.as_bytes().strip_prefix(b"path:").map(OsStr::from_bytes).unwrap_or(name));
-    Ok(std::fs::canonicalize(path).map(SourceSpec::Path))
+    let stated = name.as_bytes().strip_prefix(b"path:").map(OsStr::from_bytes);
+    match std::fs::canonicalize(stated.unwrap_or(name)) {
+        Err(error) if error.kind() == ErrorKind::NotFound && stated.is_none() => no_path(&text, error),
+        found => Ok(found.map(SourceSpec::Path)),
+    }
+}
+
+/// What was meant by a name that is no path: perhaps a kind of source.
+fn no_path(name: &str, error: std::io::Error) -> Result<std::io::Result<SourceSpec>> {
+    match name.split_once(':') {
+        Some((kind @ ("container" | "image" | "project" | "host" | "etcd"), _)) => bail!(Hinted::new(
+            format!("{name}: this version has no sources of the kind `{kind}`, and no file has that name"),
+            "lifeboat snapshot volume:NAME    # for each volume that `lifeboat docker ls` shows"
+        )),
+        Some((kind, _)) if !kind.contains('/') => Ok(Err(std::io::Error::new(
+            error.kind(),
+            format!("{error}; kinds of sources are path:, volume:, tar:, stdin: and command:"),
+        ))),
+        _ => Ok(Err(error)),
+    }
 }
 
 /// A tar archive is known by its file's name; `-` is standard input.
