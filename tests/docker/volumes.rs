@@ -159,6 +159,20 @@ on_every_engine! {
         assert_eq!(std::fs::read(volume.folder().join("deep/file")).unwrap(), b"content");
     }
 
+    fn whoever_may_write_into_a_volume_meanwhile_is_named(engine: &Engine) {
+        let scene = Scene::with_repository();
+        let volume = engine.volume();
+        std::fs::write(volume.folder().join("file"), "x").unwrap();
+        let reader = engine.run("base", &["--volume", &format!("{}:ro", volume.at("/data"))], &[]);
+        let snapshot = || lifeboat(&scene, engine, &["snapshot", &source(&volume)]).expect(0);
+        snapshot().says_not(&reader.name);
+        let writer = engine.run("base", &["--volume", &volume.at("/data")], &[]);
+        snapshot().says(&format!("may change while it is read: {} is running", writer.name));
+        writer.does("pause");
+        snapshot().says_not("may change");
+        writer.does("unpause");
+    }
+
     fn nothing_of_lifeboats_stays_on_the_engine(engine: &Engine) {
         let scene = Scene::with_repository();
         let volume = engine.volume();

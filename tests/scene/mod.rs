@@ -246,6 +246,13 @@ impl Done {
         self
     }
 
+    /// Refuses a text in the standard error.
+    #[track_caller]
+    pub fn says_not(self, text: &str) -> Self {
+        assert!(!self.stderr.contains(text), "`{text}` is in the messages: {self}");
+        self
+    }
+
     /// Demands a text in the standard output.
     #[track_caller]
     pub fn prints(self, text: &str) -> Self {

@@ -49,9 +49,18 @@ impl<'a> Reach<'a> {
     /// A source by its name, if it is a volume's; a volume that is not there is the inner error.
     pub(crate) fn source(&mut self, name: &str, ui: &Ui) -> Result<Option<Result<SourceSpec, Error>>> {
         let Some(volume) = name.strip_prefix(PREFIX) else { return Ok(None) };
-        match self.volumes()?.to_read(volume) {
+        let volumes = self.volumes()?;
+        match volumes.to_read(volume) {
             Ok(reached) => {
                 reached.notice().iter().for_each(|text| ui.notice(text));
+                let writers = volumes.writers(volume)?;
+                if !writers.is_empty() {
+                    ui.notice(&format!(
+                        "{name} may change while it is read: {} is running; for one moment of all files, `docker pause` \
+                         or `docker stop` it meanwhile",
+                        writers.join(", ")
+                    ));
+                }
                 Ok(Some(Ok(reached.into_source())))
             }
             Err(Error::Engine(error)) if error.is_not_found() => Ok(Some(Err(Error::Engine(error)))),

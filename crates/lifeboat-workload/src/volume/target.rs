@@ -6,7 +6,7 @@
 
 use super::helper_container::HelperContainer;
 use super::{Error, ReachedVolume, Volumes, Way, is_tmpfs};
-use crate::engine::views::{Volume, Words, words};
+use crate::engine::views::{ContainerSummary, Mount, Volume, Words, words};
 use lifeboat_transfer::source::archive::Members;
 use serde_json::Value;
 
@@ -122,14 +122,27 @@ impl Volumes {
         self.to_write(&plan.name)
     }
 
+    /// Names of the containers that may write into the volume at this moment.
+    pub fn writers(&self, name: &str) -> Result<Vec<String>, Error> {
+        self.users(name, |container, mount| container.status == "running" && mount.is_writable)
+    }
+
     fn running_users(&self, name: &str) -> Result<Vec<String>, Error> {
-        let all = self.engine.containers(&[])?.into_iter();
         let runs = |status: &str| matches!(status, "running" | "paused" | "restarting" | "removing");
-        Ok(all
-            .filter(|one| runs(&one.status))
-            .filter(|one| one.mounts.iter().any(|mount| mount.kind == "volume" && mount.name == name))
-            .map(|one| one.name)
-            .collect())
+        self.users(name, |container, _| runs(&container.status))
+    }
+
+    fn users(
+        &self,
+        name: &str,
+        counts: impl Fn(&ContainerSummary, &Mount) -> bool,
+    ) -> Result<Vec<String>, Error> {
+        let is_used = |one: &ContainerSummary| {
+            let mut mounts = one.mounts.iter().filter(|mount| mount.kind == "volume" && mount.name == name);
+            mounts.any(|mount| counts(one, mount))
+        };
+        let all = self.engine.containers(&[])?;
+        Ok(all.into_iter().filter(is_used).map(|one| one.name).collect())
     }
 
     fn is_empty(&self, name: &str) -> Result<bool, Error> {
