@@ -244,6 +244,8 @@ fn a_file_that_keeps_changing_is_stored_and_reported() {
         (summary, plain)
     });
     assert_eq!((&summary["files_torn"], &summary["error_count"]), (&1.into(), &0.into()));
+    // Three readings of a file are one file.
+    assert_eq!(summary["total_bytes_processed"], (48 << 20) + "quiet".len());
     plain.expect(0).says("kept changing");
     let listed = scene.run(&["ls", "latest", "--json"]).expect(0).json();
     let torn: Vec<&serde_json::Value> = listed.iter().filter(|entry| entry["torn"] == true).collect();

@@ -72,6 +72,8 @@ pub(crate) struct ContentWriter<'q, B> {
     waiting: Vec<Range<usize>>,
     /// Names by ticket.
     named: Vec<ChunkId>,
+    /// Bytes that the last file counted as read.
+    counted: u64,
     reader: &'q ChunkReader,
     counters: &'q Counters,
 }
@@ -94,6 +96,7 @@ impl<'q, B> ContentWriter<'q, B> {
             chunks: Vec::new(),
             waiting: Vec::new(),
             named: Vec::new(),
+            counted: 0,
             reader,
             counters,
         })
@@ -113,6 +116,7 @@ impl<'q, B> ContentWriter<'q, B> {
         may_have_holes: bool,
         earlier: Option<&Earlier>,
     ) -> Result<Stored, Failure> {
+        self.counted = 0;
         let bytes_max = self.cutter.bytes_max() as u64;
         if size < bytes_max && !may_have_holes {
             return self.small_file(file, size as usize);
@@ -133,6 +137,16 @@ impl<'q, B> ContentWriter<'q, B> {
         self.finish_cutting(cutting)
     }
 
+    fn count_read(&mut self, bytes: u64) {
+        self.counted += bytes;
+        self.counters.add_read(bytes);
+    }
+
+    /// The last file is read again: what was counted for it is counted then.
+    pub(crate) fn uncount(&mut self) {
+        self.counters.take_back_read(std::mem::take(&mut self.counted));
+    }
+
     /// Stores a stream to its end; `earlier` is how the parent had it.
     pub(crate) fn stream(
         &mut self,
@@ -151,6 +165,7 @@ impl<'q, B> ContentWriter<'q, B> {
         size: u64,
         earlier: Option<&Earlier>,
     ) -> Result<Stored, Failure> {
+        self.counted = 0;
         let bytes_max = self.cutter.bytes_max() as u64;
         if size < bytes_max {
             let (start, end) =
@@ -252,7 +267,7 @@ impl<'q, B> ContentWriter<'q, B> {
     fn name_small(&mut self, start: usize, end: usize) -> Result<Stored, Failure> {
         let length = end - start;
         self.filled = end;
-        self.counters.add_read(length as u64);
+        self.count_read(length as u64);
         let mut cuts = Vec::new();
         let mut position = start;
         while position < end {
@@ -380,7 +395,7 @@ impl<'q, B> ContentWriter<'q, B> {
             }
             self.filled += length;
             done += length as u64;
-            self.counters.add_read(length as u64);
+            self.count_read(length as u64);
             if !is_end && self.filled < self.buffer.len() && limit != Some(done) {
                 continue;
             }

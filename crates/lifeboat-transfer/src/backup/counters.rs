@@ -63,9 +63,17 @@ impl Counters {
 
     /// Bytes were read.
     pub(super) fn add_read(&self, bytes: u64) {
+        self.read_in_this_pass().fetch_add(bytes, Ordering::Relaxed);
+    }
+
+    /// Bytes that were counted as read are read again: a file is processed once, however often it changes meanwhile.
+    pub(super) fn take_back_read(&self, bytes: u64) {
+        self.read_in_this_pass().fetch_sub(bytes, Ordering::Relaxed);
+    }
+
+    fn read_in_this_pass(&self) -> &AtomicU64 {
         let is_second = self.is_second_pass.load(Ordering::Relaxed);
-        let count = if is_second { &self.bytes_reread } else { &self.bytes_done };
-        count.fetch_add(bytes, Ordering::Relaxed);
+        if is_second { &self.bytes_reread } else { &self.bytes_done }
     }
 
     /// Bytes need not be read: a parent has them.

@@ -101,6 +101,7 @@ fn read_file<B>(
             let node = Node::File { size: bytes, content };
             return Ok((Entry { node, metadata, link, torn: !is_whole }, is_waiting));
         }
+        writer.uncount();
         before = after;
         attempt += 1;
     }
