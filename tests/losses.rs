@@ -3,8 +3,9 @@
 
 mod scene;
 
+use scene::mapper::Mapper;
 use scene::{Done, Scene, noise, tree};
-use std::io::{BufRead, BufReader, Write};
+use std::io::Write;
 use std::process::{Command, Stdio};
 
 #[test]
@@ -65,43 +66,20 @@ fn chunks_of_a_lost_index_object_were_carried_over() {
     scene.assert_restores(&scene.path("source"));
 }
 
-/// Maps a file and stores into it when told to: a page that is dirty already changes without a new time.
-const MAPPER: &str = r#"
-import mmap, os, sys
-f = os.open(sys.argv[1], os.O_RDWR | os.O_CREAT, 0o644)
-os.ftruncate(f, 4096)
-m = mmap.mmap(f, 4096)
-for word in (b"1111", b"2222"):
-    m[:4] = word
-    print("stored", flush=True)
-    sys.stdin.readline()
-"#;
-
 #[test]
 fn a_store_through_a_mapping_went_unnoticed() {
     let scene = Scene::with_repository();
     std::fs::create_dir(scene.path("source")).unwrap();
-    let mut mapper = Command::new("python3")
-        .args(["-c", MAPPER])
-        .arg(scene.path("source/mapped"))
-        .stdin(Stdio::piped())
-        .stdout(Stdio::piped())
-        .spawn()
-        .expect("this test needs python3");
-    let mut output = BufReader::new(mapper.stdout.take().unwrap());
-    let mut input = mapper.stdin.take().unwrap();
+    let mut mapper = Mapper::start(&scene.path("source/mapped"));
     for _ in 0..2 {
-        let mut line = String::new();
-        output.read_line(&mut line).unwrap();
-        assert_eq!(line, "stored\n");
+        mapper.wait_for_store();
         // Past the time within which a file is read again anyway.
         std::thread::sleep(std::time::Duration::from_millis(1100));
         scene.snapshot(&["source"]);
         let expected = tree::survey(&scene.path("source"));
         scene.assert_restores_as("latest", &scene.path("source"), &expected);
-        input.write_all(b"\n").unwrap();
+        mapper.go_on();
     }
-    mapper.wait().unwrap();
 }
 
 #[test]

@@ -9,11 +9,11 @@ use lifeboat::backup::{
 use lifeboat::format::snapshot::SourceKind;
 use lifeboat::format::{Metadata, TreePath};
 use lifeboat::{Quiet, Repository, restore};
+use scene::mapper::Mapper;
 use scene::{noise, tree};
 use std::cell::{Cell, RefCell};
-use std::io::{BufRead, BufReader, Write};
+use std::io::Write;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
 use std::sync::atomic::Ordering::Relaxed;
 
 /// Services that the test plays: what happens when they are held and released.
@@ -177,44 +177,6 @@ fn nothing_is_read_twice_where_nothing_changed() {
     assert_eq!(listed.snapshots[0].snapshot, first.snapshot, "claims and details are stored");
 }
 
-/// Maps a file and stores into it when told to; the page stays dirty in between.
-const MAPPER: &str = r#"
-import mmap, os, sys
-f = os.open(sys.argv[1], os.O_RDWR | os.O_CREAT, 0o644)
-os.ftruncate(f, 4096)
-m = mmap.mmap(f, 4096)
-for word in (b"1111", b"2222"):
-    m[:4] = word
-    print("stored", flush=True)
-    sys.stdin.readline()
-"#;
-
-struct Mapper(Child, BufReader<std::process::ChildStdout>);
-
-impl Mapper {
-    fn start(file: &Path) -> Self {
-        let mut child = Command::new("python3")
-            .args(["-c", MAPPER])
-            .arg(file)
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            .spawn()
-            .expect("this test needs python3");
-        let output = BufReader::new(child.stdout.take().unwrap());
-        Self(child, output)
-    }
-
-    fn wait_for_store(&mut self) {
-        let mut line = String::new();
-        self.1.read_line(&mut line).unwrap();
-        assert_eq!(line, "stored\n");
-    }
-
-    fn go_on(&mut self) {
-        self.0.stdin.as_mut().unwrap().write_all(b"\n").unwrap();
-    }
-}
-
 #[test]
 fn a_store_through_a_mapping_between_the_passes_is_in_the_snapshot() {
     let bench = Bench::new();
@@ -233,9 +195,6 @@ fn a_store_through_a_mapping_between_the_passes_is_in_the_snapshot() {
     assert_eq!(counters.files_reread.load(Relaxed), 1);
     let restored = bench.restored(&outcome.unwrap(), "volume:data/mapped");
     assert_eq!(&std::fs::read(restored.join("mapped")).unwrap()[..4], b"2222");
-    drop(services);
-    mapper.borrow_mut().go_on();
-    mapper.borrow_mut().0.wait().unwrap();
 }
 
 #[test]

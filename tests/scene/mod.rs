@@ -7,6 +7,7 @@
 #![allow(dead_code, reason = "each file of tests uses its own part of the scene")]
 
 pub mod disk;
+pub mod mapper;
 pub mod tree;
 
 use serde_json::Value;

@@ -28,41 +28,33 @@ pub(crate) struct Row {
     pub(crate) run: fn(&Bench) -> Result<RowResult>,
 }
 
+const fn row(name: &'static str, about: &'static str, run: fn(&Bench) -> Result<RowResult>) -> Row {
+    Row { name, about, run }
+}
+
 /// All rows in the order of the report.
 pub(crate) const ROWS: &[Row] = &[
-    Row { name: "stages", about: "each stage alone, on one core", run: stages::stages },
-    Row { name: "first", about: "first snapshot of a kernel tree", run: backup::first },
-    Row { name: "again", about: "the same tree again, nothing changed", run: backup::again },
-    Row {
-        name: "touched",
-        about: "every time changed, and ten point releases of content",
-        run: backup::touched,
-    },
-    Row { name: "restore", about: "the kernel tree into an empty folder", run: reading::restore },
-    Row { name: "postgres-first", about: "first snapshot of a PostgreSQL data folder", run: database::first },
-    Row { name: "postgres-again", about: "the same after 1,000 transactions", run: database::again },
-    Row { name: "pages", about: "database files cut at their pages and by content", run: pages::pages },
-    Row { name: "verify", about: "reading back and verifying all that is stored", run: reading::verify },
-    Row {
-        name: "incompressible",
-        about: "first snapshot of one file of random bytes",
-        run: streams::incompressible,
-    },
-    Row { name: "stream", about: "reading an unchanged stream again", run: streams::stream },
-    Row { name: "in-place", about: "restoring over a file that differs a little", run: in_place::in_place },
-    Row { name: "files", about: "ten thousand, a hundred thousand, a million files", run: files::files },
-    Row { name: "snapshots", about: "a thousand snapshots in one repository", run: files::snapshots },
-    Row { name: "huge", about: "one file of 64 GB", run: scale::huge },
-    Row { name: "chunks", about: "a repository of ten million chunks", run: scale::chunks },
-    Row { name: "index", about: "an index of a hundred million chunks", run: scale::index },
-    Row {
-        name: "docker-postgres",
-        about: "PostgreSQL in a container under pgbench's load",
-        run: docker::postgres,
-    },
-    Row { name: "docker-mariadb", about: "MariaDB in a container under load", run: docker::mariadb },
-    Row { name: "docker-redis", about: "Redis in a container under load", run: docker::redis },
-    Row { name: "latency", about: "listing the snapshots of a small repository", run: latency::latency },
+    row("stages", "each stage alone, on one core", stages::stages),
+    row("first", "first snapshot of a kernel tree", backup::first),
+    row("again", "the same tree again, nothing changed", backup::again),
+    row("touched", "every time changed, and ten point releases of content", backup::touched),
+    row("restore", "the kernel tree into an empty folder", reading::restore),
+    row("postgres-first", "first snapshot of a PostgreSQL data folder", database::first),
+    row("postgres-again", "the same after 1,000 transactions", database::again),
+    row("pages", "database files cut at their pages and by content", pages::pages),
+    row("verify", "reading back and verifying all that is stored", reading::verify),
+    row("incompressible", "first snapshot of one file of random bytes", streams::incompressible),
+    row("stream", "reading an unchanged stream again", streams::stream),
+    row("in-place", "restoring over a file that differs a little", in_place::in_place),
+    row("files", "ten thousand, a hundred thousand, a million files", files::files),
+    row("snapshots", "a thousand snapshots in one repository", files::snapshots),
+    row("huge", "one file of 64 GB", scale::huge),
+    row("chunks", "a repository of ten million chunks", scale::chunks),
+    row("index", "an index of a hundred million chunks", scale::index),
+    row("docker-postgres", "PostgreSQL in a container under pgbench's load", docker::postgres),
+    row("docker-mariadb", "MariaDB in a container under load", docker::mariadb),
+    row("docker-redis", "Redis in a container under load", docker::redis),
+    row("latency", "listing the snapshots of a small repository", latency::latency),
 ];
 
 /// The row of that name.

@@ -184,6 +184,24 @@ impl Statistics {
     }
 }
 
+impl Source {
+    /// A complete source read as `full`, of which nothing more is said.
+    pub fn new(kind: SourceKind, name: impl Into<Vec<u8>>, root: TreeRoot) -> Self {
+        Self {
+            kind,
+            name: name.into(),
+            root,
+            parent: None,
+            snapshot_kind: SnapshotKind::Full,
+            errors: 0,
+            bytes: 0,
+            users: Vec::new(),
+            groups: Vec::new(),
+            detail: String::new(),
+        }
+    }
+}
+
 /// A snapshot.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Snapshot {
@@ -247,6 +265,31 @@ const TAG_PINNED: u64 = 17;
 
 impl Snapshot {
     const SIGNATURE_BYTES_MAX: u32 = 1024;
+
+    /// An incomplete snapshot of nothing, of which nothing more is said.
+    pub fn new(id: SnapshotId, host_id: HostId) -> Self {
+        Self {
+            id,
+            complete: false,
+            host_id,
+            host: String::new(),
+            user: String::new(),
+            sequence: 0,
+            previous: None,
+            started: Timestamp::default(),
+            finished: Timestamp::default(),
+            tags: Vec::new(),
+            program: String::new(),
+            sources: Vec::new(),
+            statistics: Statistics::default(),
+            unhealthy: Vec::new(),
+            consistency: String::new(),
+            revision: 0,
+            pinned: false,
+            author: AuthorId::NONE,
+            signature: Vec::new(),
+        }
+    }
 
     /// The bytes of a snapshot, draft or checkpoint that `session` puts.
     pub fn encode(
@@ -332,27 +375,7 @@ impl Snapshot {
 
     fn decode_body(plain: &[u8]) -> Result<Self> {
         let mut reader = Reader::new(plain, "snapshot");
-        let mut snapshot = Self {
-            id: SnapshotId([0; 16]),
-            complete: false,
-            host_id: HostId([0; 16]),
-            host: String::new(),
-            user: String::new(),
-            sequence: 0,
-            previous: None,
-            started: Timestamp::default(),
-            finished: Timestamp::default(),
-            tags: Vec::new(),
-            program: String::new(),
-            sources: Vec::new(),
-            statistics: Statistics::default(),
-            unhealthy: Vec::new(),
-            consistency: String::new(),
-            revision: 0,
-            pinned: false,
-            author: AuthorId::NONE,
-            signature: Vec::new(),
-        };
+        let mut snapshot = Self::new(SnapshotId([0; 16]), HostId([0; 16]));
         let mut has_id = false;
         while reader.remaining() > 0 {
             let tag = reader.varint()?;

@@ -6,9 +6,9 @@ use lifeboat_format::config::Parameters;
 use lifeboat_format::region::ChunkKind;
 use lifeboat_format::seal::Suite;
 use lifeboat_format::slot::Secret;
-use lifeboat_format::snapshot::{Snapshot, SnapshotKind, Source, SourceKind, Statistics, TreeRoot};
+use lifeboat_format::snapshot::{Snapshot, Source, SourceKind, TreeRoot};
 use lifeboat_format::{
-    AuthorId, Content, Entry, HostId, Metadata, Node, ObjectKey, ObjectKind, SnapshotId, Timestamp, TreePath,
+    Content, Entry, HostId, Metadata, Node, ObjectKey, ObjectKind, SnapshotId, Timestamp, TreePath,
 };
 use lifeboat_repo::check::{Depth, Progress, check};
 use lifeboat_repo::reader::ChunkReader;
@@ -46,38 +46,16 @@ fn noise(repository: &Repository, number: u64, bytes: usize) -> Vec<u8> {
 }
 
 fn snapshot_of(root: TreeRoot) -> Snapshot {
-    let source = Source {
-        kind: SourceKind::Path,
-        name: b"/srv".to_vec(),
-        root,
-        parent: None,
-        snapshot_kind: SnapshotKind::Full,
-        errors: 0,
-        bytes: 0,
-        users: vec![],
-        groups: vec![],
-        detail: String::new(),
-    };
     Snapshot {
-        id: SnapshotId::random(),
         complete: true,
-        host_id: HOST,
         host: "host".into(),
         user: "user".into(),
         sequence: 1,
-        previous: None,
         started: Timestamp { seconds: 1, nanos: 0 },
         finished: Timestamp { seconds: 2, nanos: 0 },
-        tags: vec![],
         program: "test".into(),
-        sources: vec![source],
-        statistics: Statistics::default(),
-        unhealthy: vec![],
-        consistency: String::new(),
-        revision: 0,
-        pinned: false,
-        author: AuthorId::NONE,
-        signature: vec![],
+        sources: vec![Source::new(SourceKind::Path, b"/srv", root)],
+        ..Snapshot::new(SnapshotId::random(), HOST)
     }
 }
 

@@ -34,98 +34,75 @@ enum Probe {
     Libclang,
 }
 
+const fn needs(package: &'static str, purpose: &'static str, probe: Probe) -> Requirement {
+    Requirement { package, purpose, probe }
+}
+
+/// A package that has a program.
+const fn program(package: &'static str, purpose: &'static str, name: &'static str) -> Requirement {
+    needs(package, purpose, Probe::Program(name))
+}
+
 /// What compiling needs: RocksDB is C++, and its bindings are made by bindgen.
 const BUILD: &[Requirement] = &[
-    Requirement { package: "g++", purpose: "compiles RocksDB", probe: Probe::Program("c++") },
-    Requirement { package: "libclang-dev", purpose: "reads RocksDB's header", probe: Probe::Libclang },
+    program("g++", "compiles RocksDB", "c++"),
+    needs("libclang-dev", "reads RocksDB's header", Probe::Libclang),
 ];
 
 /// What the tests use to make and to look at real files.
 const TEST: &[Requirement] = &[
-    Requirement { package: "strace", purpose: "counts system calls", probe: Probe::Program("strace") },
-    Requirement { package: "acl", purpose: "makes files with ACLs", probe: Probe::Program("setfacl") },
-    Requirement {
-        package: "attr",
-        purpose: "makes files with attributes",
-        probe: Probe::Program("setfattr"),
-    },
-    Requirement { package: "e2fsprogs", purpose: "makes file systems", probe: Probe::Program("mkfs.ext4") },
-    Requirement {
-        package: "libcap2-bin",
-        purpose: "makes file capabilities",
-        probe: Probe::Program("setcap"),
-    },
-    Requirement { package: "util-linux", purpose: "runs as another user", probe: Probe::Program("setpriv") },
-    Requirement { package: "mount", purpose: "mounts file systems", probe: Probe::Program("mount") },
-    Requirement {
-        package: "python3-venv",
-        purpose: "runs the independent reader of the format",
-        probe: Probe::Python("venv, ensurepip"),
-    },
-    Requirement {
-        package: "postgresql",
-        purpose: "makes database files",
-        probe: Probe::Program("pg_ctlcluster"),
-    },
-    Requirement {
-        package: "mariadb-server",
-        purpose: "makes database files",
-        probe: Probe::Program("mariadbd"),
-    },
-    Requirement { package: "sqlite3", purpose: "makes database files", probe: Probe::Program("sqlite3") },
-    Requirement { package: "etcd-server", purpose: "makes database files", probe: Probe::Program("etcd") },
+    program("strace", "counts system calls", "strace"),
+    program("acl", "makes files with ACLs", "setfacl"),
+    program("attr", "makes files with attributes", "setfattr"),
+    program("e2fsprogs", "makes file systems", "mkfs.ext4"),
+    program("libcap2-bin", "makes file capabilities", "setcap"),
+    program("util-linux", "runs as another user", "setpriv"),
+    program("mount", "mounts file systems", "mount"),
+    needs("python3-venv", "runs the independent reader of the format", Probe::Python("venv, ensurepip")),
+    program("postgresql", "makes database files", "pg_ctlcluster"),
+    program("mariadb-server", "makes database files", "mariadbd"),
+    program("sqlite3", "makes database files", "sqlite3"),
+    program("etcd-server", "makes database files", "etcd"),
 ];
 
 /// What Docker engines of our own take: see `engines`.
 const ENGINES: &[Requirement] = &[
-    Requirement { package: "docker.io", purpose: "is the system's engine", probe: Probe::Program("dockerd") },
-    Requirement { package: "docker.io", purpose: "talks to engines", probe: Probe::Program("docker") },
-    Requirement { package: "containerd", purpose: "runs containers", probe: Probe::Program("containerd") },
-    Requirement { package: "runc", purpose: "runs containers", probe: Probe::Program("runc") },
-    Requirement { package: "iptables", purpose: "engines want it", probe: Probe::Program("iptables") },
-    Requirement { package: "iproute2", purpose: "makes network namespaces", probe: Probe::Program("ip") },
-    Requirement { package: "util-linux", purpose: "enters them", probe: Probe::Program("nsenter") },
-    Requirement { package: "debootstrap", purpose: "makes images", probe: Probe::Program("debootstrap") },
-    Requirement {
-        package: "debian-archive-keyring",
-        purpose: "says which packages are Debian's",
-        probe: Probe::File("/usr/share/keyrings/debian-archive-keyring.gpg"),
-    },
-    Requirement { package: "apt", purpose: "fetches a current engine", probe: Probe::Program("apt-get") },
+    program("docker.io", "is the system's engine", "dockerd"),
+    program("docker.io", "talks to engines", "docker"),
+    program("containerd", "runs containers", "containerd"),
+    program("runc", "runs containers", "runc"),
+    program("iptables", "engines want it", "iptables"),
+    program("iproute2", "makes network namespaces", "ip"),
+    program("util-linux", "enters them", "nsenter"),
+    program("debootstrap", "makes images", "debootstrap"),
+    needs(
+        "debian-archive-keyring",
+        "says which packages are Debian's",
+        Probe::File("/usr/share/keyrings/debian-archive-keyring.gpg"),
+    ),
+    program("apt", "fetches a current engine", "apt-get"),
 ];
 
 /// What measuring takes: other programs, real data, and a disk that compresses.
 const BENCH: &[Requirement] = &[
-    Requirement { package: "zstd", purpose: "the limit to compare with", probe: Probe::Program("zstd") },
-    Requirement { package: "xz-utils", purpose: "unpacks the kernel's sources", probe: Probe::Program("xz") },
-    Requirement { package: "util-linux", purpose: "runs as another user", probe: Probe::Program("setpriv") },
-    Requirement { package: "mount", purpose: "mounts file systems", probe: Probe::Program("mount") },
-    Requirement {
-        package: "btrfs-progs",
-        purpose: "makes room for a huge file",
-        probe: Probe::Program("mkfs.btrfs"),
-    },
-    Requirement { package: "sqlite3", purpose: "makes a database", probe: Probe::Program("sqlite3") },
-    Requirement { package: "postgresql", purpose: "makes a database, with pgbench", probe: Probe::Postgres },
-    Requirement {
-        package: "mariadb-server-core",
-        purpose: "makes a database",
-        probe: Probe::Program("mariadbd"),
-    },
-    Requirement { package: "mariadb-client", purpose: "fills it", probe: Probe::Program("mariadb-admin") },
-    Requirement { package: "etcd-server", purpose: "makes a bbolt file", probe: Probe::Program("etcd") },
-    Requirement { package: "etcd-client", purpose: "fills it", probe: Probe::Program("etcdctl") },
-    Requirement {
-        package: "python3-venv",
-        purpose: "installs borg",
-        probe: Probe::Python("venv, ensurepip"),
-    },
-    Requirement { package: "libacl1-dev", purpose: "compiles borg", probe: Probe::Header("sys/acl.h") },
-    Requirement { package: "libssl-dev", purpose: "compiles borg", probe: Probe::Header("openssl/ssl.h") },
-    Requirement { package: "liblz4-dev", purpose: "compiles borg", probe: Probe::Header("lz4.h") },
-    Requirement { package: "libzstd-dev", purpose: "compiles borg", probe: Probe::Header("zstd.h") },
-    Requirement { package: "libxxhash-dev", purpose: "compiles borg", probe: Probe::Header("xxhash.h") },
-    Requirement { package: "pkg-config", purpose: "compiles borg", probe: Probe::Program("pkg-config") },
+    program("zstd", "the limit to compare with", "zstd"),
+    program("xz-utils", "unpacks the kernel's sources", "xz"),
+    program("util-linux", "runs as another user", "setpriv"),
+    program("mount", "mounts file systems", "mount"),
+    program("btrfs-progs", "makes room for a huge file", "mkfs.btrfs"),
+    program("sqlite3", "makes a database", "sqlite3"),
+    needs("postgresql", "makes a database, with pgbench", Probe::Postgres),
+    program("mariadb-server-core", "makes a database", "mariadbd"),
+    program("mariadb-client", "fills it", "mariadb-admin"),
+    program("etcd-server", "makes a bbolt file", "etcd"),
+    program("etcd-client", "fills it", "etcdctl"),
+    needs("python3-venv", "installs borg", Probe::Python("venv, ensurepip")),
+    needs("libacl1-dev", "compiles borg", Probe::Header("sys/acl.h")),
+    needs("libssl-dev", "compiles borg", Probe::Header("openssl/ssl.h")),
+    needs("liblz4-dev", "compiles borg", Probe::Header("lz4.h")),
+    needs("libzstd-dev", "compiles borg", Probe::Header("zstd.h")),
+    needs("libxxhash-dev", "compiles borg", Probe::Header("xxhash.h")),
+    program("pkg-config", "compiles borg", "pkg-config"),
 ];
 
 /// Makes sure that the workspace compiles.
@@ -275,9 +252,9 @@ mod tests {
     use super::*;
 
     const ABSENT: &[Requirement] = &[
-        Requirement { package: "first-dev", purpose: "first", probe: Probe::Program("lifeboat-no-such-1") },
-        Requirement { package: "shell", purpose: "is there", probe: Probe::Program("sh") },
-        Requirement { package: "second", purpose: "second", probe: Probe::Python("lifeboat_no_such") },
+        program("first-dev", "first", "lifeboat-no-such-1"),
+        program("shell", "is there", "sh"),
+        needs("second", "second", Probe::Python("lifeboat_no_such")),
     ];
 
     #[test]

@@ -114,7 +114,8 @@ fn show(ui: &Ui, plan: &Plan<'_>, is_dry_run: bool) {
         show_group(ui, group, plan.is_named);
     }
     ui.say(match (removed, is_dry_run) {
-        (0, _) => format!("nothing to forget; snapshots that stay: {total}"),
+        (0, _) if total == 1 => "nothing to forget: 1 snapshot stays".to_owned(),
+        (0, _) => format!("nothing to forget: {total} snapshots stay"),
         (_, true) => format!("would forget {removed} of {total} snapshots"),
         (_, false) => format!(
             "forgot {removed} of {total} snapshots; what only they held stays in the repository until it is collected"

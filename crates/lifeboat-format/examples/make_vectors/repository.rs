@@ -13,8 +13,8 @@ use lifeboat_format::object::{ObjectKind, frame};
 use lifeboat_format::region::ChunkKind;
 use lifeboat_format::seal::{Key, Suite};
 use lifeboat_format::slot::{Argon2Cost, Role, RoleBundle, Secret, Slot};
-use lifeboat_format::snapshot::{Snapshot, SnapshotKind, Source, SourceKind, Statistics};
-use lifeboat_format::{AuthorId, ObjectKey, RepositoryId, SessionId, SlotId, SnapshotId, Timestamp};
+use lifeboat_format::snapshot::{Snapshot, SnapshotKind, Source, SourceKind};
+use lifeboat_format::{ObjectKey, RepositoryId, SessionId, SlotId, SnapshotId, Timestamp};
 use serde_json::{Value, json};
 use std::error::Error;
 use std::fs;
@@ -124,16 +124,13 @@ impl Folder {
             // A source that the parent did not have is full, whatever was asked for.
             let known = run.parent.filter(|_| *name == "/srv/data");
             sources.push(Source {
-                kind: *kind,
-                name: name.as_bytes().to_vec(),
-                root,
                 parent: known.map(|parent| SnapshotId([parent ^ 0xff; 16])),
                 snapshot_kind: if known.is_some() { SnapshotKind::Incremental } else { SnapshotKind::Full },
-                errors: 0,
                 bytes,
                 users: vec![(0, b"root".to_vec()), (1000, b"boat".to_vec())],
                 groups: vec![(0, b"root".to_vec())],
                 detail: if *kind == SourceKind::Volume { VOLUME.into() } else { String::new() },
+                ..Source::new(*kind, name.as_bytes(), root)
             });
             let place = match kind {
                 SourceKind::Volume => format!("volume:{name}"),
@@ -182,9 +179,7 @@ impl Folder {
 fn snapshot(run: &Run<'_>, sources: Vec<Source>) -> Snapshot {
     let at = CREATED.seconds + i64::from(run.session) * 60;
     Snapshot {
-        id: SnapshotId([run.session ^ 0xff; 16]),
         complete: true,
-        host_id: HOST,
         host: "vector".into(),
         user: "root".into(),
         sequence: if run.parent.is_some() { 2 } else { 1 },
@@ -194,12 +189,6 @@ fn snapshot(run: &Run<'_>, sources: Vec<Source>) -> Snapshot {
         tags: vec!["golden".into()],
         program: "make_vectors".into(),
         sources,
-        statistics: Statistics::default(),
-        unhealthy: vec![],
-        consistency: String::new(),
-        revision: 0,
-        pinned: false,
-        author: AuthorId::NONE,
-        signature: vec![],
+        ..Snapshot::new(SnapshotId([run.session ^ 0xff; 16]), HOST)
     }
 }

@@ -2,8 +2,8 @@
 
 use super::policy::UNLIMITED;
 use super::*;
-use lifeboat_format::snapshot::{Snapshot, SnapshotKind, Source, SourceKind, Statistics, TreeRoot};
-use lifeboat_format::{AuthorId, ChunkId, HostId, SessionId};
+use lifeboat_format::snapshot::{Snapshot, Source, SourceKind, TreeRoot};
+use lifeboat_format::{ChunkId, HostId, SessionId};
 use proptest::collection::vec;
 use proptest::prelude::*;
 
@@ -23,38 +23,18 @@ struct Sort {
 fn listed((number, sort): (usize, &Sort)) -> ListedSnapshot {
     let started = Timestamp { seconds: NOW - sort.hours_ago * HOURS, nanos: 0 };
     let id = (number as u128).to_be_bytes();
-    let source = Source {
-        kind: SourceKind::Path,
-        name: b"/srv".to_vec(),
-        root: TreeRoot { id: ChunkId([0; ChunkId::BYTES]), height: 0, entries: 0 },
-        parent: None,
-        snapshot_kind: SnapshotKind::Full,
-        errors: 0,
-        bytes: 0,
-        users: vec![],
-        groups: vec![],
-        detail: String::new(),
-    };
+    let root = TreeRoot { id: ChunkId([0; ChunkId::BYTES]), height: 0, entries: 0 };
     let snapshot = Snapshot {
-        id: SnapshotId(id),
         complete: true,
-        host_id: HostId([sort.host; 16]),
         host: format!("host {}", sort.host),
-        user: String::new(),
         sequence: 1,
-        previous: None,
         started,
         finished: started,
         tags: if sort.is_tagged { vec!["monthly".into()] } else { vec![] },
-        program: String::new(),
-        sources: vec![source],
-        statistics: Statistics::default(),
+        sources: vec![Source::new(SourceKind::Path, b"/srv", root)],
         unhealthy: if sort.is_good { vec![] } else { vec!["db: unhealthy".into()] },
-        consistency: String::new(),
-        revision: 0,
         pinned: sort.is_pinned,
-        author: AuthorId::NONE,
-        signature: vec![],
+        ..Snapshot::new(SnapshotId(id), HostId([sort.host; 16]))
     };
     ListedSnapshot { session: SessionId(id), replaces: vec![], snapshot }
 }

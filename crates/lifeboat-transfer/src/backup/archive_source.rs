@@ -20,12 +20,13 @@ use super::reading::store_xattrs;
 use super::sorter::{Body, Sorted, Sorter};
 use super::tree_source::TreeOutcome;
 use super::{Run, SourceName};
+use crate::source::ancestors::Ancestors;
 use crate::source::archive::{Kind, Member, Members};
 use crate::source::owners::Owners;
 use crate::source::walk::Problem;
 use lifeboat_format::limits::SYMLINK_BYTES_MAX;
 use lifeboat_format::region::ChunkKind;
-use lifeboat_format::{Entry, LinkGroup, Metadata, Node, TreePath};
+use lifeboat_format::{Entry, LinkGroup, Metadata, Node, Timestamp, TreePath};
 use lifeboat_repo::cursor::TreeCursor;
 use lifeboat_repo::sink::ChunkSink;
 use lifeboat_repo::tree::TreeBuilder;
@@ -183,7 +184,8 @@ where
             uid: member.uid,
             gid: member.gid,
             mtime: member.mtime,
-            ctime: member.mtime,
+            // An archive has no such time: nothing may be concluded from it.
+            ctime: Timestamp::default(),
             inode: 0,
             xattrs: store_xattrs(&mut self.writer, member.xattrs)?,
         };
@@ -284,7 +286,7 @@ struct Tree<'a, 'r, 'q> {
     owners: Owners,
     bytes: u64,
     /// The directories that lead to the last entry.
-    open: Vec<TreePath>,
+    open: Ancestors,
     /// The last entry that was no directory.
     leaf: Option<TreePath>,
 }
@@ -297,7 +299,7 @@ impl<'a, 'r, 'q> Tree<'a, 'r, 'q> {
             builder: TreeBuilder::new(source.run.session.repository().keys()),
             owners: Owners::default(),
             bytes: 0,
-            open: Vec::new(),
+            open: Ancestors::default(),
             leaf: None,
         }
     }
@@ -335,7 +337,7 @@ impl<'a, 'r, 'q> Tree<'a, 'r, 'q> {
         let link = inode.map(|inode| self.group(&inode));
         self.lead_to(&path, sink)?;
         if entry.is_directory() {
-            self.open.push(path.clone());
+            self.open.enter(path.clone());
         } else {
             self.leaf = Some(path.clone());
         }
@@ -353,19 +355,9 @@ impl<'a, 'r, 'q> Tree<'a, 'r, 'q> {
 
     /// Makes up the directories that the archive does not have.
     fn lead_to(&mut self, path: &TreePath, sink: &mut ChunkSink) -> lifeboat_repo::Result<()> {
-        while self.open.last().is_some_and(|open| !path.starts_with(open)) {
-            self.open.pop();
-        }
-        let mut missing = Vec::new();
-        let mut above = path.parent();
-        while let Some(directory) = above.filter(|above| self.open.last() != Some(above)) {
-            above = directory.parent();
-            missing.push(directory);
-        }
-        for directory in missing.into_iter().rev() {
-            let metadata = Metadata { mode: 0o755, ..Metadata::default() };
-            self.add(&directory, &Entry::directory(metadata), sink)?;
-            self.open.push(directory);
+        for directory in self.open.lead_to(path) {
+            self.add(&directory, &Entry::directory(Ancestors::made_up()), sink)?;
+            self.open.enter(directory);
         }
         Ok(())
     }

@@ -9,8 +9,8 @@ use super::quiesce::Quiesce;
 use super::{Options, Outcome, Progress, Run, SourceName, SourceSpec, now, silent, stream};
 use crate::error::{Error, Result};
 use lifeboat_chunker::Cutter;
-use lifeboat_format::snapshot::{Snapshot, SnapshotKind, Source, Statistics, TreeRoot};
-use lifeboat_format::{AuthorId, ObjectKey, ObjectKind, SnapshotId, Timestamp, TreePath};
+use lifeboat_format::snapshot::{Snapshot, SnapshotKind, Source, TreeRoot};
+use lifeboat_format::{ChunkId, ObjectKey, ObjectKind, SnapshotId, Timestamp, TreePath};
 use lifeboat_repo::Repository;
 use lifeboat_repo::reader::ChunkReader;
 use lifeboat_repo::session::{Session, SessionOptions};
@@ -79,9 +79,7 @@ pub(super) fn first_lines(listed: &[ListedSnapshot], options: &Options, started:
     tags.sort();
     tags.dedup();
     Snapshot {
-        id: SnapshotId::random(),
         complete: true,
-        host_id: options.host_id,
         host: options.host.clone(),
         user: options.user.clone(),
         sequence: last.map_or(1, |last| last.sequence + 1),
@@ -90,14 +88,7 @@ pub(super) fn first_lines(listed: &[ListedSnapshot], options: &Options, started:
         finished: started,
         tags,
         program: options.program.clone(),
-        sources: Vec::new(),
-        statistics: Statistics::default(),
-        unhealthy: Vec::new(),
-        consistency: String::new(),
-        revision: 0,
-        pinned: false,
-        author: AuthorId::NONE,
-        signature: Vec::new(),
+        ..Snapshot::new(SnapshotId::random(), options.host_id)
     }
 }
 
@@ -207,21 +198,12 @@ impl Attempt<'_> {
             None => false,
         };
         let (kind, name) = member.spec.kind_and_name();
+        let nothing = TreeRoot { id: ChunkId([0; ChunkId::BYTES]), height: 0, entries: 0 };
         let source = Source {
-            kind,
-            name: name.to_vec(),
-            root: TreeRoot {
-                id: lifeboat_format::ChunkId([0; lifeboat_format::ChunkId::BYTES]),
-                height: 0,
-                entries: 0,
-            },
             parent: member.parent.map(|listed| listed.snapshot.id),
             snapshot_kind: if member.parent.is_some() { self.options.kind } else { SnapshotKind::Full },
-            errors: 0,
-            bytes: 0,
-            users: Vec::new(),
-            groups: Vec::new(),
             detail: member.spec.detail().to_owned(),
+            ..Source::new(kind, name, nothing)
         };
         Ok((source, is_pinned))
     }

@@ -4,6 +4,7 @@
 //! the place of what a folder has there, with everything below that. Directories that lead to a part and are in none of
 //! them are made up.
 
+use super::ancestors::Ancestors;
 use super::exclude::Excludes;
 use super::walk::{Met, Problem, Walk};
 use lifeboat_format::{Metadata, TreePath};
@@ -90,7 +91,7 @@ pub struct Composition {
     /// Hidden with everything below it by a file in memory.
     hidden: Option<TreePath>,
     /// The directories that lead to the last entry, that one included.
-    open: Vec<TreePath>,
+    open: Ancestors,
     last: Option<TreePath>,
     /// What was held back to make directories first.
     held: VecDeque<Found>,
@@ -125,7 +126,7 @@ impl Composition {
             files: files.into(),
             ahead: None,
             hidden: None,
-            open: Vec::new(),
+            open: Ancestors::default(),
             last: None,
             held: VecDeque::new(),
         })
@@ -188,27 +189,18 @@ impl Composition {
     /// Makes up the directories that lead to what was found and were not met.
     fn lead_to(&mut self, found: Found) -> Result<Found, Problem> {
         let path = found.path().clone();
-        while self.open.last().is_some_and(|open| !path.starts_with(open)) {
-            self.open.pop();
-        }
-        let mut missing = Vec::new();
-        let mut above = path.parent();
-        while let Some(directory) = above.filter(|above| self.open.last() != Some(above)) {
-            above = directory.parent();
-            missing.push(directory);
-        }
+        let missing = self.open.lead_to(&path);
         // What is no directory came last, if it lies on the way.
         if self.last.as_ref().is_some_and(|last| missing.contains(last)) {
             return Err(Problem::new(&path, "lies below what is no directory", Errno::NOTDIR));
         }
         self.last = Some(path.clone());
-        let metadata = Metadata { mode: 0o755, ..Metadata::default() };
-        for directory in missing.into_iter().rev() {
-            self.open.push(directory.clone());
-            self.held.push_back(Found::Made(directory, metadata.clone()));
+        for directory in missing {
+            self.open.enter(directory.clone());
+            self.held.push_back(Found::Made(directory, Ancestors::made_up()));
         }
         if found.is_directory() {
-            self.open.push(path);
+            self.open.enter(path);
         }
         self.held.push_back(found);
         let first = self.held.pop_front();

@@ -2,6 +2,7 @@
 //!
 //! Read next: [`walk`], then [`crate::backup`].
 
+pub(crate) mod ancestors;
 pub mod archive;
 pub mod compose;
 pub mod exclude;
