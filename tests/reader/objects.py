@@ -9,11 +9,13 @@ from blake3 import blake3
 
 from primitives import CHUNK_ID_BYTES, MIB, NAMES_MAX, NODE_DEPTH_MAX, U32_MAX, Damaged, Reader, Unsupported
 from seals import (
-    CONFIG, DATA, INDEX, INTENT, LIST, PACK, SEAL_DIRECTORY, SEAL_INDEX, SEAL_INTENT, SEAL_SNAPSHOT, TREE,
+    CONFIG, DATA, INDEX, INTENT, LIST, PACK, SEAL_CONDEMNED, SEAL_DIRECTORY, SEAL_INDEX, SEAL_INTENT, SEAL_SNAPSHOT,
+    TREE,
     Binding, Envelope, Keys, fields, open_box, strip_header, unframe, unseal,
 )
 
 REGION_PLAIN_MAX = 4 * MIB
+LISTED_PACKS_MAX = 32_000
 SOURCE_KINDS = {1: "path", 2: "stdin", 3: "command", 4: "volume", 5: "container", 6: "tar"}
 DETAIL_MAX = 65536
 SNAPSHOT_KINDS = {1: "full", 2: "incremental", 3: "differential"}
@@ -334,3 +336,20 @@ def read_intent(keys: Keys, session: bytes, data: bytes) -> Intent:
     parents = [reader.bytes(CHUNK_ID_BYTES) for _ in range(reader.varint(NAMES_MAX))]
     reader.finish()
     return Intent(session, counter, host, parents)
+
+
+# Condemned lists and verdicts: session.md.
+
+
+@dataclass(frozen=True)
+class Condemned:
+    packs: list[bytes]
+
+
+def read_condemned(kind: int, keys: Keys, session: bytes, data: bytes) -> Condemned:
+    reader = Reader(keys.open_index(SEAL_CONDEMNED[kind], session, unframe(kind, data), MIB), "condemned list")
+    packs = [reader.bytes(32) for _ in range(reader.varint(LISTED_PACKS_MAX))]
+    reader.finish()
+    if any(first >= second for first, second in zip(packs, packs[1:])):
+        raise reader.damaged("its packs are not in order")
+    return Condemned(packs)

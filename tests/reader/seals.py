@@ -13,10 +13,13 @@ from Crypto.Cipher import AES, ChaCha20_Poly1305
 from primitives import CHUNK_ID_BYTES, MIB, Damaged, Reader, Unsupported, WrongKey
 
 CONFIG, SLOT, PACK, INDEX, SNAPSHOT, DRAFT, CHECKPOINT, INTENT = 1, 2, 3, 4, 5, 6, 7, 8
+CONDEMNED, VERDICT = 10, 11
 FOLDERS = {CONFIG: "config", SLOT: "keys", PACK: "packs", INDEX: "index", SNAPSHOT: "snapshots",
-           DRAFT: "drafts", CHECKPOINT: "checkpoints", INTENT: "intents", 9: "fences"}
+           DRAFT: "drafts", CHECKPOINT: "checkpoints", INTENT: "intents", 9: "fences",
+           CONDEMNED: "condemned", VERDICT: "verdicts"}
 SIZES_MAX = {PACK: 256 * MIB, INDEX: 64 * MIB, SNAPSHOT: 16 * MIB, DRAFT: 16 * MIB, CHECKPOINT: 16 * MIB}
 SEAL_DIRECTORY, SEAL_INDEX, SEAL_ENVELOPE, SEAL_SLOT, SEAL_INTENT = 4, 5, 7, 8, 9
+SEAL_CONDEMNED = {CONDEMNED: 12, VERDICT: 13}
 SEAL_SNAPSHOT = {SNAPSHOT: 6, DRAFT: 10, CHECKPOINT: 11}
 DATA, TREE, LIST = 1, 2, 3
 

@@ -160,6 +160,8 @@ DECODERS = {
     "snapshot": lambda case, keys, data:
         objects.read_snapshot(case["kind"], keys, bytes.fromhex(case["session"]), data),
     "intent": lambda case, keys, data: objects.read_intent(keys, bytes.fromhex(case["session"]), data),
+    "condemned": lambda case, keys, data:
+        objects.read_condemned(case["kind"], keys, bytes.fromhex(case["session"]), data),
 }
 
 

@@ -9,6 +9,7 @@
 //! Read next: [`object`] for how objects are framed, [`keys`] for who can open what, [`pack`] for where data lives.
 
 mod compress;
+pub mod condemned;
 pub mod config;
 pub mod entry;
 mod error;

@@ -54,6 +54,8 @@ pub const SNAPSHOT_BYTES_MAX: u32 = 16 << 20;
 pub const SMALL_OBJECT_BYTES_MAX: u32 = 1 << 20;
 /// Most sources, tags, features or owners in one object.
 pub const NAMES_MAX: u32 = 1 << 16;
+/// Packs in a condemned list or a verdict: 1 MiB, and some room for its seal.
+pub const LISTED_PACKS_MAX: u32 = 32_000;
 /// Longest name of a host, user, tag, feature or source.
 pub const TEXT_BYTES_MAX: u32 = 1 << 16;
 /// Longest detail of a source, and longest claim of a snapshot.

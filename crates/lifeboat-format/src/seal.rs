@@ -110,6 +110,10 @@ pub enum Purpose {
     Draft = 10,
     /// A checkpoint's body.
     Checkpoint = 11,
+    /// A condemned list.
+    Condemned = 12,
+    /// A verdict.
+    Verdict = 13,
 }
 
 /// How the plaintext was transformed before sealing.
@@ -248,6 +252,8 @@ fn purpose_name(purpose: Purpose) -> &'static str {
         Purpose::Envelope => "envelope",
         Purpose::Slot => "key slot",
         Purpose::Intent => "intent",
+        Purpose::Condemned => "condemned list",
+        Purpose::Verdict => "verdict",
     }
 }
 

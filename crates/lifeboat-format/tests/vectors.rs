@@ -88,6 +88,7 @@ topics! {
     configs_decode_as_stated: "config", 3, 13;
     slots_open_as_stated: "slots", 5, 23;
     intents_decode_as_stated: "intents", 2, 5;
+    condemned_lists_and_verdicts_decode_as_stated: "condemned", 4, 10;
     seals_open_as_stated: "seals", 9, 36;
     regions_open_as_stated: "regions", 6, 34;
     packs_decode_as_stated: "packs", 4, 40;

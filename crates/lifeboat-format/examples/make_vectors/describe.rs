@@ -14,7 +14,7 @@ use lifeboat_format::pack::Directory;
 use lifeboat_format::region::Region;
 use lifeboat_format::slot::RoleBundle;
 use lifeboat_format::snapshot::{Snapshot, Source, Statistics};
-use lifeboat_format::{Timestamp, TreePath};
+use lifeboat_format::{PackName, Timestamp, TreePath};
 use serde_json::{Value, json};
 
 /// Lower-case hexadecimal digits.
@@ -285,4 +285,8 @@ pub(crate) fn intent(intent: &Intent) -> Value {
         "host": hex(&intent.host.0),
         "parents": hexes(intent.parents.iter().map(|id| id.0)),
     })
+}
+
+pub(crate) fn condemned(packs: &[PackName]) -> Value {
+    json!({ "packs": hexes(packs.iter().map(|pack| pack.0)) })
 }

@@ -32,6 +32,7 @@ fn main() -> Result<(), Box<dyn Error>> {
         objects::configs()?,
         objects::slots()?,
         objects::intents(),
+        objects::condemned()?,
         packs::seals()?,
         packs::regions()?,
         packs::packs()?,

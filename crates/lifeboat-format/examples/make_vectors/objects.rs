@@ -2,6 +2,7 @@
 
 use crate::describe::{self, hex};
 use crate::topic::{HOST, MASTER, REPOSITORY, SESSION, Topic, Wrong, binding, derived, flip, keys};
+use lifeboat_format::condemned::Sentence;
 use lifeboat_format::config::{Config, CutParameters, Features, Parameters};
 use lifeboat_format::intent::Intent;
 use lifeboat_format::object::{ObjectKind, frame};
@@ -10,7 +11,7 @@ use lifeboat_format::region::ChunkKind;
 use lifeboat_format::seal::{self, Binding, Key, Purpose, Suite};
 use lifeboat_format::slot::{Argon2Cost, Role, RoleBundle, Secret, Slot};
 use lifeboat_format::wire::Write as _;
-use lifeboat_format::{ChunkId, Result, SlotId, Timestamp, TreePath};
+use lifeboat_format::{ChunkId, PackName, Result, SlotId, Timestamp, TreePath};
 use serde_json::json;
 
 const X: Suite = Suite::XChaCha20Poly1305;
@@ -360,4 +361,44 @@ pub(crate) fn intents() -> Topic {
         topic.bad("intent", reason, Wrong::Damaged, input);
     }
     topic
+}
+
+pub(crate) fn condemned() -> Result<Topic> {
+    let mut topic =
+        Topic::new("condemned", "Condemned lists and verdicts; `session` is that in the object's name.");
+    let session = hex(&SESSION.0);
+    let kind = |sentence: Sentence| sentence.object_kind() as u8;
+    let packs = vec![PackName([1; 32]), PackName([2; 32])];
+    for sentence in [Sentence::Condemned, Sentence::Verdict] {
+        for packs in [&packs[..0], &packs] {
+            let bytes = hex(&sentence.encode(&keys(X), SESSION, packs)?);
+            let input = json!({ "kind": kind(sentence), "session": session, "bytes": bytes });
+            topic.good("condemned", sentence.object_kind().noun(), input, describe::condemned(packs));
+            let input = json!({ "kind": kind(sentence), "session": hex(&[0; 16]), "bytes": bytes });
+            topic.bad("condemned", "another session", Wrong::Damaged, input);
+        }
+    }
+    let crafted = |purpose: Purpose, plain: &[u8]| {
+        let bound = binding(purpose, [0; 16], SESSION.0);
+        frame(ObjectKind::Verdict, &seal::seal_box(X, &derived("lifeboat v1 index"), bound, plain))
+    };
+    let list = |count: u64, packs: &[u8]| {
+        let mut plain = Vec::new();
+        plain.put_varint(count);
+        packs.iter().for_each(|pack| plain.extend_from_slice(&[*pack; 32]));
+        plain
+    };
+    for (reason, purpose, plain) in [
+        ("a condemned list as a verdict", Purpose::Condemned, list(1, &[1])),
+        ("a pack is missing", Purpose::Verdict, list(2, &[1])),
+        ("a pack is left over", Purpose::Verdict, list(1, &[1, 2])),
+        ("a pack twice", Purpose::Verdict, list(2, &[1, 1])),
+        ("packs out of order", Purpose::Verdict, list(2, &[2, 1])),
+        ("more than 32,000 packs", Purpose::Verdict, list(32_001, &[])),
+    ] {
+        let bytes = hex(&crafted(purpose, &plain));
+        let input = json!({ "kind": kind(Sentence::Verdict), "session": session, "bytes": bytes });
+        topic.bad("condemned", reason, Wrong::Damaged, input);
+    }
+    Ok(topic)
 }

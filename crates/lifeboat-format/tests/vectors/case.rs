@@ -2,6 +2,7 @@
 
 use crate::describe::{self, hex};
 use crate::walk::{Walk, require, walk_list};
+use lifeboat_format::condemned::Sentence;
 use lifeboat_format::config::Config;
 use lifeboat_format::index::IndexObject;
 use lifeboat_format::intent::Intent;
@@ -100,6 +101,14 @@ impl Case<'_> {
             "intent" => {
                 let session = SessionId(self.array("session"));
                 describe::intent(&Intent::decode(self.keys, session, &self.bytes("bytes"))?)
+            }
+            "condemned" => {
+                let sentence = match self.kind() {
+                    ObjectKind::Condemned => Sentence::Condemned,
+                    _ => Sentence::Verdict,
+                };
+                let session = SessionId(self.array("session"));
+                describe::condemned(&sentence.decode(self.keys, session, &self.bytes("bytes"))?)
             }
             other => panic!("no decoder {other}"),
         })

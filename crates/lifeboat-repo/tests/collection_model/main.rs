@@ -1,0 +1,92 @@
+//! Every order in which writers, collectors and a forget can take their steps, tried: no listed snapshot ever loses a pack.
+//!
+//! Must stay true: each way to get the protocol wrong in [`Mutation`] is refuted here; a checker that finds nothing has
+//! otherwise shown nothing. Read next: `docs/format/session.md`, `examples/collection_model.rs` for larger bounds.
+
+mod model;
+
+use model::{Collection, KEPT, Mutation, UNUSED};
+use stateright::{Checker, Model};
+
+fn collection(writers: &[bool], collectors: usize) -> Collection {
+    let writers = writers.to_vec();
+    Collection { writers, collectors, forgets_child: false, dead_collector: None, mutation: None }
+}
+
+/// Explores everything; the number of states is checked so that a model that stops early is noticed.
+fn holds(model: Collection, states_min: usize) {
+    let checker = model.checker().threads(2).spawn_bfs().join();
+    checker.assert_properties();
+    println!("{:?}: {} states", checker.model(), checker.unique_state_count());
+    assert!(checker.unique_state_count() >= states_min, "{} states", checker.unique_state_count());
+}
+
+fn is_refuted(model: Collection, mutation: Mutation) {
+    let model = Collection { mutation: Some(mutation), ..model };
+    let checker = model.checker().threads(2).spawn_bfs().join();
+    let discovery =
+        checker.discovery("every snapshot that is listed has its packs, and the index names them");
+    assert!(discovery.is_some(), "{mutation:?} was not refuted in {} states", checker.unique_state_count());
+}
+
+#[test]
+fn a_parent_forgotten_meanwhile_keeps_what_its_child_carries_over() {
+    holds(collection(&[true], 1), 100);
+}
+
+#[test]
+fn a_fenced_live_writer_never_completes_and_others_lose_nothing() {
+    holds(collection(&[true, false], 1), 100);
+}
+
+#[test]
+fn children_that_are_forgotten_in_turn_keep_what_their_own_children_carry_over() {
+    holds(Collection { forgets_child: true, ..collection(&[true, false], 1) }, 100);
+}
+
+#[test]
+fn an_index_cache_from_before_does_not_bring_back_what_is_gone() {
+    holds(collection(&[false], 2), 100);
+}
+
+#[test]
+fn a_collector_asleep_for_a_week_deletes_nothing_that_was_relied_on_since() {
+    holds(collection(&[true], 2), 100);
+}
+
+#[test]
+fn what_a_dead_collector_left_is_put_away() {
+    for dead in [(KEPT | UNUSED, false), (UNUSED, true)] {
+        holds(Collection { dead_collector: Some(dead), ..collection(&[true, false], 1) }, 100);
+    }
+}
+
+#[test]
+fn the_protocol_with_one_thing_wrong_is_refuted() {
+    let one = || collection(&[false], 1);
+    for mutation in [
+        Mutation::WriterIgnoresFence,
+        Mutation::WriterIgnoresLists,
+        Mutation::WriterReadsListsLast,
+        Mutation::WriterTrustsAnOldIndex,
+        Mutation::CollectorDoesNotWait,
+        Mutation::CollectorMarksOnce,
+        Mutation::CollectorIgnoresDrafts,
+        Mutation::CollectorListsSnapshotsFirst,
+        Mutation::IndexGoesBeforeItsReplacement,
+    ] {
+        is_refuted(one(), mutation);
+    }
+    is_refuted(collection(&[true], 1), Mutation::WriterDoesNotConfirmItsParent);
+    for mutation in [Mutation::WriterKeepsItsPinBesideLists, Mutation::WriterConfirmsItsParentBeforeLists] {
+        let chain = Collection { forgets_child: true, ..collection(&[true, false], 1) };
+        is_refuted(chain, mutation);
+    }
+    for mutation in [
+        Mutation::WriterDoesNotListPacks,
+        Mutation::CollectorIgnoresItsFence,
+        Mutation::CollectorRemovesListsOfTheDead,
+    ] {
+        is_refuted(collection(&[false], 2), mutation);
+    }
+}
