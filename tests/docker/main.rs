@@ -5,6 +5,7 @@
 //! Read next: [`engines`] brings the engines and removes what a test makes on them; `scene` is the machine around it.
 
 mod engines;
+mod layers;
 #[path = "../scene/mod.rs"]
 mod scene;
 mod scenery;

@@ -3,13 +3,20 @@
 //! Archives are POSIX pax: long names, sub-second times, large ids and extended attributes are kept; holes come out as
 //! zeros, and sockets, which tar cannot hold, are left out.
 
+pub mod head;
+
 use crate::pieces::{ChunkError, ChunkReader, Pieces};
 use crate::restore::EntryResult;
+use crate::source::archive::{Kind, Member};
+use head::{BLOCK_BYTES, head, padding};
 use lifeboat_format::list::Piece;
 use lifeboat_format::region::ChunkKind;
 use lifeboat_format::{Entry, LinkGroup, Node, TreePath, XattrValue};
 use std::collections::HashMap;
 use std::io::{Read, Write};
+
+/// An extended attribute.
+type NameAndValue = (Vec<u8>, Vec<u8>);
 
 /// Why a dump ended early.
 #[derive(Debug, thiserror::Error)]
@@ -139,8 +146,6 @@ enum State {
     Failed,
 }
 
-const BLOCK_BYTES: usize = 512;
-
 impl<'r> TarStream<'r> {
     /// The archive of the entries at and below `base`; names are relative to it.
     pub fn new(
@@ -239,45 +244,38 @@ impl<'r> TarStream<'r> {
                 None
             }
         });
-        let (kind, size, target) = match (&entry.node, earlier) {
+        let (kind, size) = match (&entry.node, earlier) {
             (Node::Socket, _) => {
                 self.left_out += 1;
                 return Ok(());
             }
-            (_, Some(earlier)) => (::tar::EntryType::Link, 0, Some(earlier)),
-            (Node::Directory, _) => (::tar::EntryType::Directory, 0, None),
-            (Node::File { size, .. }, _) => (::tar::EntryType::Regular, *size, None),
-            (Node::Symlink { target }, _) => (::tar::EntryType::Symlink, 0, Some(target.clone())),
-            (Node::Fifo, _) => (::tar::EntryType::Fifo, 0, None),
-            (Node::CharDevice { .. }, _) => (::tar::EntryType::Char, 0, None),
-            (Node::BlockDevice { .. }, _) => (::tar::EntryType::Block, 0, None),
+            (_, Some(earlier)) => (Kind::HardLink(earlier), 0),
+            (Node::Directory, _) => (Kind::Directory, 0),
+            (Node::File { size, .. }, _) => (Kind::File, *size),
+            (Node::Symlink { target }, _) => (Kind::Symlink(target.clone()), 0),
+            (Node::Fifo, _) => (Kind::Fifo, 0),
+            (Node::CharDevice { major, minor }, _) => (Kind::CharDevice(*major, *minor), 0),
+            (Node::BlockDevice { major, minor }, _) => (Kind::BlockDevice(*major, *minor), 0),
         };
         self.pad();
-        let records = self.records(&name, target.as_deref(), size, entry)?;
-        if !records.is_empty() {
-            let header = header(::tar::EntryType::XHeader, b"pax", records.len() as u64);
-            self.pending.extend_from_slice(header.as_bytes());
-            self.pending.extend_from_slice(&records);
-            self.padding = records.len().next_multiple_of(BLOCK_BYTES) - records.len();
-            self.pad();
-        }
         let metadata = &entry.metadata;
-        let mut header = header(kind, &name, size);
-        header.set_mode(metadata.mode.into());
-        header.set_uid(metadata.uid.into());
-        header.set_gid(metadata.gid.into());
-        header.set_mtime(u64::try_from(metadata.mtime.seconds).unwrap_or(0));
-        if let Node::CharDevice { major, minor } | Node::BlockDevice { major, minor } = entry.node {
-            header.set_device_major(major)?;
-            header.set_device_minor(minor)?;
-        }
-        put_truncated(&mut header.as_old_mut().linkname, target.as_deref().unwrap_or_default());
-        header.set_cksum();
-        self.pending.extend_from_slice(header.as_bytes());
+        let head = head(&Member {
+            name,
+            kind,
+            mode: metadata.mode,
+            uid: metadata.uid,
+            gid: metadata.gid,
+            mtime: metadata.mtime,
+            size,
+            stored_bytes: size,
+            stretches: None,
+            xattrs: self.xattrs(entry)?,
+        })?;
+        self.pending.extend_from_slice(&head);
         if size > 0 {
             self.content = Some((FileReader::new(entry, self.reader), size));
         }
-        self.padding = (size.next_multiple_of(BLOCK_BYTES as u64) - size) as usize;
+        self.padding = padding(size);
         Ok(())
     }
 
@@ -287,54 +285,20 @@ impl<'r> TarStream<'r> {
         self.pending.resize(self.pending.len() + padding, 0);
     }
 
-    /// What does not fit a header, for an extended one.
-    fn records(
-        &self,
-        name: &[u8],
-        target: Option<&[u8]>,
-        size: u64,
-        entry: &Entry,
-    ) -> Result<Vec<u8>, Error> {
-        let metadata = &entry.metadata;
-        let mut records = Vec::new();
-        if name.len() > 100 {
-            put_record(&mut records, b"path", name);
-        }
-        if let Some(target) = target.filter(|target| target.len() > 100) {
-            put_record(&mut records, b"linkpath", target);
-        }
-        if metadata.mtime.nanos > 0 || metadata.mtime.seconds < 0 {
-            put_record(&mut records, b"mtime", pax_time(metadata.mtime).as_bytes());
-        }
-        for (word, id) in [("uid", metadata.uid), ("gid", metadata.gid)] {
-            if id > 0o7_777_777 {
-                put_record(&mut records, word.as_bytes(), id.to_string().as_bytes());
-            }
-        }
-        if size > 0o77_777_777_777 {
-            put_record(&mut records, b"size", size.to_string().as_bytes());
-        }
-        for xattr in &metadata.xattrs {
-            let mut read = Vec::new();
-            let value = match &xattr.value {
-                XattrValue::Inline(value) => value,
+    /// The attributes with their values.
+    fn xattrs(&self, entry: &Entry) -> Result<Vec<NameAndValue>, Error> {
+        let value = |value: &XattrValue| -> Result<Vec<u8>, Error> {
+            match value {
+                XattrValue::Inline(value) => Ok(value.clone()),
                 XattrValue::Chunk(id, _) => {
+                    let mut read = Vec::new();
                     self.reader.read_chunk(ChunkKind::Data, id, &mut read).map_err(Error::Content)?;
-                    &read
-                }
-            };
-            let mut key = b"SCHILY.xattr.".to_vec();
-            for byte in &xattr.name {
-                // A key ends at the first `=`: GNU tar's way around it.
-                match byte {
-                    b'=' => key.extend_from_slice(b"%3D"),
-                    b'%' => key.extend_from_slice(b"%25"),
-                    byte => key.push(*byte),
+                    Ok(read)
                 }
             }
-            put_record(&mut records, &key, value);
-        }
-        Ok(records)
+        };
+        let xattrs = entry.metadata.xattrs.iter();
+        xattrs.map(|xattr| Ok((xattr.name.clone(), value(&xattr.value)?))).collect()
     }
 }
 
@@ -345,44 +309,4 @@ impl Read for TarStream<'_> {
             Error::Stream(error) => error,
         })
     }
-}
-
-/// A header of which the rest is set later; a name that does not fit is in the extended header before it, which counts.
-fn header(kind: ::tar::EntryType, name: &[u8], size: u64) -> ::tar::Header {
-    let mut header = ::tar::Header::new_ustar();
-    header.set_entry_type(kind);
-    header.set_size(size);
-    header.set_mode(0o644);
-    header.set_uid(0);
-    header.set_gid(0);
-    header.set_mtime(0);
-    put_truncated(&mut header.as_old_mut().name, name);
-    header.set_cksum();
-    header
-}
-
-fn put_truncated(field: &mut [u8], value: &[u8]) {
-    let length = value.len().min(field.len());
-    field[..length].copy_from_slice(&value[..length]);
-}
-
-/// `LENGTH KEY=VALUE\n`, where the length counts its own digits.
-fn put_record(records: &mut Vec<u8>, key: &[u8], value: &[u8]) {
-    let rest = key.len() + value.len() + 3;
-    let mut length = rest + 1;
-    while length != rest + length.to_string().len() {
-        length = rest + length.to_string().len();
-    }
-    records.extend_from_slice(format!("{length} ").as_bytes());
-    records.extend_from_slice(key);
-    records.push(b'=');
-    records.extend_from_slice(value);
-    records.push(b'\n');
-}
-
-/// Seconds with a fraction; before 1970 both count backwards.
-fn pax_time(time: lifeboat_format::Timestamp) -> String {
-    let nanos = i128::from(time.seconds) * 1_000_000_000 + i128::from(time.nanos);
-    let sign = if nanos < 0 { "-" } else { "" };
-    format!("{sign}{}.{:09}", nanos.abs() / 1_000_000_000, nanos.abs() % 1_000_000_000)
 }

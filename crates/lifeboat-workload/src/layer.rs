@@ -1,22 +1,48 @@
-//! A container as a source: its description, and what its writable layer holds.
+//! A container as a source: its description, its image's, and what its writable layer holds.
 //!
-//! The tree has `container.json`, the engine's description, and `layer`, the difference to the image. A deleted file is a
-//! character device 0, 0 there, and a folder that hides the image's has the attribute `trusted.overlay.opaque`: what
-//! overlayfs itself writes, so that a layer read from its folder needs no translation.
-//! `docs/format/snapshot.md#details`
+//! The tree has `container.json`, `image.json` and `networks.json`, the engine's descriptions, `layer`, the difference to the image, and
+//! `layer.json`, which says how that was read. A deleted file is a character device 0, 0 in `layer`, and a folder that
+//! hides the image's has the attribute `trusted.overlay.opaque`: what overlayfs itself writes, so that a layer read from
+//! its folder needs no translation. `docs/format/snapshot.md#a-container`
 //!
-//! Must stay true: what the engine puts into a layer for its own purposes is left out (it makes it anew), and a layer
-//! that does not hold all of its difference is refused by name ([`check`]).
+//! Must stay true: what the engine puts into a layer for its own purposes is left out (it makes it anew); a layer that
+//! does not hold all of its difference is never read from its folder ([`check`]); both ways give the same tree, but for
+//! what the way through the engine says that it loses.
+//!
+//! Read next: [`reach`] chooses the way; [`changes`], [`frozen`] and [`stream`] are the one through the engine.
 
-use crate::engine::views::Container;
+pub mod changes;
+pub mod frozen;
+pub mod reach;
+pub mod stream;
+
+use crate::engine::views::{Container, Image};
+use crate::{engine, volume};
 use lifeboat_format::snapshot::SourceKind;
 use lifeboat_format::{Metadata, Timestamp, TreePath};
 use lifeboat_transfer::backup::{Folder, MemoryFile, TreeSpec};
+use lifeboat_transfer::source::archive::ArchiveError;
 use lifeboat_transfer::source::exclude::Excludes;
 use lifeboat_transfer::source::file::{read_xattrs, read_xattrs_at};
 use lifeboat_transfer::source::walk::Walk;
+use serde_json::Value;
 use std::os::fd::AsFd;
 use std::path::{Path, PathBuf};
+
+/// The engine's description of the container, in its source.
+pub const CONTAINER_FILE: &str = "container.json";
+/// The engine's description of its image.
+pub const IMAGE_FILE: &str = "image.json";
+/// The engine's descriptions of the networks that the container is in, by name.
+pub const NETWORKS_FILE: &str = "networks.json";
+/// How the layer was read.
+pub const LAYER_FILE: &str = "layer.json";
+/// The writable layer.
+pub const LAYER_FOLDER: &str = "layer";
+/// Of [`LAYER_FILE`].
+pub const LAYER_VERSION: u64 = 1;
+/// By this attribute a folder says that nothing of the image's shows through.
+pub const OPAQUE: &[u8] = b"trusted.overlay.opaque";
 
 /// Files and folders that the engine makes in every container.
 const ARTEFACTS: [&str; 9] = [
@@ -34,15 +60,9 @@ const ARTEFACTS: [&str; 9] = [
 /// Attributes by which a layer says that content is elsewhere.
 const ELSEWHERE: [&[u8]; 2] = [b"trusted.overlay.redirect", b"trusted.overlay.metacopy"];
 
-/// Why a layer cannot be read from its folder.
+/// Why a layer cannot be read.
 #[derive(Debug, thiserror::Error)]
 pub enum LayerError {
-    /// The storage driver keeps it in another way, or the store does not say where.
-    #[error("the engine does not say where the writable layer of {container} is")]
-    Nowhere {
-        /// The container's name.
-        container: String,
-    },
     /// It refers to files of the image.
     #[error("{path}: overlayfs keeps part of it elsewhere (`{attribute}`)")]
     Elsewhere {
@@ -61,22 +81,60 @@ pub enum LayerError {
         /// Why it failed.
         source: std::io::Error,
     },
+    /// The engine failed.
+    #[error(transparent)]
+    Engine(#[from] engine::Error),
+    /// It could not be found out whether the engine's disk is this machine's.
+    #[error(transparent)]
+    Volume(#[from] volume::Error),
+    /// An archive of the engine's is not whole.
+    #[error("the engine's archive of {path} is not whole")]
+    Unsound {
+        /// Of which path in the container.
+        path: String,
+        /// What is wrong with it.
+        source: ArchiveError,
+    },
+    /// What the engine gives cannot be passed on.
+    #[error("the container's layer cannot be streamed")]
+    Stream(#[from] std::io::Error),
 }
 
 /// The source of a container whose layer is in the folder `upper` on this machine.
 ///
 /// The caller has proved that the engine's disk is this machine's, and called [`check`].
-pub fn source(container: &Container, upper: &Path) -> Result<TreeSpec, LayerError> {
-    let nowhere = || LayerError::Nowhere { container: container.name.clone() };
-    let layer = at("layer").ok_or_else(nowhere)?;
-    let folder = Folder { at: layer, root: upper.to_owned(), excludes: left_out(container) };
+pub fn source(container: &Container, upper: &Path) -> Option<TreeSpec> {
+    let folder = Folder { at: at(LAYER_FOLDER)?, root: upper.to_owned(), excludes: patterns(container) };
     let mut spec = without_layer(container);
     spec.folders.push(folder);
-    Ok(spec)
+    Some(spec)
 }
 
 /// The source of a container of which only the description is kept.
 pub fn without_layer(container: &Container) -> TreeSpec {
+    TreeSpec {
+        kind: SourceKind::Container,
+        name: container.name.clone(),
+        detail: String::new(),
+        folders: Vec::new(),
+        files: described(container, CONTAINER_FILE, &container.raw).into_iter().collect(),
+    }
+}
+
+/// What is known of the container besides its layer, as files.
+fn files(container: &Container, image: Option<&Image>, networks: &Value, read: &Value) -> Vec<MemoryFile> {
+    let image = image.and_then(|image| described(container, IMAGE_FILE, &image.raw));
+    let files = [
+        described(container, CONTAINER_FILE, &container.raw),
+        image,
+        described(container, NETWORKS_FILE, networks),
+        described(container, LAYER_FILE, read),
+    ];
+    files.into_iter().flatten().collect()
+}
+
+/// A file whose bytes and metadata depend on the value and the container's age alone.
+fn described(container: &Container, name: &str, value: &Value) -> Option<MemoryFile> {
     let created = container.raw.pointer("/Created").and_then(|created| created.as_str());
     let mtime = created.and_then(|created| created.parse::<jiff::Timestamp>().ok()).map_or_else(
         Timestamp::default,
@@ -91,15 +149,8 @@ pub fn without_layer(container: &Container) -> TreeSpec {
     );
     let metadata = Metadata { mode: 0o600, mtime, ctime: mtime, ..Metadata::default() };
     // Members are sorted, so equal descriptions are equal bytes.
-    let bytes = format!("{:#}\n", container.raw).into_bytes();
-    let description = at("container.json").map(|at| MemoryFile { at, bytes, metadata });
-    TreeSpec {
-        kind: SourceKind::Container,
-        name: container.name.clone(),
-        detail: String::new(),
-        folders: Vec::new(),
-        files: description.into_iter().collect(),
-    }
+    let bytes = format!("{value:#}\n").into_bytes();
+    at(name).map(|at| MemoryFile { at, bytes, metadata })
 }
 
 fn at(name: &str) -> Option<TreePath> {
@@ -107,14 +158,13 @@ fn at(name: &str) -> Option<TreePath> {
 }
 
 /// What the engine makes, and where other things are mounted: below that the layer is hidden from the container.
-fn left_out(container: &Container) -> Vec<String> {
+fn left_out(container: &Container) -> impl Iterator<Item = &str> {
     let mounts = container.mounts.iter().map(|mount| mount.destination.as_str());
-    ARTEFACTS
-        .into_iter()
-        .chain(mounts)
-        .filter(|path| !path.trim_matches('/').is_empty())
-        .map(pattern)
-        .collect()
+    ARTEFACTS.into_iter().chain(mounts).filter(|path| !path.trim_matches('/').is_empty())
+}
+
+fn patterns(container: &Container) -> Vec<String> {
+    left_out(container).map(pattern).collect()
 }
 
 /// A gitignore rule for exactly this absolute path.
@@ -182,7 +232,7 @@ mod tests {
         let spec = without_layer(&container());
         let file = &spec.files[0];
         assert_eq!(file.at.to_string(), "container.json");
-        let read: serde_json::Value = serde_json::from_slice(&file.bytes).unwrap();
+        let read: Value = serde_json::from_slice(&file.bytes).unwrap();
         assert_eq!(read, container().raw);
         assert_eq!(file.metadata.mtime, Timestamp { seconds: 1_767_323_045, nanos: 678 });
         assert_eq!(spec, without_layer(&container()));

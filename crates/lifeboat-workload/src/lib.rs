@@ -13,6 +13,7 @@ pub mod inventory;
 pub mod journal;
 pub mod labels;
 pub mod layer;
+mod piped;
 pub mod quiesce;
 pub mod readiness;
 pub mod recover;

@@ -180,6 +180,16 @@ impl Volumes {
         self.reach(name, Access::Write)
     }
 
+    /// The engine that they are on.
+    pub fn engine(&self) -> &Engine {
+        &self.engine
+    }
+
+    /// What helpers of this run are labelled with.
+    pub fn run(&self) -> &str {
+        &self.run
+    }
+
     fn reach(&self, name: &str, access: Access) -> Result<ReachedVolume, Error> {
         let volume = self.engine.volume(name)?;
         let plain = not_plain(&volume);

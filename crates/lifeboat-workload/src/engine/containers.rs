@@ -76,6 +76,17 @@ impl Engine {
         list(&answer, "").map(change).collect()
     }
 
+    /// Makes an image of what a container's writable layer holds at this moment, without pausing it; gives its id.
+    pub fn commit_container(&self, name: &str, labels: &[(&str, &str)]) -> Result<String> {
+        let doing = format!("committing container {name}");
+        let mut route = Route::new(&["commit"]).with("container", name).with("pause", "0");
+        for (name, value) in labels {
+            route = route.with("changes", &format!("LABEL {name}={value}"));
+        }
+        let answer = self.post(&doing, SLOW, route, Some(&serde_json::json!({})))?;
+        Some(text(&answer, "/Id")).filter(|id| !id.is_empty()).ok_or_else(|| self.shapeless(&doing))
+    }
+
     /// Makes a container from the body of a create request; gives its id. Without a name the engine makes one up.
     pub fn create_container(&self, name: Option<&str>, body: &Value) -> Result<String> {
         let doing = format!("creating container {}", name.unwrap_or("without a name"));

@@ -12,11 +12,11 @@ use super::Error;
 use super::helper_container::{Access, HelperContainer};
 use crate::engine::Engine;
 use crate::engine::views::Volume;
+use crate::piped::Piped;
 use blake3::{Hash, Hasher};
 use lifeboat_transfer::source::archive::{Kind, Members};
-use std::io::{self, PipeReader, PipeWriter, Read, Write};
+use std::io::{self, PipeWriter, Read, Write};
 use std::sync::Arc;
-use std::thread::JoinHandle;
 
 /// What a check needs besides the archive.
 #[derive(Debug, Clone)]
@@ -29,49 +29,19 @@ pub(super) struct Source {
 
 /// An archive that is checked while it is read.
 #[derive(Debug)]
-pub struct CheckedArchive {
-    // Both are there until the end was read.
-    passed: Option<PipeReader>,
-    checking: Option<JoinHandle<Result<(), Error>>>,
-}
+pub struct CheckedArchive(Piped);
 
 impl CheckedArchive {
     /// Opens the archive of the volume that the helper mounts in place 0.
     pub(super) fn open(source: Source) -> Result<Self, Error> {
         let archive = source.container.archive(0)?;
-        let (passed, passing) = io::pipe().map_err(Error::Pipe)?;
-        let checking = std::thread::Builder::new()
-            .name("lifeboat-archive".into())
-            .spawn(move || check(archive, passing, &source))
-            .map_err(Error::Pipe)?;
-        Ok(Self { passed: Some(passed), checking: Some(checking) })
+        Piped::begin(move |passing| check(archive, passing, &source)).map(Self).map_err(Error::Pipe)
     }
 }
 
 impl Read for CheckedArchive {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        let Some(passed) = &mut self.passed else { return Ok(0) };
-        match passed.read(buffer)? {
-            0 if !buffer.is_empty() => {
-                self.passed = None;
-                match self.checking.take().map(JoinHandle::join) {
-                    None | Some(Ok(Ok(()))) => Ok(0),
-                    Some(Ok(Err(error))) => Err(io::Error::other(error)),
-                    Some(Err(_)) => Err(io::Error::other("the thread that checks the archive panicked")),
-                }
-            }
-            length => Ok(length),
-        }
-    }
-}
-
-impl Drop for CheckedArchive {
-    fn drop(&mut self) {
-        // Without a reader the thread's next write fails. It is waited for, because it holds helpers that have to go.
-        self.passed = None;
-        if let Some(checking) = self.checking.take() {
-            let _ = checking.join();
-        }
+        self.0.read(buffer)
     }
 }
 

@@ -17,10 +17,12 @@ use std::io::Read;
 pub const HELPER_LABEL: &str = "lifeboat.helper";
 const IMAGE_REPOSITORY: &str = "lifeboat-helper";
 const IMAGE_TAG: &str = "1";
+/// The value of that label on the helpers' own image.
+pub(crate) const IMAGE_VALUE: &str = "image";
 /// The label of a volume that mounting has made by mistake.
 const MISTAKE_LABEL: &str = "lifeboat.mistake";
 /// The engine asks for a command before it makes a container. This one says what became of it.
-const COMMAND: &str = "/this-container-is-never-started";
+pub(crate) const COMMAND: &str = "/this-container-is-never-started";
 
 /// The folder in which all volumes are mounted.
 const PLACES: &str = "/volumes";
@@ -158,7 +160,7 @@ fn image(engine: &Engine) -> Result<String, Error> {
         Ok(image) if image.labels.contains_key(HELPER_LABEL) => Ok(image.id),
         Ok(_) => Err(Error::ImageName { name: format!("{IMAGE_REPOSITORY}:{IMAGE_TAG}") }),
         Err(error) if error.is_not_found() => {
-            Ok(engine.import_empty_image(IMAGE_REPOSITORY, IMAGE_TAG, &[(HELPER_LABEL, "image")])?)
+            Ok(engine.import_empty_image(IMAGE_REPOSITORY, IMAGE_TAG, &[(HELPER_LABEL, IMAGE_VALUE)])?)
         }
         Err(error) => Err(error.into()),
     }

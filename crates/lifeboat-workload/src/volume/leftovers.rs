@@ -4,7 +4,7 @@
 //! releases, not by process numbers or host names. Of runs whose lock is not here (another machine's, or of a lost state
 //! folder) nothing is known: what they left is removed when it is older than any capture takes.
 
-use super::helper_container::HELPER_LABEL;
+use super::helper_container::{HELPER_LABEL, IMAGE_VALUE};
 use super::proof::PROOF_LABEL;
 use super::{Error, random_hex};
 use crate::engine::views::{EngineInfo, number, text};
@@ -92,6 +92,17 @@ pub fn remove(engine: &Engine, state: &Path) -> Result<Vec<String>, Error> {
         if goes(&run, age(&info, created)) {
             engine.remove_container(&container.id, AnonymousVolumes::Remove)?;
             removed.push(container.name);
+            runs.push(run);
+        }
+    }
+    // After the containers: an engine keeps an image that one is made of.
+    for image in engine.images(&[HELPER_LABEL])? {
+        let run = image.labels.get(HELPER_LABEL).cloned().unwrap_or_default();
+        let created = i64::try_from(number(&image.raw, "/Created")).ok().filter(|seconds| *seconds > 0);
+        // The helpers' own image is no run's.
+        if run != IMAGE_VALUE && goes(&run, age(&info, created)) {
+            engine.remove_image(&image.id)?;
+            removed.push(image.id);
             runs.push(run);
         }
     }
