@@ -4,6 +4,7 @@
 //! Must stay true: no test is left out where there is no engine; it fails, and says what to do.
 //! Read next: [`engines`] brings the engines and removes what a test makes on them; `scene` is the machine around it.
 
+mod containers;
 mod engines;
 mod layers;
 #[path = "../scene/mod.rs"]

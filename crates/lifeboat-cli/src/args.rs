@@ -18,8 +18,8 @@ use std::path::PathBuf;
     arg_required_else_help = true
 )]
 #[command(
-    after_help = "Exit codes: 0 done; 1 failed; 3 done, but some files could not be read or restored; \
-    10 no repository; 11 busy; 12 wrong password or key; 13 no container engine; 130 interrupted. Treat any other code as failure."
+    after_help = "Exit codes: 0 done; 1 failed; 3 done, but some files could not be read or restored, or a service was not \
+    ready, did not hold still or is not back; 4 a service that has to be healthy is not; 10 no repository; 11 busy; 12 wrong password or key; 13 no container engine; 130 interrupted. Treat any other code as failure."
 )]
 pub(crate) struct Cli {
     /// What applies to every command.
@@ -77,7 +77,7 @@ pub(crate) struct Global {
 pub(crate) enum Command {
     /// Make a repository
     Init,
-    /// Back up files, volumes, tar archives, standard input or a command's output
+    /// Back up files, containers, volumes, tar archives, standard input or a command's output
     #[command(alias = "backup")]
     Snapshot(SnapshotArgs),
     /// List snapshots
@@ -203,7 +203,7 @@ pub(crate) enum DockerCommand {
 /// How to back up.
 #[derive(Debug, Args)]
 pub(crate) struct SnapshotArgs {
-    /// Paths, volume:NAME, stdin:NAME, tar:FILE, or command:NAME with the command behind --
+    /// Paths, container:NAME, volume:NAME, stdin:NAME, tar:FILE, or command:NAME with the command behind --
     #[arg(value_name = "SOURCE")]
     pub(crate) sources: Vec<OsString>,
     /// The command of command:NAME
@@ -258,6 +258,12 @@ pub(crate) struct SnapshotArgs {
     /// Threads that read and compress [default: one per processor]
     #[arg(long, value_name = "COUNT")]
     pub(crate) threads: Option<usize>,
+    /// Capture containers only while they are healthy
+    #[arg(long)]
+    pub(crate) require_healthy: bool,
+    /// How long to wait for containers to be ready, in seconds [default: as long as their own checks take]
+    #[arg(long, value_name = "SECONDS")]
+    pub(crate) wait_ready: Option<u64>,
     #[command(flatten)]
     pub(crate) engine: EngineArgs,
 }

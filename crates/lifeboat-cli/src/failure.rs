@@ -1,7 +1,8 @@
 //! From errors to exit codes, messages and hints.
 
 use lifeboat::repo::ErrorKind;
-use lifeboat::workload::{engine, volume};
+use lifeboat::workload::layer::LayerError;
+use lifeboat::workload::{capture, engine, volume};
 use std::fmt;
 
 /// Everything was done.
@@ -10,8 +11,12 @@ pub(crate) const DONE: u8 = 0;
 pub(crate) const FAILED: u8 = 1;
 /// It was done, but for some files.
 pub(crate) const PARTIAL: u8 = 3;
+/// A service that has to be healthy is not: nothing was done.
+pub(crate) const NOT_HEALTHY: u8 = 4;
 /// There is no repository.
 pub(crate) const NO_REPOSITORY: u8 = 10;
+/// Another run works with the same services.
+pub(crate) const BUSY: u8 = 11;
 /// Wrong password or key.
 pub(crate) const WRONG_KEY: u8 = 12;
 /// The container engine is not there, refuses this user, or is of another version.
@@ -57,11 +62,27 @@ fn repository_error(error: &anyhow::Error) -> Option<&lifeboat::repo::Error> {
 
 fn engine_error(error: &anyhow::Error) -> Option<&engine::Error> {
     error.chain().find_map(|cause| {
-        cause.downcast_ref::<engine::Error>().or_else(|| match cause.downcast_ref::<volume::Error>() {
-            Some(volume::Error::Engine(error)) => Some(error),
+        // What is transparent gives its cause's cause as its own.
+        let own = cause.downcast_ref::<engine::Error>();
+        own.or_else(|| of_volume(cause.downcast_ref()?)).or_else(|| match cause.downcast_ref()? {
+            capture::Error::Engine(error) | capture::Error::Layer(LayerError::Engine(error)) => Some(error),
+            capture::Error::Volume(error) | capture::Error::Layer(LayerError::Volume(error)) => {
+                of_volume(error)
+            }
             _ => None,
         })
     })
+}
+
+fn of_volume(error: &volume::Error) -> Option<&engine::Error> {
+    match error {
+        volume::Error::Engine(error) => Some(error),
+        _ => None,
+    }
+}
+
+fn capture_error(error: &anyhow::Error) -> Option<&capture::Error> {
+    error.chain().find_map(|cause| cause.downcast_ref())
 }
 
 fn is_interrupted(error: &anyhow::Error) -> bool {
@@ -75,6 +96,7 @@ fn is_interrupted(error: &anyhow::Error) -> bool {
     });
     matches!(restore, Some(lifeboat::restore::Error::Interrupted))
         || matches!(repository_error(error), Some(lifeboat::repo::Error::Interrupted))
+        || matches!(capture_error(error), Some(capture::Error::Interrupted))
 }
 
 /// The exit code for an error.
@@ -82,6 +104,11 @@ pub(crate) fn exit_code(error: &anyhow::Error) -> u8 {
     use lifeboat::repo::Error;
     if is_interrupted(error) {
         return INTERRUPTED;
+    }
+    match capture_error(error) {
+        Some(capture::Error::NotHealthy { .. }) => return NOT_HEALTHY,
+        Some(error) if error.is_busy() => return BUSY,
+        _ => {}
     }
     let kind = engine_error(error).map(engine::Error::kind);
     if let Some(engine::ErrorKind::Denied | engine::ErrorKind::Unavailable | engine::ErrorKind::Unsupported) =
@@ -106,6 +133,14 @@ pub(crate) fn hint(error: &anyhow::Error) -> Option<String> {
         return Some(
             "run the same command again; an interrupted snapshot goes on from what it has stored".into(),
         );
+    }
+    match capture_error(error) {
+        Some(capture::Error::NoContainer(_)) => return Some("lifeboat docker ls".into()),
+        Some(capture::Error::NotHealthy { name, .. }) => {
+            return Some(format!("docker inspect --format '{{{{json .State}}}}' {name}"));
+        }
+        Some(capture::Error::Volume(error)) => return error.hint(),
+        _ => {}
     }
     if let Some(error) = engine_error(error) {
         return error.hint();

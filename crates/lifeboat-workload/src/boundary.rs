@@ -120,6 +120,8 @@ pub enum Reason {
     Contains(PathBuf),
     /// It is the whole file system.
     Everything,
+    /// What lies there on this machine is not what the engine's containers see.
+    Elsewhere(String),
 }
 
 impl Reason {
@@ -135,12 +137,18 @@ impl Reason {
             Self::HostFile => "it is a file of the host's own configuration".into(),
             Self::Contains(path) => format!("it and {} lie in each other", path.display()),
             Self::Everything => "it is the whole file system".into(),
+            Self::Elsewhere(why) => format!("it cannot be read on this machine: {why}"),
         }
     }
 
     /// Whether asking for the bind captures it nevertheless.
     pub fn yields(&self) -> bool {
         matches!(self, Self::System | Self::HostFile)
+    }
+
+    /// Whether data is missing from the snapshot that nobody wanted to leave out.
+    pub fn is_a_loss(&self) -> bool {
+        matches!(self, Self::Elsewhere(_))
     }
 }
 
@@ -173,12 +181,14 @@ pub struct Plan {
     pub recorded: Vec<Recorded>,
 }
 
-/// Decides about all binds of a snapshot together.
-pub fn plan(binds: Vec<Bind>, surroundings: &Surroundings) -> Plan {
+/// Decides about all binds of a snapshot together. `unseen` says of one that would be captured why this machine does not
+/// show what the engine's containers see.
+pub fn plan(binds: Vec<Bind>, surroundings: &Surroundings, unseen: &dyn Fn(&Bind) -> Option<String>) -> Plan {
     let mut plan = Plan::default();
     let mut by_path: BTreeMap<PathBuf, Vec<Bind>> = BTreeMap::new();
     for bind in binds {
-        match refusal(&bind, surroundings) {
+        let reason = refusal(&bind, surroundings).or_else(|| unseen(&bind).map(Reason::Elsewhere));
+        match reason {
             Some(reason) => plan.recorded.push(Recorded { bind, reason }),
             None => by_path.entry(bind.resolved.clone()).or_default().push(bind),
         }
@@ -352,11 +362,11 @@ mod tests {
     }
 
     fn reasons(binds: Vec<Bind>) -> Vec<Reason> {
-        plan(binds, &surroundings()).recorded.into_iter().map(|recorded| recorded.reason).collect()
+        plan(binds, &surroundings(), &|_| None).recorded.into_iter().map(|recorded| recorded.reason).collect()
     }
 
     fn paths(binds: Vec<Bind>) -> Vec<PathBuf> {
-        plan(binds, &surroundings()).captured.into_iter().map(|captured| captured.path).collect()
+        plan(binds, &surroundings(), &|_| None).captured.into_iter().map(|captured| captured.path).collect()
     }
 
     #[test]
@@ -416,6 +426,21 @@ mod tests {
     }
 
     #[test]
+    fn what_only_the_engine_sees_is_recorded_with_its_reason_and_nothing_else_is_asked_for() {
+        let asked = std::cell::RefCell::new(Vec::new());
+        let unseen = |bind: &Bind| {
+            asked.borrow_mut().push(bind.source.clone());
+            Some("another machine's".to_owned())
+        };
+        let binds = vec![bind("/srv/app", Nature::Folder), bind("/proc", Nature::Folder)];
+        let found = plan(binds, &surroundings(), &unseen);
+        let reasons: Vec<_> = found.recorded.iter().map(|recorded| recorded.reason.clone()).collect();
+        assert_eq!(reasons, [Reason::Elsewhere("another machine's".into()), Reason::System]);
+        assert!(found.captured.is_empty());
+        assert_eq!(asked.into_inner(), [PathBuf::from("/srv/app")]);
+    }
+
+    #[test]
     fn shared_and_nested_sources_are_captured_once() {
         let found = plan(
             vec![
@@ -426,6 +451,7 @@ mod tests {
                 wishing("/srv/app/cache", Nature::Folder, Wish::Exclude),
             ],
             &surroundings(),
+            &|_| None,
         );
         let counts: Vec<(&str, usize)> = found
             .captured
@@ -444,6 +470,7 @@ mod tests {
                 wishing("/srv/app/data", Nature::Folder, Wish::Exclude),
             ],
             &surroundings(),
+            &|_| None,
         );
         assert_eq!(shared.captured[0].without, Vec::<PathBuf>::new());
     }

@@ -168,7 +168,7 @@ fn patterns(container: &Container) -> Vec<String> {
 }
 
 /// A gitignore rule for exactly this absolute path.
-fn pattern(path: &str) -> String {
+pub(crate) fn pattern(path: &str) -> String {
     let mut pattern = String::from("/");
     for symbol in path.trim_matches('/').chars() {
         if matches!(symbol, '\\' | '*' | '?' | '[' | ']' | '{' | '}' | '!' | '#' | ' ') {

@@ -6,6 +6,7 @@
 //! service is made quiet and never left so.
 
 pub mod boundary;
+pub mod capture;
 pub mod engine;
 pub mod facts;
 pub mod hooks;

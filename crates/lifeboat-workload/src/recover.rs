@@ -191,7 +191,7 @@ fn of_mark(engine: &Engine, journals: &Journals, mark: &Mark, mode: Mode) -> Res
         return Ok(planned(&OnEngine::with(engine.clone()), &ledger));
     }
     let containers: Vec<String> = steps.iter().map(|step| step.container.clone()).collect();
-    match journals.make(&mark.run, &containers, &entries)? {
+    match journals.make(&mark.run, None, &containers, &entries)? {
         Made::Taken(_) => Ok(Fate::Lives),
         Made::Journal(journal) => of_journal(journal, &ledger, mode),
     }

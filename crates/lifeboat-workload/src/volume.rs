@@ -170,6 +170,11 @@ impl Volumes {
         Ok(Self { engine: engine.clone(), info, run: run.to_owned(), proof: Mutex::new(None) })
     }
 
+    /// What the engine said about itself.
+    pub fn info(&self) -> &EngineInfo {
+        &self.info
+    }
+
     /// Finds the way to read a volume.
     pub fn to_read(&self, name: &str) -> Result<ReachedVolume, Error> {
         self.reach(name, Access::Read)

@@ -118,7 +118,7 @@ pub(crate) fn describe(snapshot: &Snapshot) -> Value {
 }
 
 /// A detail is JSON; what is not is shown as it is.
-fn json_or_text(detail: &str) -> Value {
+pub(super) fn json_or_text(detail: &str) -> Value {
     serde_json::from_str(detail).unwrap_or_else(|_| json!(detail))
 }
 

@@ -10,6 +10,7 @@ mod manage;
 mod recover;
 mod restore;
 mod select;
+mod services;
 mod snapshot;
 mod tag;
 mod volumes;

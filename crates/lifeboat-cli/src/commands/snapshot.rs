@@ -1,5 +1,6 @@
 //! `lifeboat snapshot`.
 
+use super::services::{self, Services};
 use super::volumes::Reach;
 use crate::access;
 use crate::args::{Global, Kind, SnapshotArgs};
@@ -14,7 +15,7 @@ use std::ffi::{OsStr, OsString};
 use std::fs::File;
 use std::io::{ErrorKind, Read};
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Instant;
@@ -32,8 +33,21 @@ pub(crate) fn run(
     let options = options;
     // It says that this run lives for as long as its sources may have helpers on an engine.
     let mut reach = Reach::new(&arguments.engine);
-    let (specs, missing) = sources(&arguments, &mut reach, ui)?;
+    let named = named(&arguments)?;
     let repository = access::open(global)?;
+    let mut services = Services::find(&named, &arguments, &mut reach, global, ui)?;
+    if let Some(services) = &mut services {
+        services.wait_ready(&arguments, ui, interrupted)?;
+    }
+    let (specs, missing) = sources(named, &arguments, &mut reach, services.as_mut(), ui)?;
+    let capture = match (&services, arguments.dry_run) {
+        (None, _) => None,
+        (Some(services), true) => {
+            services.tell_plan(ui, global)?;
+            None
+        }
+        (Some(services), false) => Some(services.begin(global, ui)?),
+    };
     if !arguments.dry_run {
         // Left-overs cost room, nothing else: failing to remove them is no reason not to back up.
         match lifeboat::remove_stale(&access::location(global)?) {
@@ -55,17 +69,24 @@ pub(crate) fn run(
         if totals.are_wanted(ui) {
             scope.spawn(|| totals.scan(&specs, &options));
         }
-        let outcome = ui.with_progress(&status, || match arguments.dry_run {
-            true => backup::dry_run(&repository, &specs, &options, &counters, &messages),
-            false => backup::backup(&repository, &specs, &options, &counters, &messages),
+        let outcome = ui.with_progress(&status, || match (&capture, arguments.dry_run) {
+            (_, true) => backup::dry_run(&repository, &specs, &options, &counters, &messages),
+            (None, false) => backup::backup(&repository, &specs, &options, &counters, &messages),
+            (Some(capture), false) => {
+                backup::backup_quiesced(&repository, &specs, &options, &counters, &messages, capture)
+            }
         });
         totals.stop.store(true, Ordering::Relaxed);
         outcome
-    })?;
+    });
+    // Whatever came of it, the services go on and get what they are owed.
+    let ended = capture.map(|capture| services::end(capture, ui));
+    let outcome = outcome?;
     report(ui, &outcome, began, arguments.dry_run);
+    let are_services_well = ended.transpose()?.unwrap_or(true) && outcome.snapshot.unhealthy.is_empty();
     let errors = outcome.snapshot.errors() + outcome.sources_failed + missing;
     if errors == 0 {
-        return Ok(if outcome.silent_changes == 0 { DONE } else { PARTIAL });
+        return Ok(if outcome.silent_changes == 0 && are_services_well { DONE } else { PARTIAL });
     }
     if !ui.json {
         let plural = if errors == 1 { "" } else { "s" };
@@ -124,8 +145,8 @@ fn options(arguments: &SnapshotArgs) -> Result<Options> {
     Ok(options)
 }
 
-/// What to back up, and how many of the named paths are not there.
-fn sources(arguments: &SnapshotArgs, reach: &mut Reach<'_>, ui: &Ui) -> Result<(Vec<SourceSpec>, u64)> {
+/// What was named.
+fn named(arguments: &SnapshotArgs) -> Result<Vec<OsString>> {
     let mut named: Vec<OsString> = arguments.sources.clone();
     for file in &arguments.files_from {
         let text = match file.as_os_str() == "-" {
@@ -139,12 +160,30 @@ fn sources(arguments: &SnapshotArgs, reach: &mut Reach<'_>, ui: &Ui) -> Result<(
     if named.is_empty() {
         bail!(Hinted::new(
             "there is nothing to back up",
-            "lifeboat snapshot /srv/app    # or volume:NAME, stdin:NAME, tar:FILE, command:NAME -- COMMAND"
+            "lifeboat snapshot /srv/app    # or container:NAME, volume:NAME, stdin:NAME, tar:FILE, command:NAME -- COMMAND"
         ));
     }
+    Ok(named)
+}
+
+/// What to back up, and how many of the named things are not there.
+fn sources(
+    named: Vec<OsString>,
+    arguments: &SnapshotArgs,
+    reach: &mut Reach<'_>,
+    services: Option<&mut Services>,
+    ui: &Ui,
+) -> Result<(Vec<SourceSpec>, u64)> {
     let mut specs: Vec<SourceSpec> = Vec::new();
     let mut missing = 0;
+    let has_services = services.is_some();
+    if let Some(services) = services {
+        (specs, missing) = services.sources(reach, ui)?;
+    }
     for name in named {
+        if has_services && services::is_theirs(&name) {
+            continue;
+        }
         let found = match reach.source(&name.to_string_lossy(), ui)? {
             Some(volume) => volume.map_err(anyhow::Error::new),
             None => source(&name, arguments)?.map_err(anyhow::Error::new),
@@ -202,13 +241,13 @@ fn source(name: &OsStr, arguments: &SnapshotArgs) -> Result<std::io::Result<Sour
 /// What was meant by a name that is no path: perhaps a kind of source.
 fn no_path(name: &str, error: std::io::Error) -> Result<std::io::Result<SourceSpec>> {
     match name.split_once(':') {
-        Some((kind @ ("container" | "image" | "project" | "host" | "etcd"), _)) => bail!(Hinted::new(
+        Some((kind @ ("image" | "project" | "host" | "etcd"), _)) => bail!(Hinted::new(
             format!("{name}: this version has no sources of the kind `{kind}`, and no file has that name"),
-            "lifeboat snapshot volume:NAME    # for each volume that `lifeboat docker ls` shows"
+            "lifeboat snapshot container:NAME    # for each container that `lifeboat docker ls` shows"
         )),
         Some((kind, _)) if !kind.contains('/') => Ok(Err(std::io::Error::new(
             error.kind(),
-            format!("{error}; kinds of sources are path:, volume:, tar:, stdin: and command:"),
+            format!("{error}; kinds of sources are path:, container:, volume:, tar:, stdin: and command:"),
         ))),
         _ => Ok(Err(error)),
     }
@@ -236,30 +275,40 @@ fn checked_name(name: &str) -> Result<String> {
     Ok(name.to_owned())
 }
 
+/// A path as a source, and whether parts of it are left out for its own reasons.
+fn path_of(spec: &SourceSpec) -> Option<(&Path, bool)> {
+    match spec {
+        SourceSpec::Path(path) => Some((path, false)),
+        SourceSpec::Tree(tree) if tree.kind == SourceKind::Path => {
+            tree.folders.first().map(|folder| (folder.root.as_path(), !folder.excludes.is_empty()))
+        }
+        _ => None,
+    }
+}
+
 /// A source inside another one is in the snapshot already.
 fn without_nested(specs: Vec<SourceSpec>, ui: &Ui) -> Vec<SourceSpec> {
-    let paths: Vec<PathBuf> = specs
+    let paths: Vec<(PathBuf, bool, bool)> = specs
         .iter()
-        .filter_map(|spec| match spec {
-            SourceSpec::Path(path) => Some(path.clone()),
-            _ => None,
+        .filter_map(|spec| {
+            let (path, has_gaps) = path_of(spec)?;
+            Some((path.to_owned(), has_gaps, matches!(spec, SourceSpec::Tree(_))))
         })
         .collect();
-    specs
-        .into_iter()
-        .filter(|spec| match spec {
-            SourceSpec::Path(path) => {
-                match paths.iter().find(|other| *other != path && path.starts_with(other)) {
-                    Some(outer) => {
-                        ui.notice(&format!("{} is part of {}", path.display(), outer.display()));
-                        false
-                    }
-                    None => true,
-                }
-            }
-            _ => true,
-        })
-        .collect()
+    let is_left_out = |spec: &SourceSpec| {
+        let Some((path, _)) = path_of(spec) else { return false };
+        // What containers say of a path is kept.
+        let is_twice = matches!(spec, SourceSpec::Path(_))
+            && paths.iter().any(|(other, has_gaps, is_tree)| other == path && *is_tree && !has_gaps);
+        let outer =
+            paths.iter().find(|(other, has_gaps, _)| other != path && path.starts_with(other) && !has_gaps);
+        if let Some((outer, ..)) = outer {
+            ui.notice(&format!("{} is part of {}", path.display(), outer.display()));
+        }
+        is_twice || outer.is_some()
+    };
+    let left_out: Vec<bool> = specs.iter().map(is_left_out).collect();
+    specs.into_iter().zip(left_out).filter_map(|(spec, left_out)| (!left_out).then_some(spec)).collect()
 }
 
 /// Counts what there is, beside the backup, so that the remaining time can be told.
@@ -328,6 +377,10 @@ fn report(ui: &Ui, outcome: &Outcome, began: Instant, dry_run: bool) {
         value["files_vanished"] = json!(outcome.vanished);
         value["files_silently_changed"] = json!(outcome.silent_changes);
         value["files_torn"] = json!(outcome.torn);
+        if !snapshot.consistency.is_empty() {
+            value["consistency"] = super::browse::json_or_text(&snapshot.consistency);
+            value["unhealthy"] = json!(snapshot.unhealthy);
+        }
         value["dry_run"] = json!(dry_run);
         if !dry_run {
             value["snapshot_id"] = json!(snapshot.id.to_string());

@@ -24,7 +24,7 @@ use std::path::PathBuf;
 use std::sync::atomic::Ordering;
 
 /// What a volume is called on the command line.
-const PREFIX: &str = "volume:";
+pub(super) const PREFIX: &str = "volume:";
 
 /// The volumes of the engine that the arguments name, asked for when the first is needed.
 pub(crate) struct Reach<'a> {
@@ -37,7 +37,8 @@ impl<'a> Reach<'a> {
         Self { arguments, volumes: None }
     }
 
-    fn volumes(&mut self) -> Result<&Volumes> {
+    /// The engine's volumes.
+    pub(super) fn volumes(&mut self) -> Result<&Volumes> {
         if self.volumes.is_none() {
             let engine = Engine::connect(self.arguments.docker_host.as_deref())?;
             let run = Run::begin(&lifeboat::state_directory())?;

@@ -96,15 +96,22 @@ impl Journals {
     }
 
     /// Makes the journal of a run that will make `containers` quiet, with its first entries, unless a live run works with
-    /// one of them.
+    /// one of them; `before` is the run that it takes the place of.
     ///
     /// # Errors
     ///
     /// Where the folder cannot be written: then nothing may be stopped.
-    pub fn make(&self, run: &str, containers: &[String], entries: &[Entry]) -> Result<Made, Error> {
+    pub fn make(
+        &self,
+        run: &str,
+        before: Option<&str>,
+        containers: &[String],
+        entries: &[Entry],
+    ) -> Result<Made, Error> {
         let _gate = self.gate()?;
         for (_, found) in self.scan()? {
             if let Found::Live(ledger) = found
+                && before != Some(ledger.run.as_str())
                 && ledger.touches(containers)
             {
                 return Ok(Made::Taken(ledger));

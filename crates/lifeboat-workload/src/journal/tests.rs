@@ -13,7 +13,7 @@ fn first(run: &str) -> Entry {
 }
 
 fn make(journals: &Journals, run: &str, container: &str) -> Made {
-    journals.make(run, &[container.into()], &[first(run), Entry::Step(step(container))]).unwrap()
+    journals.make(run, None, &[container.into()], &[first(run), Entry::Step(step(container))]).unwrap()
 }
 
 fn journal(made: Made) -> Journal {
@@ -91,7 +91,7 @@ fn no_journal_is_made_where_nothing_can_be_written() {
     let state = tempfile::tempdir().unwrap();
     std::fs::write(state.path().join("holds"), "a file").unwrap();
     let journals = Journals::in_state(state.path());
-    assert!(journals.make("a", &[], &[first("a")]).is_err());
+    assert!(journals.make("a", None, &[], &[first("a")]).is_err());
 }
 
 #[test]

@@ -45,7 +45,7 @@ fn begin(state: &Path, plan: &Plan) -> Journal {
         timeout_millis: 1_000,
     }));
     let containers: Vec<String> = plan.steps.iter().map(|step| step.container.clone()).collect();
-    match Journals::in_state(state).make("x", &containers, &entries).unwrap() {
+    match Journals::in_state(state).make("x", None, &containers, &entries).unwrap() {
         Made::Journal(journal) => journal,
         Made::Taken(_) => panic!("nobody else is there"),
     }

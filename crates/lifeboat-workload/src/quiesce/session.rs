@@ -12,6 +12,7 @@ use super::undo::{Debts, How, Undone, undo};
 use crate::engine::Engine;
 use crate::journal::entry::{Entry, Ledger, Owed, VERSION};
 use crate::journal::{self, Journal, Journals, Made};
+use crate::quiesce::remedy::Progress;
 use crate::supervisor::link::{self, Link, Program};
 use std::path::PathBuf;
 use std::time::{Duration, Instant, SystemTime};
@@ -63,6 +64,9 @@ pub enum Error {
     /// One of the containers.
     #[error(transparent)]
     Order(#[from] order::Error),
+    /// What was made quiet before is not back, so it cannot be made quiet anew.
+    #[error("not everything is back that was made quiet before")]
+    NotBack,
 }
 
 /// When everything was quiet.
@@ -107,6 +111,33 @@ impl Session {
     ///
     /// Without a journal, a supervisor and a mark there is no session.
     pub fn begin(engine: &Engine, plan: Plan, owed: Vec<Owed>, options: &Options) -> Result<Self, Error> {
+        Self::begin_after(engine, plan, owed, options, None)
+    }
+
+    /// Goes on with another plan and the same debts: as a session of its own, so that whoever still undoes something of
+    /// the old one can not mistake it.
+    ///
+    /// # Errors
+    ///
+    /// As [`Session::begin`], and where something is not back; then this session is as it was.
+    pub fn plan_anew(&mut self, plan: Plan, options: &Options) -> Result<(), Error> {
+        let ledger = self.journal.as_ref().ok_or_else(ended)?.read()?;
+        let is_back = |progress: &Progress| matches!(progress, Progress::Planned | Progress::Undone);
+        if !ledger.steps.iter().all(|(_, progress)| is_back(progress)) {
+            return Err(Error::NotBack);
+        }
+        // Whoever dies from here on until the old journal is gone leaves the debts in both: they may be paid twice.
+        let next = Self::begin_after(&self.engine, plan, ledger.owed, options, Some(&self.run))?;
+        std::mem::replace(self, next).close_as_it_is()
+    }
+
+    fn begin_after(
+        engine: &Engine,
+        plan: Plan,
+        owed: Vec<Owed>,
+        options: &Options,
+        before: Option<&str>,
+    ) -> Result<Self, Error> {
         let run = super::random_word();
         let mut entries = vec![Entry::Run {
             version: VERSION,
@@ -119,7 +150,7 @@ impl Session {
         entries.extend(owed.into_iter().map(Entry::Owed));
         let mut containers: Vec<String> = plan.steps.iter().map(|step| step.container.clone()).collect();
         containers.sort();
-        let journal = own_journal(options, &run, &containers, &entries)?;
+        let journal = own_journal(options, &run, before, &containers, &entries)?;
         let mut session = Self {
             plan,
             run,
@@ -143,6 +174,12 @@ impl Session {
     #[must_use]
     pub fn run(&self) -> &str {
         &self.run
+    }
+
+    /// What is made quiet, and how.
+    #[must_use]
+    pub fn plan(&self) -> &Plan {
+        &self.plan
     }
 
     /// Who watches, for people and tests.
@@ -205,13 +242,20 @@ impl Session {
     }
 
     fn close(&mut self, report: &mut Report) -> Result<(), Error> {
-        let Some(mut journal) = self.journal.take() else { return Ok(()) };
-        let paid = undo(&self.hands, &mut journal, Some(PATIENCE), Debts::Pay)?;
+        let Some(journal) = &mut self.journal else { return Ok(()) };
+        let paid = undo(&self.hands, journal, Some(PATIENCE), Debts::Pay)?;
         report.undone.owed.extend(paid.owed);
         report.undone.open = paid.open;
         if !report.undone.is_whole() {
+            self.journal = None;
             return Ok(());
         }
+        self.close_as_it_is()
+    }
+
+    /// Closes what has nothing left to undo.
+    fn close_as_it_is(&mut self) -> Result<(), Error> {
+        let Some(journal) = self.journal.take() else { return Ok(()) };
         // A mark that cannot be taken away harms nobody: the next `recover` finds nothing to do for it.
         let _ = mark::remove(&self.engine, &self.run);
         journal.close()?;
@@ -239,13 +283,14 @@ fn ended() -> Error {
 fn own_journal(
     options: &Options,
     run: &str,
+    before: Option<&str>,
     containers: &[String],
     entries: &[Entry],
 ) -> Result<Journal, Error> {
     let journals = Journals::in_state(&options.state);
     let began = Instant::now();
     loop {
-        match journals.make(run, containers, entries)? {
+        match journals.make(run, before, containers, entries)? {
             Made::Journal(journal) => return Ok(journal),
             Made::Taken(Ledger { run, begun, .. }) if began.elapsed() >= options.wait => {
                 return Err(Error::Busy { run, begun });
@@ -258,7 +303,6 @@ fn own_journal(
 /// Containers that are not as quiet as they were made, before anything is undone.
 fn changed(hands: &dyn Hands, ledger: &Ledger) -> Vec<String> {
     use super::plan::Action;
-    use super::remedy::Progress;
     use crate::facts::State;
     let made_quiet = ledger.steps.iter().filter(|(_, progress)| *progress == Progress::Did);
     let differs = |step: &super::plan::Step| match hands.look(&step.container) {

@@ -78,8 +78,7 @@ impl Link {
     /// It cannot be started; then nothing may be made quiet.
     pub fn start(program: Program, journal: &Journal) -> Result<Self, Error> {
         let journal = journal.share()?;
-        let (socket, child) = spawn(&program, &journal)?;
-        let reader = socket.try_clone().map_err(Error::Start)?;
+        let Watching { socket, reader, child } = spawn(&program, &journal)?;
         let first = State { socket: Some(socket), child: Some(child), ..State::default() };
         let state = Arc::new(Mutex::new(first));
         let shared = Arc::clone(&state);
@@ -209,8 +208,7 @@ fn replace(state: &Mutex<State>, program: &Program, journal: &Journal) -> Option
     state.socket = None;
     while state.replaced < REPLACEMENTS_MAX {
         state.replaced += 1;
-        let Ok((socket, child)) = spawn(program, journal) else { continue };
-        let Ok(reader) = socket.try_clone() else { continue };
+        let Ok(Watching { socket, reader, child }) = spawn(program, journal) else { continue };
         (state.socket, state.child) = (Some(socket), Some(child));
         if let Some(mark) = state.mark.clone() {
             state.tell(&format!("mark {mark}"));
@@ -224,11 +222,19 @@ fn replace(state: &Mutex<State>, program: &Program, journal: &Journal) -> Option
     None
 }
 
-fn spawn(program: &Program, journal: &Journal) -> Result<(UnixStream, Child), Error> {
-    let (ours, theirs) = UnixStream::pair().map_err(Error::Start)?;
+/// A supervisor that said that it watches.
+struct Watching {
+    socket: UnixStream,
+    /// The same socket, for whoever listens.
+    reader: UnixStream,
+    child: Child,
+}
+
+fn spawn(program: &Program, journal: &Journal) -> Result<Watching, Error> {
+    let (socket, theirs) = UnixStream::pair().map_err(Error::Start)?;
     let mut words = program.0.iter();
     let first = words.next().ok_or_else(|| Error::Start(io::ErrorKind::InvalidInput.into()))?;
-    let child = Command::new(first)
+    let mut child = Command::new(first)
         .args(words)
         .arg(journal.path())
         // It outlives us and must not keep a file system from being unmounted.
@@ -238,14 +244,52 @@ fn spawn(program: &Program, journal: &Journal) -> Result<(UnixStream, Child), Er
         .stderr(Stdio::null())
         .spawn()
         .map_err(Error::Start)?;
-    ours.set_read_timeout(Some(READY_WAIT)).map_err(Error::Start)?;
+    match wait_ready(&socket).and_then(|()| socket.try_clone().map_err(Error::Start)) {
+        Ok(reader) => Ok(Watching { socket, reader, child }),
+        Err(error) => {
+            // It holds the journal. Coming to itself later, it would find its run gone, and undo a live one's quiet time.
+            let _ = child.kill();
+            let _ = child.wait();
+            Err(error)
+        }
+    }
+}
+
+fn wait_ready(socket: &UnixStream) -> Result<(), Error> {
+    socket.set_read_timeout(Some(READY_WAIT)).map_err(Error::Start)?;
     let mut ready = String::new();
     // It says nothing more until it is told something, so nothing is lost in this buffer.
-    match BufReader::new(&ours).read_line(&mut ready) {
+    match BufReader::new(socket).read_line(&mut ready) {
         Ok(_) if ready.trim() == "ready" => {}
         Ok(_) => return Err(Error::Silent(io::ErrorKind::UnexpectedEof.into())),
         Err(error) => return Err(Error::Silent(error)),
     }
-    ours.set_read_timeout(None).map_err(Error::Start)?;
-    Ok((ours, child))
+    socket.set_read_timeout(None).map_err(Error::Start)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::journal::{Journals, Made};
+
+    fn journal(state: &std::path::Path) -> Journal {
+        match Journals::in_state(state).make("ab", None, &[], &[]).unwrap() {
+            Made::Journal(journal) => journal,
+            Made::Taken(other) => panic!("{other:?}"),
+        }
+    }
+
+    #[test]
+    fn a_supervisor_that_does_not_say_that_it_watches_is_ended_with_the_attempt() {
+        let state = tempfile::tempdir().unwrap();
+        let number = state.path().join("number");
+        // It says something else, and would hold the journal, and its run's end of the socket, for a day.
+        let script = format!("echo $$ >{}; echo what >&0; exec sleep 86400", number.display());
+        let program = Program(["/bin/sh", "-c", &script].map(OsString::from).to_vec());
+        let journal = journal(state.path());
+        assert!(matches!(Link::start(program, &journal), Err(Error::Silent(_))));
+        let number = std::fs::read_to_string(number).unwrap();
+        // Killed and waited for: not even a zombie is left.
+        assert!(!std::path::Path::new("/proc").join(number.trim()).exists(), "{number} is still there");
+    }
 }

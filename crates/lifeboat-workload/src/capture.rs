@@ -1,0 +1,378 @@
+//! A group of containers as one capture: made quiet, brought back, and what is claimed of the moment.
+//!
+//! Must stay true: commands of `post` are owed before any of `pre` runs; holds begin before anything is paused, because
+//! nothing can be run in a paused container, and let go after everything is unpaused; what the snapshot claims is what
+//! was seen, never what was intended.
+//!
+//! The order: [`Group::find`] → [`Group::wait_ready`] → [`Group::prepare`] → [`Capture::begin`] (journal, supervisor, mark,
+//! `pre`) → pass one → [`Quiesce::hold`] → pass two → [`Quiesce::release`] → [`Capture::end`] (`post`).
+//! Read next: [`preparation`], where labels become what is done; [`sources`], what is read; [`crate::quiesce::session`].
+
+mod binds;
+mod claims;
+pub mod group;
+pub mod preparation;
+pub mod sources;
+#[cfg(test)]
+mod tests;
+
+use crate::engine;
+use crate::facts::{Facts, State};
+use crate::hooks::{self, Hold};
+use crate::labels::OnError;
+use crate::quiesce::lifelines::Lifelines;
+use crate::quiesce::order;
+use crate::quiesce::plan::Plan;
+use crate::quiesce::session::{self, Moment, Options, Report, Session};
+use crate::quiesce::undo::chain;
+use claims::consistency;
+use group::{Group, around};
+use lifeboat_transfer::backup::{Claims, Quiesce, Verdict};
+use std::collections::BTreeSet;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+/// How often the plan is made anew because a container changed between the plan and its turn.
+const PLANS_MAX: u32 = 3;
+
+/// Why a group cannot be captured.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// The engine.
+    #[error(transparent)]
+    Engine(#[from] engine::Error),
+    /// A volume.
+    #[error(transparent)]
+    Volume(#[from] crate::volume::Error),
+    /// A writable layer.
+    #[error(transparent)]
+    Layer(#[from] crate::layer::LayerError),
+    /// The engine describes something that is not a container.
+    #[error(transparent)]
+    Facts(#[from] crate::facts::NotAContainer),
+    /// There is none of that name.
+    #[error("there is no container {0}")]
+    NoContainer(String),
+    /// It has to be healthy and is not.
+    #[error("container {name} is captured only while it is healthy, and {why}")]
+    NotHealthy {
+        /// Which.
+        name: String,
+        /// What it is instead.
+        why: String,
+    },
+    /// A command before the capture.
+    #[error("a command before the capture failed")]
+    Hook(#[source] Box<hooks::Error>),
+    /// Containers could not be made quiet.
+    #[error("the containers could not be made quiet")]
+    Session(#[source] Box<session::Error>),
+    /// The user wants no more.
+    #[error("interrupted")]
+    Interrupted,
+}
+
+impl From<session::Error> for Error {
+    fn from(error: session::Error) -> Self {
+        Self::Session(Box::new(error))
+    }
+}
+
+impl Error {
+    /// Whether another run works with the same containers.
+    pub fn is_busy(&self) -> bool {
+        matches!(self, Self::Session(error) if matches!(**error, session::Error::Busy { .. }))
+    }
+
+    /// Whether a container changed between the plan and its turn: another plan may fit.
+    fn is_stale_plan(&self) -> bool {
+        let Self::Session(error) = self else { return false };
+        matches!(**error, session::Error::Order(order::Error::Changed { .. }))
+    }
+}
+
+/// What of a capture changes while it is made.
+#[derive(Debug, Default)]
+struct Work {
+    // Dropped first: whoever holds lets go before anything else.
+    holds: Vec<Hold>,
+    session: Option<Session>,
+    /// Who may write, each with its start, before anything was made quiet.
+    writers: Vec<(String, String)>,
+    moment: Option<Moment>,
+    /// Of the last round: who ran, who was held by a command, and how that was.
+    facts: Vec<Facts>,
+    held: BTreeSet<String>,
+    plan: Plan,
+    report: Option<Report>,
+    /// What has to be said, in the order in which it happened.
+    trouble: Vec<String>,
+    /// Nothing went wrong before the last round, and nothing in it.
+    is_sound: bool,
+    prepared_badly: bool,
+}
+
+/// What came of a capture, once everything is back.
+#[derive(Debug, Clone, Default)]
+pub struct Ended {
+    /// How long services were held in the last round, and what became of each.
+    pub report: Report,
+    /// What went wrong, in the order in which it happened.
+    pub trouble: Vec<String>,
+    /// Whether the capture is as sound as it was meant to be.
+    pub is_sound: bool,
+}
+
+/// A capture under way.
+#[derive(Debug)]
+pub struct Capture<'g> {
+    group: &'g Group,
+    lifelines: Lifelines,
+    options: Options,
+    /// Something is read as a stream, which takes as long again each time.
+    has_streams: bool,
+    work: Mutex<Work>,
+}
+
+impl<'g> Capture<'g> {
+    /// Makes everything ready to undo what will be done, and runs the commands before the capture.
+    ///
+    /// # Errors
+    ///
+    /// A command fails that must not, or there can be no journal, supervisor or mark. What `post` owes is run.
+    pub fn begin(
+        group: &'g Group,
+        lifelines: Lifelines,
+        options: Options,
+        has_streams: bool,
+    ) -> Result<Self, Error> {
+        let plan = plan(group, &lifelines, &around(&group.engine)?);
+        let owed = group.owed();
+        let session = match plan.is_empty() && owed.is_empty() {
+            true => None,
+            false => Some(Session::begin(&group.engine, plan.clone(), owed, &options)?),
+        };
+        let work = Work { session, plan, is_sound: true, ..Work::default() };
+        let capture = Self { group, lifelines, options, has_streams, work: Mutex::new(work) };
+        for (member, command) in group.commands(|preparation| &preparation.pre) {
+            if command.holds {
+                continue;
+            }
+            match hooks::run(&group.engine, (&member.facts.id, &member.facts.name), command) {
+                Ok(_) => {}
+                Err(error) if command.on_error == OnError::Continue => {
+                    let mut work = capture.work();
+                    work.trouble.push(chain(&error));
+                    work.prepared_badly = true;
+                }
+                Err(error) => return Err(Error::Hook(Box::new(error))),
+            }
+        }
+        Ok(capture)
+    }
+
+    /// What will be done, and to whom, as far as that is known before.
+    #[must_use]
+    pub fn plan(&self) -> Plan {
+        self.work().plan.clone()
+    }
+
+    fn work(&self) -> MutexGuard<'_, Work> {
+        self.work.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn begin_holds(&self, work: &mut Work) -> Result<(), Error> {
+        work.held.clear();
+        for (member, command) in self.group.commands(|preparation| &preparation.pre) {
+            if !command.holds {
+                continue;
+            }
+            match Hold::begin(&self.group.engine, (&member.facts.id, &member.facts.name), command) {
+                Ok(hold) => {
+                    work.holds.push(hold);
+                    work.held.insert(member.facts.id.clone());
+                }
+                Err(error) if command.on_error == OnError::Continue => {
+                    work.trouble.push(chain(&error));
+                    work.prepared_badly = true;
+                }
+                Err(error) => return Err(Error::Hook(Box::new(error))),
+            }
+        }
+        Ok(())
+    }
+
+    /// Holds, plans by what is there now, and makes quiet.
+    fn make_quiet(&self, work: &mut Work, is_first: bool) -> Result<(), Error> {
+        self.begin_holds(work)?;
+        let facts = around(&self.group.engine)?;
+        let plan = plan(self.group, &self.lifelines, &facts);
+        match &mut work.session {
+            Some(session) if is_first && *session.plan() == plan => {}
+            Some(session) => session.plan_anew(plan.clone(), &self.options)?,
+            None if plan.is_empty() => {}
+            none => {
+                let session = Session::begin(&self.group.engine, plan.clone(), Vec::new(), &self.options)?;
+                *none = Some(session);
+            }
+        }
+        work.writers = self.group.writers(&facts);
+        (work.facts, work.plan) = (facts, plan);
+        work.moment = match &mut work.session {
+            Some(session) => Some(session.quiet()?),
+            None => Some(Moment { at: std::time::SystemTime::now(), containers: Vec::new() }),
+        };
+        Ok(())
+    }
+
+    /// Brings everything back and lets go of everything; gives what went wrong with the moment.
+    fn bring_back(&self, work: &mut Work) -> Vec<String> {
+        let mut reasons = Vec::new();
+        match work.session.as_mut().map(Session::resume) {
+            Some(Ok(report)) => {
+                if report.expired {
+                    reasons.push("the time that services may be paused was over".to_owned());
+                }
+                let changed = report.changed.iter();
+                reasons.extend(changed.map(|name| format!("container {name} did not stay as it was made")));
+                work.report = Some(report);
+            }
+            Some(Err(error)) => reasons.push(chain(&error)),
+            None => {}
+        }
+        reasons.extend(release_holds(work));
+        reasons
+    }
+
+    /// Who was not there before and may have written meanwhile.
+    fn intruders(&self, work: &Work) -> Result<Vec<String>, Error> {
+        let quieted: BTreeSet<&str> = work.plan.steps.iter().map(|step| step.name.as_str()).collect();
+        let now = self.group.writers(&around(&self.group.engine)?);
+        // Who was made quiet has another start now, if it was stopped; it was looked at before.
+        let is_new = |writer: &(String, String)| {
+            !quieted.contains(writer.0.as_str()) && !work.writers.contains(writer)
+        };
+        Ok(now.into_iter().filter(is_new).map(|(name, _)| name).collect())
+    }
+
+    /// Brings everything back and runs what is owed.
+    ///
+    /// # Errors
+    ///
+    /// Where the journal cannot be read or removed.
+    pub fn end(self) -> Result<Ended, Error> {
+        let mut work = self.work();
+        let report = finish(&mut work)?;
+        let quiet = work.report.as_ref().map(|report| (report.quiet, report.expired));
+        let (quiet, expired) = quiet.unwrap_or((report.quiet, report.expired));
+        let report = Report { quiet, expired, ..report };
+        let is_sound = work.is_sound && !work.prepared_badly;
+        Ok(Ended { report, trouble: std::mem::take(&mut work.trouble), is_sound })
+    }
+}
+
+impl Drop for Capture<'_> {
+    fn drop(&mut self) {
+        let work = self.work.get_mut().unwrap_or_else(PoisonError::into_inner);
+        let _ = finish(work);
+    }
+}
+
+/// In this order: everything is back, whoever holds lets go, what is owed is run.
+fn finish(work: &mut Work) -> Result<Report, Error> {
+    let Some(mut session) = work.session.take() else {
+        let reasons = release_holds(work);
+        work.trouble.extend(reasons);
+        return Ok(Report::default());
+    };
+    let resumed = session.resume();
+    let reasons = release_holds(work);
+    work.trouble.extend(reasons);
+    let before = resumed?;
+    let mut report = session.end()?;
+    report.undone.containers.extend(before.undone.containers);
+    Ok(report)
+}
+
+/// Lets go of everything; who had let go before, or failed, is told of.
+fn release_holds(work: &mut Work) -> Vec<String> {
+    let mut reasons = Vec::new();
+    for hold in work.holds.drain(..).rev() {
+        if !hold.holds() {
+            reasons.push("a hold let go before the capture was over".into());
+        }
+        if let Err(error) = hold.release() {
+            reasons.push(chain(&error));
+        }
+    }
+    reasons
+}
+
+fn plan(group: &Group, lifelines: &Lifelines, around: &[Facts]) -> Plan {
+    Plan::make(around, &group.wishes(around), lifelines)
+}
+
+/// What would be done to whom; nothing is.
+///
+/// # Errors
+///
+/// The engine does not answer.
+pub fn would_do(group: &Group, lifelines: &Lifelines) -> Result<Plan, Error> {
+    Ok(plan(group, lifelines, &around(&group.engine)?))
+}
+
+impl Quiesce for Capture<'_> {
+    fn hold(&self, round: u32) -> Result<(), Box<dyn std::error::Error + Send + Sync>> {
+        let mut work = self.work();
+        for attempt in 1.. {
+            let Err(error) = self.make_quiet(&mut work, round == 1 && attempt == 1) else { break };
+            let reasons = self.bring_back(&mut work);
+            work.trouble.extend(reasons);
+            if attempt >= PLANS_MAX || !error.is_stale_plan() {
+                return Err(error.into());
+            }
+        }
+        Ok(())
+    }
+
+    fn release(&self) -> Verdict {
+        let mut work = self.work();
+        let mut reasons = self.bring_back(&mut work);
+        match self.intruders(&work) {
+            Ok(names) => {
+                reasons.extend(
+                    names.into_iter().map(|name| format!("container {name} began to write meanwhile")),
+                );
+            }
+            Err(error) => reasons.push(chain(&error)),
+        }
+        reasons.extend(gone(self.group, &work));
+        work.is_sound = reasons.is_empty();
+        if reasons.is_empty() {
+            return Verdict::Kept;
+        }
+        let reason = reasons.join("; ");
+        work.trouble.push(reason.clone());
+        let report = work.report.as_ref();
+        let is_back = report.is_none_or(|report| report.undone.is_whole());
+        // A stream that took too long takes as long again.
+        let is_hopeless = self.has_streams && report.is_some_and(|report| report.expired);
+        match is_back && !is_hopeless {
+            true => Verdict::Again(reason),
+            false => Verdict::Kept,
+        }
+    }
+
+    fn claims(&self) -> Claims {
+        let work = self.work();
+        let consistency = consistency(&work, &self.group.members).to_string();
+        Claims { unhealthy: self.group.unready.clone(), consistency, details: Vec::new() }
+    }
+}
+
+/// Named containers that were gone when it was their turn: what came in their place, if anything, was not made quiet.
+fn gone(group: &Group, work: &Work) -> Vec<String> {
+    let named = group.members.iter().filter(|member| member.is_named);
+    let is_gone = |id: &str| !work.facts.iter().any(|facts| facts.id == id && facts.state != State::Removing);
+    let gone = named.filter(|member| is_gone(&member.facts.id));
+    gone.map(|member| format!("container {} was removed meanwhile", member.facts.name)).collect()
+}
