@@ -6,6 +6,7 @@
 
 mod containers;
 mod engines;
+mod kills;
 mod layers;
 #[path = "../scene/mod.rs"]
 mod scene;

@@ -327,7 +327,9 @@ impl Quiesce for Capture<'_> {
             let Err(error) = self.make_quiet(&mut work, round == 1 && attempt == 1) else { break };
             let reasons = self.bring_back(&mut work);
             work.trouble.extend(reasons);
-            if attempt >= PLANS_MAX || !error.is_stale_plan() {
+            // Whoever hangs finds what he made quiet running again.
+            let is_late = work.report.as_ref().is_some_and(|report| report.expired);
+            if attempt >= PLANS_MAX || !(error.is_stale_plan() || is_late) {
                 return Err(error.into());
             }
         }

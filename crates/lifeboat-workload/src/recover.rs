@@ -13,7 +13,7 @@ use crate::quiesce::hands::{Hands, Refusal};
 use crate::quiesce::mark::{self, Mark, SILENCE};
 use crate::quiesce::on_engine::OnEngine;
 use crate::quiesce::remedy::{Progress, Remedy, remedy};
-use crate::quiesce::undo::{Debts, Undone, chain, undo};
+use crate::quiesce::undo::{Debts, Undone, chain, reopen, undo};
 use std::collections::BTreeSet;
 use std::path::Path;
 use std::time::Duration;
@@ -154,6 +154,7 @@ fn of_journal(mut journal: Journal, ledger: &Ledger, mode: Mode) -> Result<Fate,
         journal.close()?;
         return Ok(Fate::Undone(Undone::default()));
     }
+    reopen(&mut journal, false)?;
     let undone = undo(&hands, &mut journal, Some(PATIENCE), Debts::Pay)?;
     if !undone.is_whole() {
         return Ok(Fate::Undone(undone));

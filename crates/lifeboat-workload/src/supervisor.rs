@@ -14,7 +14,7 @@ use crate::journal::entry::Entry;
 use crate::journal::{self, Journal};
 use crate::quiesce::mark::{self, BEAT};
 use crate::quiesce::on_engine::OnEngine;
-use crate::quiesce::undo::{Debts, Undone, undo};
+use crate::quiesce::undo::{Debts, Undone, reopen, undo};
 use std::fs::File;
 use std::io::{self, BufRead, BufReader, Write};
 use std::os::fd::AsFd;
@@ -144,6 +144,7 @@ impl Watch {
         if self.journal.is_removed()? || self.journal.read()?.ended {
             return Ok(());
         }
+        reopen(&mut self.journal, false)?;
         let undone = undo(&self.hands, &mut self.journal, None, Debts::Pay)?;
         if !undone.is_whole() {
             // It stays for `recover`, with the mark: starting what ends at once for ever helps nobody.

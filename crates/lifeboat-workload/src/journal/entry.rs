@@ -58,6 +58,11 @@ pub enum Entry {
     },
     /// The time was over before the capture was.
     Expired,
+    /// After that, everything that was ever begun is to be looked at once more: its run may have gone on asking.
+    Reopened {
+        /// Whether every request was answered; else one may still be on its way.
+        answered: bool,
+    },
     /// An owed command has run, or it cannot.
     Paid {
         /// Its number.
@@ -104,7 +109,7 @@ pub struct Ledger {
     pub steps: Vec<(Step, Progress)>,
     /// What is owed.
     pub owed: Vec<Owed>,
-    /// Whether the time was over.
+    /// Whether the time was over, and nobody has looked again since.
     pub expired: bool,
     /// Whether everything is done.
     pub ended: bool,
@@ -144,6 +149,7 @@ impl Ledger {
             Entry::Starting { container } => self.advance(&container, Progress::Starting),
             Entry::Undone { container, .. } => self.advance(&container, Progress::Undone),
             Entry::Expired => self.expired = true,
+            Entry::Reopened { answered } => self.reopen(answered),
             Entry::Paid { number, .. } => self.owed.retain(|owed| owed.number != number),
             Entry::End => self.ended = true,
             Entry::Unknown => {}
@@ -159,12 +165,21 @@ impl Ledger {
         }
     }
 
+    /// Which start of a container was made quiet last is not known any more.
+    fn reopen(&mut self, answered: bool) {
+        self.expired = false;
+        for (step, progress) in self.steps.iter_mut().filter(|(_, progress)| *progress != Progress::Planned) {
+            *progress = if answered { Progress::Did } else { Progress::Doing };
+            step.started_at.clear();
+        }
+    }
+
     /// Whether anything is left to do.
     #[must_use]
     pub fn is_settled(&self) -> bool {
         let open =
             |(_, progress): &(Step, Progress)| !matches!(progress, Progress::Planned | Progress::Undone);
-        self.ended || (self.owed.is_empty() && !self.steps.iter().any(open))
+        self.ended || (self.owed.is_empty() && !self.expired && !self.steps.iter().any(open))
     }
 
     /// Whether this run stops or pauses one of these containers.
@@ -281,6 +296,26 @@ pub(crate) mod tests {
         ledger.add(Entry::Undone { container: "one".into(), how: String::new() });
         ledger.add(Entry::Did { container: "one".into(), started_at: "then".into() });
         assert_eq!(ledger.steps[0].1, Progress::Undone);
+    }
+
+    #[test]
+    fn what_was_undone_because_of_its_time_is_open_until_somebody_looked_again() {
+        let mut ledger = Ledger::default();
+        for container in ["one", "two"] {
+            ledger.add(Entry::Step(step(container)));
+        }
+        ledger.add(Entry::Doing { container: "one".into() });
+        ledger.add(Entry::Expired);
+        ledger.add(Entry::Undone { container: "one".into(), how: String::new() });
+        assert!(!ledger.is_settled());
+        for (answered, progress) in [(true, Progress::Did), (false, Progress::Doing)] {
+            let mut again = ledger.clone();
+            again.add(Entry::Reopened { answered });
+            let seen: Vec<_> = again.steps.iter().map(|(_, progress)| *progress).collect();
+            assert_eq!(seen, [progress, Progress::Planned]);
+            again.add(Entry::Undone { container: "one".into(), how: String::new() });
+            assert!(again.is_settled());
+        }
     }
 
     #[test]

@@ -2,16 +2,18 @@
 //!
 //! Must stay true: whatever dies, and however often, an undo that comes to its end leaves nothing down.
 
+use super::hands::{Hands, Refusal};
 use super::lifelines::Lifelines;
 use super::model::{Death, Model};
 use super::order::quieten;
-use super::plan::{Plan, Wish};
-use super::undo::{Debts, undo};
+use super::plan::{Plan, Step, Wish};
+use super::undo::{Debts, reopen, undo};
 use crate::facts::tests::running;
 use crate::facts::{Facts, State};
 use crate::journal::entry::{Entry, Ledger, Owed, VERSION};
 use crate::journal::{Found, Journal, Journals, Made};
 use crate::labels::Quiet;
+use std::cell::{Cell, RefCell};
 use std::path::Path;
 use std::time::Duration;
 
@@ -173,6 +175,22 @@ fn a_container_that_will_not_start_is_reported_and_stays_open() {
 }
 
 #[test]
+fn an_owner_that_was_planned_only_and_went_with_the_engine_is_started_for_who_uses_its_network() {
+    let (mut around, plan) = service();
+    around.iter_mut().for_each(|facts| facts.restart_policy = "no".into());
+    let state = tempfile::tempdir().unwrap();
+    let model = Model::with(around);
+    let mut journal = begin(state.path(), &plan);
+    let sidecar = plan.steps.iter().find(|step| step.name == "sidecar").unwrap().container.clone();
+    journal.add(&[Entry::Doing { container: sidecar.clone() }]).unwrap();
+    model.0.borrow_mut().engine = Some((0, 1));
+    let undone = undo(&model, &mut journal, None, Debts::Pay).unwrap();
+    assert!(undone.is_whole(), "{undone:?}");
+    // What lifeboat had not touched is as the engine left it, but for what the other one needs.
+    assert!(down(&model).iter().all(|name| name == "web" || name == "other"), "{:?}", down(&model));
+}
+
+#[test]
 fn what_was_not_reached_is_not_touched() {
     let (around, plan) = service();
     let state = tempfile::tempdir().unwrap();
@@ -181,4 +199,86 @@ fn what_was_not_reached_is_not_touched() {
     undo(&model, &mut journal, None, Debts::Pay).unwrap();
     // Only what was owed.
     assert_eq!(model.0.borrow().requests, 1);
+}
+
+/// An engine whose run hangs before one of its requests, until its supervisor has undone everything because of the time.
+struct Hanging<'m> {
+    model: &'m Model,
+    journal: RefCell<Journal>,
+    left: Cell<Option<u32>>,
+}
+
+impl Hanging<'_> {
+    fn pass_by(&self) {
+        match self.left.get() {
+            Some(0) => {
+                self.left.set(None);
+                let mut journal = self.journal.borrow_mut();
+                journal.add(&[Entry::Expired]).unwrap();
+                undo(self.model, &mut journal, Some(Duration::ZERO), Debts::Keep).unwrap();
+            }
+            left => self.left.set(left.map(|left| left - 1)),
+        }
+    }
+}
+
+impl Hands for Hanging<'_> {
+    fn look(&self, container: &str) -> Result<Option<Facts>, Refusal> {
+        self.pass_by();
+        self.model.look(container)
+    }
+    fn quieten(&self, step: &Step) -> Result<(), Refusal> {
+        self.pass_by();
+        self.model.quieten(step)
+    }
+    fn unpause(&self, container: &str) -> Result<(), Refusal> {
+        self.pass_by();
+        self.model.unpause(container)
+    }
+    fn start(&self, container: &str) -> Result<(), Refusal> {
+        self.pass_by();
+        self.model.start(container)
+    }
+    fn pay(&self, owed: &Owed) -> Result<String, Refusal> {
+        self.pass_by();
+        self.model.pay(owed)
+    }
+    fn pass(&self, time: Duration) {
+        self.model.pass(time);
+    }
+}
+
+#[test]
+fn a_run_that_hangs_until_its_time_is_over_leaves_nothing_down_whether_it_goes_on_or_dies() {
+    let requests = requests_of_a_run();
+    let mut late = 0;
+    for at in 0..requests {
+        for death in [None, Some(Death::After), Some(Death::OnItsWay)] {
+            for lives_for in 1..=requests {
+                let (around, plan) = service();
+                let state = tempfile::tempdir().unwrap();
+                let model = Model::with(around);
+                let mut journal = begin(state.path(), &plan);
+                let shared = RefCell::new(journal.share().unwrap());
+                let hanging = Hanging { model: &model, journal: shared, left: Cell::new(Some(at)) };
+                if let Some(death) = death {
+                    // Its supervisor's requests count too, and it dies of none of them: it is not the one that dies.
+                    model.0.borrow_mut().fuel = Some((requests + lives_for, death));
+                }
+                let answered = quieten(&hanging, &mut journal, &plan).is_ok();
+                late += u32::from(!answered);
+                if death.is_none() {
+                    reopen(&mut journal, answered).unwrap();
+                    undo(&hanging, &mut journal, Some(Duration::ZERO), Debts::Pay).unwrap();
+                }
+                model.0.borrow_mut().fuel = None;
+                // Its supervisor, or `recover`, once it is dead.
+                reopen(&mut journal, false).unwrap();
+                let undone = undo(&model, &mut journal, Some(Duration::ZERO), Debts::Pay).unwrap();
+                assert_eq!(down(&model), [""; 0], "at {at}, {death:?} after {lives_for}: {undone:?}");
+                assert!(journal.read().unwrap().is_settled());
+            }
+        }
+    }
+    assert!(late > 10, "it made no difference but {late} times");
 }

@@ -57,7 +57,7 @@ pub fn remedy(step: &Step, progress: Progress, now: Option<&Facts>) -> Remedy {
         };
     };
     // Until it was seen which start of it became quiet, a quiet one is taken for ours: nobody may be left down.
-    let restarted = now.started_at != step.started_at;
+    let restarted = !step.started_at.is_empty() && now.started_at != step.started_at;
     let others = restarted && progress == Progress::Did;
     match now.state {
         // Running with another time: somebody, or its restart policy, brought it back.
@@ -193,6 +193,21 @@ mod tests {
     fn a_container_that_was_restarted_just_before_its_pause_is_not_left_paused() {
         let other = Facts { started_at: "later".into(), ..now(State::Paused) };
         assert_eq!(remedy(&step(Action::Pause), Progress::Doing, Some(&other)), Remedy::Unpause);
+    }
+
+    #[test]
+    fn where_nobody_knows_which_start_was_made_quiet_whatever_is_down_comes_back() {
+        for action in BOTH {
+            let step = Step { started_at: String::new(), ..step(action) };
+            assert_eq!(remedy(&step, Progress::Did, Some(&now(State::Running))), Remedy::Nothing);
+            assert_eq!(remedy(&step, Progress::Doing, Some(&now(State::Running))), Remedy::FinishFirst);
+            for progress in [Progress::Doing, Progress::Did] {
+                let ended = Facts { exit_code: 137, ..now(State::Exited) };
+                assert_eq!(remedy(&step, progress, Some(&ended)), Remedy::Start);
+            }
+        }
+        let step = Step { started_at: String::new(), ..step(Action::Pause) };
+        assert_eq!(remedy(&step, Progress::Did, Some(&now(State::Paused))), Remedy::Unpause);
     }
 
     #[test]

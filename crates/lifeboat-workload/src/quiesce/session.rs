@@ -8,7 +8,7 @@ use super::mark;
 use super::on_engine::OnEngine;
 use super::order::{self, Quieted};
 use super::plan::Plan;
-use super::undo::{Debts, How, Undone, undo};
+use super::undo::{Debts, How, Undone, reopen, undo};
 use crate::engine::Engine;
 use crate::journal::entry::{Entry, Ledger, Owed, VERSION};
 use crate::journal::{self, Journal, Journals, Made};
@@ -101,6 +101,8 @@ pub struct Session {
     hands: OnEngine,
     engine: Engine,
     since: Option<Instant>,
+    /// A request to make something quiet failed: it may still be on its way.
+    is_unsure: bool,
 }
 
 impl Session {
@@ -159,6 +161,7 @@ impl Session {
             hands: OnEngine::with(engine.clone()),
             engine: engine.clone(),
             since: None,
+            is_unsure: false,
         };
         if let Some(journal) = &session.journal {
             session.link = Some(Link::start(options.supervisor.clone(), journal)?);
@@ -202,7 +205,9 @@ impl Session {
             link.limit(self.plan.limit());
         }
         self.since = Some(Instant::now());
+        self.is_unsure = true;
         let containers = order::quieten(&self.hands, journal, &self.plan)?;
+        self.is_unsure = false;
         Ok(Moment { at: SystemTime::now(), containers })
     }
 
@@ -219,11 +224,13 @@ impl Session {
     /// Where the journal cannot be read; the supervisor goes on then.
     pub fn resume(&mut self) -> Result<Report, Error> {
         let Some(journal) = &mut self.journal else { return Err(ended()) };
-        let expired = self.link.as_ref().is_some_and(Link::has_expired);
-        let changed = if expired { Vec::new() } else { changed(&self.hands, &journal.read()?) };
         if let Some(link) = &self.link {
             link.limit(None);
         }
+        let ledger = journal.read()?;
+        let expired = ledger.expired || self.link.as_ref().is_some_and(Link::has_expired);
+        let changed = if expired { Vec::new() } else { changed(&self.hands, &ledger) };
+        reopen(journal, !self.is_unsure)?;
         let undone = undo(&self.hands, journal, Some(PATIENCE), Debts::Keep)?;
         let quiet = self.since.take().map_or(Duration::ZERO, |since| since.elapsed());
         Ok(Report { undone, quiet, expired, changed })

@@ -89,6 +89,21 @@ pub enum Debts {
     Pay,
 }
 
+/// Opens again what was undone because its time was over. Its run may not have known yet, and may have asked for more:
+/// whoever acts last, the run itself or whoever comes after it, has to look once more. `answered`: no request of the run
+/// can still be on its way.
+///
+/// # Errors
+///
+/// Where the journal cannot be read or written.
+pub fn reopen(journal: &mut Journal, answered: bool) -> Result<(), journal::Error> {
+    let ledger = journal.read()?;
+    match ledger.expired && !ledger.ended {
+        true => journal.add(&[Entry::Reopened { answered }]),
+        false => Ok(()),
+    }
+}
+
 /// Undoes all that is open in a journal, and goes on trying for as long as `patience` says, or until it is done.
 ///
 /// # Errors
@@ -126,7 +141,7 @@ fn round(hands: &dyn Hands, journal: &mut Journal, ledger: &Ledger, debts: Debts
         if matches!(progress, Progress::Planned | Progress::Undone) {
             continue;
         }
-        match mend(hands, journal, step, *progress) {
+        match mend(hands, journal, ledger, step, *progress) {
             // It stays open in the journal, for whoever tries again.
             Ok(how @ How::Down(_)) => undone.containers.push(Outcome { name: step.name.clone(), how }),
             Ok(how) => {
@@ -154,7 +169,13 @@ fn round(hands: &dyn Hands, journal: &mut Journal, ledger: &Ledger, debts: Debts
 }
 
 /// Brings one container back.
-fn mend(hands: &dyn Hands, journal: &mut Journal, step: &Step, progress: Progress) -> Result<How, Refusal> {
+fn mend(
+    hands: &dyn Hands,
+    journal: &mut Journal,
+    ledger: &Ledger,
+    step: &Step,
+    progress: Progress,
+) -> Result<How, Refusal> {
     let mut progress = progress;
     let mut how = How::Back;
     let mut starts = 0;
@@ -187,6 +208,7 @@ fn mend(hands: &dyn Hands, journal: &mut Journal, step: &Step, progress: Progres
                 // Should we die now, or the engine, its next start is still known to be ours.
                 let _ = journal.note(&[Entry::Starting { container: step.container.clone() }]);
                 progress = Progress::Starting;
+                start_owner(hands, ledger, now.as_ref())?;
                 hands.start(&step.container)
             }
         };
@@ -201,6 +223,21 @@ fn mend(hands: &dyn Hands, journal: &mut Journal, step: &Step, progress: Progres
         }
     }
     Err(last.unwrap_or_else(|| Refusal::Refused("it does not settle".into())))
+}
+
+/// One that uses another's network cannot start without it. The owner may have been planned only, and gone with an engine.
+fn start_owner(hands: &dyn Hands, ledger: &Ledger, now: Option<&Facts>) -> Result<(), Refusal> {
+    let Some(word) = now.and_then(|now| now.network_of.as_ref()) else { return Ok(()) };
+    let Some(owner) = hands.look(word)? else { return Ok(()) };
+    let is_ours = ledger.steps.iter().any(|(step, _)| step.container == owner.id);
+    match is_ours && matches!(owner.state, State::Exited | State::Dead) {
+        // Whether it worked shows when its user starts.
+        true => hands.start(&owner.id).or_else(|refusal| match refusal {
+            Refusal::Refused(_) => Ok(()),
+            away => Err(away),
+        }),
+        false => Ok(()),
+    }
 }
 
 /// What a look means after we started it ourselves: its time is another one now, by our own doing.

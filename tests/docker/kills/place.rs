@@ -1,0 +1,243 @@
+//! Services on an engine that may be killed, a machine that captures them, and what they are like afterwards.
+
+use super::proxy::{At, Proxy, When};
+use crate::engines::killable::{Container, KillableEngine};
+use crate::engines::objects::Volume;
+use crate::scene::Scene;
+use serde_json::Value;
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Stdio};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+/// How long anything may take. Nothing is measured by it: a test that waits longer has failed.
+pub(super) const PATIENCE: Duration = Duration::from_secs(120);
+
+/// Ends at once when it is told to.
+const SERVICE: &str = "trap 'exit 0' TERM; while :; do sleep 0.1; done";
+
+pub(super) fn signal(number: u32, signal: rustix::process::Signal) {
+    let pid = rustix::process::Pid::from_raw(i32::try_from(number).unwrap()).unwrap();
+    let _ = rustix::process::kill_process(pid, signal);
+}
+
+pub(super) fn sigkill(number: u32) {
+    signal(number, rustix::process::Signal::KILL);
+}
+
+/// The supervisor of this state, found by the journal it was given.
+pub(super) fn supervisor(state: &Path) -> Option<u32> {
+    let wanted = state.to_str().unwrap().as_bytes();
+    std::fs::read_dir("/proc").unwrap().flatten().find_map(|process| {
+        let number = process.file_name().to_str()?.parse().ok()?;
+        let line = std::fs::read(process.path().join("cmdline")).ok()?;
+        let words: Vec<&[u8]> = line.split(|byte| *byte == 0).collect();
+        (words.get(1) == Some(&&b"supervise"[..]) && words.get(2)?.starts_with(wanted)).then_some(number)
+    })
+}
+
+fn journals(state: &Path) -> Vec<PathBuf> {
+    let Ok(entries) = std::fs::read_dir(state.join("holds")) else { return Vec::new() };
+    let paths = entries.map(|entry| entry.unwrap().path());
+    paths.filter(|path| path.extension().is_some_and(|suffix| suffix == "jsonl")).collect()
+}
+
+/// The containers that journals call quiet, or about to become so, and not undone, by id.
+pub(super) fn made_quiet(state: &Path) -> Vec<String> {
+    let mut last: BTreeMap<String, bool> = BTreeMap::new();
+    for path in journals(state) {
+        let text = std::fs::read_to_string(path).unwrap_or_default();
+        for line in text.lines().filter_map(|line| serde_json::from_str::<Value>(line).ok()) {
+            let Some(container) = line["container"].as_str() else { continue };
+            match line["entry"].as_str() {
+                Some("doing" | "did" | "starting") => _ = last.insert(container.into(), true),
+                Some("undone") => _ = last.insert(container.into(), false),
+                _ => {}
+            }
+        }
+    }
+    last.into_iter().filter(|(_, is_quiet)| *is_quiet).map(|(container, _)| container).collect()
+}
+
+/// One service is stopped, with a user of its network; two are paused. What runs before and after a capture leaves a line
+/// in a volume.
+pub(super) struct Place {
+    // Dropped in this order.
+    services: Vec<Container>,
+    volume: Volume,
+    pub(super) engine: Arc<KillableEngine>,
+    pub(super) scene: Scene,
+}
+
+impl Place {
+    pub(super) fn new(flavour: &'static str) -> Self {
+        Self::with_labels(flavour, &[])
+    }
+
+    pub(super) fn with_labels(flavour: &'static str, labels: &[&str]) -> Self {
+        let engine = Arc::new(KillableEngine::start(flavour));
+        let volume = engine.volume();
+        let service =
+            |options: &[&str]| engine.run("base", &[options, labels].concat(), &["sh", "-c", SERVICE]);
+        let app = service(&["--network", "none", "--label", "lifeboat.stop=true"]);
+        let sidecar = service(&["--network", &format!("container:{}", app.name)]);
+        // The engine itself brings this one back.
+        let web = service(&["--network", "none", "--restart", "always"]);
+        let db = service(&[
+            "--network",
+            "none",
+            "--volume",
+            &volume.at("/data"),
+            "--label",
+            r#"lifeboat.pre=["sh","-c","echo before >>/data/log"]"#,
+            "--label",
+            r#"lifeboat.post=["sh","-c","echo after >>/data/log"]"#,
+        ]);
+        let services = vec![app, sidecar, web, db];
+        Self { services, volume, engine, scene: Scene::with_repository() }
+    }
+
+    pub(super) fn state(&self) -> PathBuf {
+        self.scene.path("state/lifeboat")
+    }
+
+    pub(super) fn engine_folder(&self) -> PathBuf {
+        self.scene.path("")
+    }
+
+    pub(super) fn socket(&self) -> PathBuf {
+        self.scene.path("proxy.sock")
+    }
+
+    /// A capture of all services, through a proxy.
+    pub(super) fn run(&self, proxy: &Proxy, more: &[&str]) -> Child {
+        let mut command = self.scene.lifeboat();
+        command.arg("snapshot").args(more).env("DOCKER_HOST", proxy.host());
+        command.args(self.services.iter().map(|service| format!("container:{}", service.name)));
+        command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap()
+    }
+
+    pub(super) fn finish(&self, run: Child) -> (Option<i32>, String) {
+        let output = run.wait_with_output().unwrap();
+        let text = [output.stdout, output.stderr].concat();
+        (output.status.code(), String::from_utf8_lossy(&text).into_owned())
+    }
+
+    /// The requests of a run that nothing happens to.
+    pub(super) fn requests_of_a_run(&self) -> Vec<String> {
+        // The first one makes the helpers' image.
+        for _ in 0..2 {
+            let proxy = Proxy::listening(&self.socket(), &self.engine.url);
+            let (code, text) = self.finish(self.run(&proxy, &[]));
+            assert_eq!(code, Some(0), "{text}");
+            self.assert_as_before("a run that nothing happens to");
+            if proxy.lines().iter().all(|line| !line.contains("fromSrc")) {
+                return proxy.lines();
+            }
+        }
+        panic!("the helpers' image is made each time");
+    }
+
+    /// A run that hangs while its services are quiet.
+    pub(super) fn frozen_run(&self) -> (Proxy, Child) {
+        let target = Arc::new(std::sync::atomic::AtomicU32::new(0));
+        let victim = Arc::clone(&target);
+        let deed = Box::new(move || {
+            let number = || victim.load(std::sync::atomic::Ordering::SeqCst);
+            while number() == 0 {
+                std::thread::sleep(Duration::from_millis(1));
+            }
+            signal(number(), rustix::process::Signal::STOP);
+        });
+        let at = (At::First(super::is_last_pause), When::Answered);
+        let proxy = Proxy::start(&self.socket(), &self.engine.url, at, deed);
+        let run = self.run(&proxy, &[]);
+        target.store(run.id(), std::sync::atomic::Ordering::SeqCst);
+        self.wait_until("a service is paused", || proxy.has_fired());
+        (proxy, run)
+    }
+
+    /// Services that do not run, paused ones among them.
+    pub(super) fn down(&self) -> Vec<String> {
+        let names: Vec<&str> = self.services.iter().map(|service| service.name.as_str()).collect();
+        let format = "{{.Name}} {{.Id}} {{.State.Status}}";
+        let listed = self.engine.say(&[&["inspect", "--format", format], &names[..]].concat());
+        listed.lines().filter(|line| !line.ends_with(" running")).map(str::to_owned).collect()
+    }
+
+    pub(super) fn marks(&self) -> usize {
+        self.engine.say(&["ps", "--all", "--quiet", "--filter", "label=lifeboat.hold"]).lines().count()
+    }
+
+    #[track_caller]
+    pub(super) fn wait_until(&self, what: &str, mut holds: impl FnMut() -> bool) -> Duration {
+        let begun = Instant::now();
+        while !holds() {
+            if begun.elapsed() > PATIENCE {
+                let left = journals(&self.state());
+                let left: Vec<_> = left.iter().map(std::fs::read_to_string).collect();
+                panic!("it never came to this: {what}; down: {:?}; journals: {left:?}", self.down());
+            }
+            std::thread::sleep(Duration::from_millis(25));
+        }
+        begun.elapsed()
+    }
+
+    /// Waits until nothing is down and nothing is left, and what comes before was followed by what comes after; how long
+    /// the services took.
+    #[track_caller]
+    pub(super) fn assert_as_before(&self, what: &str) -> Duration {
+        let took = self.wait_until(what, || self.down().is_empty());
+        self.wait_until(&format!("{what}, and nothing is left"), || {
+            journals(&self.state()).is_empty() && supervisor(&self.state()).is_none()
+        });
+        // Marks go before journals do.
+        assert_eq!(self.marks(), 0, "{what}");
+        self.assert_debts_are_paid(what);
+        took
+    }
+
+    /// As [`Self::assert_as_before`], for these containers alone, and for what the engine brings back by itself.
+    #[track_caller]
+    pub(super) fn assert_back(&self, touched: &[String], what: &str) -> Duration {
+        let must = |line: &String| {
+            touched.iter().any(|id| line.contains(id.as_str())) || line.contains(&self.services[2].name)
+        };
+        let took = self.wait_until(what, || !self.down().iter().any(must));
+        self.wait_until(&format!("{what}, and nothing is left"), || {
+            journals(&self.state()).is_empty() && supervisor(&self.state()).is_none()
+        });
+        took
+    }
+
+    #[track_caller]
+    fn assert_debts_are_paid(&self, what: &str) {
+        let log = std::fs::read_to_string(self.volume.folder().join("log")).unwrap_or_default();
+        let last_before = log.lines().rev().position(|line| line == "before");
+        let last_after = log.lines().rev().position(|line| line == "after");
+        assert!(last_before.is_none() || last_after < last_before, "{what}: nothing came after: {log}");
+    }
+
+    pub(super) fn start_what_the_engine_left_down(&self) {
+        // In this order: one uses the network of another.
+        for service in &self.services {
+            service.does("start");
+        }
+        assert_eq!(self.down(), [""; 0]);
+    }
+
+    /// Removes helpers of killed runs, so that all runs make the same requests.
+    pub(super) fn clean(&self) {
+        for (list, remove) in [
+            (&["ps", "--all", "--quiet", "--filter", "label=lifeboat.helper"][..], &["rm", "--force"][..]),
+            (&["volume", "ls", "--quiet", "--filter", "label=lifeboat.proof"], &["volume", "rm"]),
+        ] {
+            let found = self.engine.say(list);
+            let found: Vec<&str> = found.lines().collect();
+            if !found.is_empty() {
+                self.engine.say(&[remove, &found[..]].concat());
+            }
+        }
+    }
+}

@@ -1,0 +1,139 @@
+//! Stands between lifeboat and its engine, and does something at one of the requests.
+//!
+//! Every request comes on a connection of its own, so the k-th connection is the k-th request.
+
+use std::io::{Read, Write};
+use std::net::Shutdown;
+use std::os::unix::net::{UnixListener, UnixStream};
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex};
+
+/// Where in a request.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum When {
+    /// Before the engine has it.
+    Before,
+    /// The engine has it, and has not answered.
+    Sent,
+    /// The engine has answered, and nobody has read that.
+    Answered,
+}
+
+/// At which request: its number, counted from 0, or the first that fits.
+pub(super) enum At {
+    Never,
+    Number(usize),
+    First(fn(&str) -> bool),
+}
+
+type Deed = Box<dyn FnMut() + Send>;
+
+struct Shared {
+    engine: PathBuf,
+    /// The first lines of all requests, in their order.
+    lines: Mutex<Vec<String>>,
+    fired: AtomicBool,
+    at: At,
+    when: When,
+    deed: Mutex<Deed>,
+}
+
+pub(super) struct Proxy {
+    shared: Arc<Shared>,
+    path: PathBuf,
+}
+
+impl Proxy {
+    pub(super) fn start(path: &Path, engine: &str, (at, when): (At, When), deed: Deed) -> Self {
+        let _ = std::fs::remove_file(path);
+        let listener = UnixListener::bind(path).unwrap();
+        let shared = Arc::new(Shared {
+            engine: engine.trim_start_matches("unix://").into(),
+            lines: Mutex::default(),
+            fired: AtomicBool::new(false),
+            at,
+            when,
+            deed: Mutex::new(deed),
+        });
+        let serving = Arc::clone(&shared);
+        std::thread::spawn(move || {
+            for connection in listener.incoming() {
+                let Ok(connection) = connection else { return };
+                let shared = Arc::clone(&serving);
+                std::thread::spawn(move || serve(&shared, connection));
+            }
+        });
+        Self { shared, path: path.to_owned() }
+    }
+
+    /// One that only listens.
+    pub(super) fn listening(path: &Path, engine: &str) -> Self {
+        Self::start(path, engine, (At::Never, When::Before), Box::new(|| {}))
+    }
+
+    pub(super) fn lines(&self) -> Vec<String> {
+        self.shared.lines.lock().unwrap().clone()
+    }
+
+    pub(super) fn has_fired(&self) -> bool {
+        self.shared.fired.load(Ordering::SeqCst)
+    }
+
+    pub(super) fn host(&self) -> String {
+        format!("unix://{}", self.path.display())
+    }
+}
+
+impl Shared {
+    /// Notes a request; whether it is the one.
+    fn note(&self, line: &str) -> bool {
+        let mut lines = self.lines.lock().unwrap();
+        lines.push(line.to_owned());
+        match self.at {
+            At::Never => false,
+            At::Number(number) => number + 1 == lines.len(),
+            At::First(fits) => fits(line) && lines.iter().filter(|one| fits(one)).count() == 1,
+        }
+    }
+
+    fn fire(&self, is_the_one: bool, when: When) {
+        if is_the_one && self.when == when {
+            (self.deed.lock().unwrap())();
+            self.fired.store(true, Ordering::SeqCst);
+        }
+    }
+}
+
+fn serve(shared: &Shared, mut client: UnixStream) {
+    let mut buffer = vec![0; 64 << 10];
+    let Ok(count) = client.read(&mut buffer) else { return };
+    let line = buffer[..count].split(|byte| *byte == b'\r').next().unwrap_or_default();
+    let is_the_one = shared.note(&String::from_utf8_lossy(line));
+    shared.fire(is_the_one, When::Before);
+    let Ok(mut engine) = UnixStream::connect(&shared.engine) else { return };
+    if engine.write_all(&buffer[..count]).is_err() {
+        return;
+    }
+    let (Ok(mut from_client), Ok(mut to_engine)) = (client.try_clone(), engine.try_clone()) else { return };
+    let forward = std::thread::spawn(move || {
+        let _ = std::io::copy(&mut from_client, &mut to_engine);
+        let _ = to_engine.shutdown(Shutdown::Write);
+    });
+    if is_the_one && shared.when == When::Sent {
+        // Long enough for the engine to begin, and for most to have done nothing yet.
+        std::thread::sleep(std::time::Duration::from_millis(1));
+        shared.fire(is_the_one, When::Sent);
+    }
+    let mut is_first = true;
+    while let Ok(count) = engine.read(&mut buffer) {
+        shared.fire(is_the_one && is_first, When::Answered);
+        is_first = false;
+        if count == 0 || client.write_all(&buffer[..count]).is_err() {
+            break;
+        }
+    }
+    let _ = client.shutdown(Shutdown::Both);
+    let _ = engine.shutdown(Shutdown::Both);
+    let _ = forward.join();
+}
