@@ -84,9 +84,12 @@ impl Place {
         let sidecar = service(&["--network", &format!("container:{}", app.name)]);
         // The engine itself brings this one back.
         let web = service(&["--network", "none", "--restart", "always"]);
+        // After its death it does not bring back this one, nor the first two.
         let db = service(&[
             "--network",
             "none",
+            "--restart",
+            "unless-stopped",
             "--volume",
             &volume.at("/data"),
             "--label",
@@ -224,7 +227,7 @@ impl Place {
         for service in &self.services {
             service.does("start");
         }
-        assert_eq!(self.down(), [""; 0]);
+        self.wait_until("all services run for the next point", || self.down().is_empty());
     }
 
     /// Removes helpers of killed runs, so that all runs make the same requests.

@@ -78,8 +78,11 @@ fn ended(step: &Step, progress: Progress, now: &Facts, others: bool) -> Remedy {
     if others {
         return Remedy::Leave("somebody else started it meanwhile, and it has ended again".into());
     }
-    // A frozen process does not end by itself, and nobody was known to be frozen yet: a job that ended well is done.
-    if step.action == Action::Pause
+    // A frozen process does not end by itself, and nobody was known to be frozen yet: a job that ended well is done. What
+    // an engine would have started again by its policy is no job, but went with the engine.
+    let is_job = !matches!(now.restart_policy.as_str(), "always" | "unless-stopped");
+    if is_job
+        && step.action == Action::Pause
         && progress == Progress::Doing
         && now.exit_code == 0
         && now.state == State::Exited
@@ -173,6 +176,8 @@ mod tests {
     #[test]
     fn a_job_that_ended_before_its_pause_is_not_run_again() {
         assert!(is_left(&remedy(&step(Action::Pause), Progress::Doing, Some(&now(State::Exited)))));
+        let service = Facts { restart_policy: "unless-stopped".into(), ..now(State::Exited) };
+        assert_eq!(remedy(&step(Action::Pause), Progress::Doing, Some(&service)), Remedy::Start);
     }
 
     #[test]
