@@ -250,6 +250,40 @@ on_every_engine! {
         assert_eq!(container.state(), "running");
     }
 
+    fn bound_paths_go_back_where_they_were_or_where_they_are_mapped_and_never_over_something(engine: &Engine) {
+        let scene = Scene::with_repository();
+        let (data, file) = (scene.path("host/data"), scene.path("host/conf"));
+        scene.write("host/data/deep/file", "bound");
+        scene.write("host/conf", "one file");
+        let mount = |path: &Path, at: &str| format!("{}:{at}", path.display());
+        let container = engine.run("base", &["--volume", &mount(&data, "/data"), "--volume", &mount(&file, "/conf")], &[]);
+        lifeboat(&scene, engine, &["snapshot", &source(&container)]).expect(0);
+        let restore = |more: &[&str]| scene.run(&[&["restore", "latest", "--to", "host:"], more].concat());
+        restore(&[]).expect(1).says("is not empty").says("Hint: --map-path");
+        let map = format!("{}={}", scene.text("host"), scene.text("new"));
+        restore(&["--map-path", &map]).expect(0);
+        assert_eq!(std::fs::read_to_string(scene.path("new/data/deep/file")).unwrap(), "bound");
+        assert_eq!(std::fs::read_to_string(scene.path("new/conf")).unwrap(), "one file");
+        assert_eq!(std::fs::read_dir(scene.path("new")).unwrap().count(), 2);
+        // One of the two places is taken: neither is written.
+        std::fs::remove_dir_all(scene.path("new/data")).unwrap();
+        restore(&["--map-path", &map]).expect(1).says("is not empty");
+        assert!(!scene.path("new/data").exists());
+        container.does("kill");
+        std::fs::remove_dir_all(scene.path("host")).unwrap();
+        restore(&[]).expect(0);
+        assert_eq!(std::fs::read_to_string(data.join("deep/file")).unwrap(), "bound");
+        std::fs::write(data.join("deep/file"), "other").unwrap();
+        restore(&["--overwrite", "always"]).expect(0);
+        assert_eq!(std::fs::read_to_string(data.join("deep/file")).unwrap(), "bound");
+        restore(&["--map-path", &format!("{}={}", file.display(), scene.text("renamed"))]).expect(1);
+        let one = format!("latest:{}", data.display());
+        scene.run(&["restore", &one, "--to", "host:", "--map-path", &map]).expect(0);
+        scene.run(&["restore", &one, "--to", "elsewhere", "--map-path", &map]).expect(1).says("another target");
+        let volume = format!("latest:{}", source(&container));
+        scene.run(&["restore", &volume, "--to", "host:"]).expect(1).says("is no path of the host");
+    }
+
     fn names_that_are_nobodys_are_told(engine: &Engine) {
         let scene = Scene::with_repository();
         let missing = Volume::reserved(engine);

@@ -286,9 +286,12 @@ pub(crate) struct RestoreArgs {
     #[arg(value_name = "ID[:PATH]")]
     pub(crate) snapshot: OsString,
     /// Directory that becomes equal to PATH; without a PATH, absolute paths are recreated below it. volume:NAME is a
-    /// volume of a container engine, which is made where it is missing; - writes a tar archive to standard output
-    #[arg(long, value_name = "DIR|volume:NAME|-")]
+    /// volume of a container engine, which is made where it is missing; host: puts paths back where they were; - writes a tar archive to standard output
+    #[arg(long, value_name = "DIR|volume:NAME|host:|-")]
     pub(crate) to: PathBuf,
+    /// With --to host:, paths below OLD go below NEW; both are absolute
+    #[arg(long, value_name = "OLD=NEW")]
+    pub(crate) map_path: Vec<String>,
     /// Only what matches (gitignore rules, relative to the source)
     #[arg(short, long, value_name = "PATTERN")]
     pub(crate) include: Vec<String>,

@@ -35,6 +35,21 @@ pub fn restore_path(
     restore_source(repository, source, &base, target, options, progress)
 }
 
+/// Restores several paths of a snapshot, each as [`restore_path`] does.
+pub fn restore_places(
+    repository: &Repository,
+    snapshot: &Snapshot,
+    places: &[(Vec<u8>, PathBuf)],
+    options: &Options<'_>,
+    progress: &dyn Progress,
+) -> Result<Report, RestoreError> {
+    let mut total = Report::default();
+    for (path, target) in places {
+        add(&mut total, restore_path(repository, snapshot, path, target, options, progress)?);
+    }
+    Ok(total)
+}
+
 /// Recreates all sources below `target` by their absolute paths; volumes and the like in folders called `volume:NAME`.
 ///
 /// `--delete` never reaches outside the sources: the directories above them are only made where they are missing.

@@ -239,6 +239,17 @@ impl Demo {
         if status.success() { Ok(()) } else { Err(failed(words, &status.to_string())) }
     }
 
+    /// As [`Self::lifeboat_with`]; what it said is shown, and given.
+    pub(crate) fn lifeboat_answer(&self, words: &[&str], variables: &[(&str, &str)]) -> Result<String> {
+        println!("$ lifeboat {}", words.join(" "));
+        let mut command = self.command(words);
+        command.envs(variables.iter().copied()).stderr(Stdio::inherit());
+        let output = command.output().while_doing("start lifeboat")?;
+        let text = String::from_utf8_lossy(&output.stdout).into_owned();
+        print!("{text}");
+        if output.status.success() { Ok(text) } else { Err(failed(words, &output.status.to_string())) }
+    }
+
     fn lifeboat_quietly(&self, words: &[&str]) -> Result<String> {
         let output = self.command(words).stderr(Stdio::inherit()).output().while_doing("start lifeboat")?;
         if output.status.success() {

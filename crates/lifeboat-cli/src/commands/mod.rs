@@ -7,6 +7,7 @@ mod docker;
 mod dump;
 mod forget;
 mod manage;
+mod places;
 mod recover;
 mod restore;
 mod select;

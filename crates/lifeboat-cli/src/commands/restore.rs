@@ -1,5 +1,6 @@
 //! `lifeboat restore`.
 
+use super::places;
 use super::select::{Selected, full_path, select};
 use super::volumes::{self, Into};
 use crate::access;
@@ -66,6 +67,7 @@ pub(crate) fn run(
             "nothing is deleted: {unread} items could not be read when the snapshot was taken"
         ));
     }
+    let places = places::of(&repository, &selected, arguments)?;
     let target = match volumes::target_name(arguments.to.as_os_str()) {
         None => arguments.to.clone(),
         Some(name) => match volumes::restore(ui, &repository, &mut selected, name, arguments, &options)? {
@@ -87,11 +89,16 @@ pub(crate) fn run(
             .then(|| sources.iter().map(|(source, _)| source.root.entries).sum()),
         errors: messages.problems.load(Ordering::Relaxed),
     };
-    let report = ui.with_progress(&status, || match &selected.path {
-        Some(path) => {
+    let report = ui.with_progress(&status, || match (&selected.path, &places) {
+        (_, Some(places)) => {
+            lifeboat::restore_places(&repository, &selected.snapshot, places, &options, &messages)
+        }
+        (Some(path), None) => {
             lifeboat::restore_path(&repository, &selected.snapshot, path, &target, &options, &messages)
         }
-        None => lifeboat::restore_snapshot(&repository, &selected.snapshot, &target, &options, &messages),
+        (None, None) => {
+            lifeboat::restore_snapshot(&repository, &selected.snapshot, &target, &options, &messages)
+        }
     })?;
     repository.take_notices().iter().for_each(|text| ui.notice(text));
     print(ui, &report, arguments, began);
