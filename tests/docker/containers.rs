@@ -2,6 +2,7 @@
 
 use crate::engines::objects::{Container, Volume};
 use crate::engines::{Engine, on_every_engine};
+use crate::kills::proxy::{At, Proxy, When};
 use crate::scene::{Done, Scene};
 use serde_json::{Value, json};
 use std::path::Path;
@@ -35,6 +36,31 @@ fn how(snapshot: &Value, container: &Container) -> Value {
     let all = snapshot["consistency"]["containers"].as_array().unwrap().clone();
     let found = all.iter().find(|one| one["name"] == container.name.as_str());
     found.unwrap_or_else(|| panic!("{} is not in {all:?}", container.name))["how"].clone()
+}
+
+/// A volume that only the engine reads, which it does while services are held.
+fn streamed(scene: &Scene, engine: &Engine) -> Volume {
+    scene.write("device/file", "x");
+    let device = format!("device={}", scene.text("device"));
+    engine.volume_with(&["--opt", "type=none", "--opt", "o=bind", "--opt", &device])
+}
+
+/// A request that is made only while services are held.
+fn streams(line: &str) -> bool {
+    line.starts_with("GET") && line.contains("/archive")
+}
+
+/// A capture in which something happens at a request.
+#[track_caller]
+fn disturbed(scene: &Scene, engine: &Engine, container: &Container, at: At, deed: &[&str]) -> Done {
+    let words: Vec<String> = deed.iter().map(|word| (*word).to_owned()).collect();
+    let engine_too = engine.clone();
+    let deed = Box::new(move || _ = engine_too.say(&words));
+    let proxy = Proxy::start(&scene.path("proxy.sock"), &engine.url, (at, When::Before), deed);
+    let mut command = scene.lifeboat();
+    let done = Done::of(command.env("DOCKER_HOST", proxy.host()).args(["snapshot", &source(container)]));
+    assert!(proxy.has_fired(), "nothing happened: {done}");
+    done
 }
 
 /// Nothing of lifeboat's is on the engine for these volumes, and no journal is left.
@@ -237,10 +263,7 @@ on_every_engine! {
 
     fn a_volume_that_only_the_engine_reads_is_announced_and_held_for_as_a_whole(engine: &Engine) {
         let scene = Scene::with_repository();
-        std::fs::create_dir(scene.path("device")).unwrap();
-        scene.write("device/file", "x");
-        let device = format!("device={}", scene.text("device"));
-        let volume = engine.volume_with(&["--opt", "type=none", "--opt", "o=bind", "--opt", &device]);
+        let volume = streamed(&scene, engine);
         let container = engine.run("base", &["--volume", &volume.at("/data")], &[]);
         let said = lifeboat(&scene, engine, &["snapshot", &source(&container)]).expect(0);
         said.says("services are held until the last stream").says("read through the engine");
@@ -248,6 +271,41 @@ on_every_engine! {
         assert_eq!(find(&snapshot, &format!("volume:{}", volume.name))["detail"]["read"]["way"], "helper");
         assert_eq!(how(&snapshot, &container), "paused");
         assert_eq!(container.state(), "running");
+    }
+
+    fn a_capture_that_somebody_disturbed_is_taken_again_or_marked(engine: &Engine) {
+        let scene = Scene::with_repository();
+        let volume = streamed(&scene, engine);
+        let container = engine.run("base", &["--volume", &volume.at("/data")], &[]);
+        let restart = ["restart", "--time", "0", &container.name];
+        disturbed(&scene, engine, &container, At::First(streams), &restart).expect(0).says("reading again");
+        let claim = latest(&scene)["consistency"].clone();
+        assert_eq!(claim["one_moment"], json!(true), "{claim}");
+        assert!(claim["trouble"][0].as_str().unwrap().contains("did not stay as it was made"), "{claim}");
+        disturbed(&scene, engine, &container, At::Every(streams), &restart).expect(3).says("not of one moment");
+        let claim = latest(&scene)["consistency"].clone();
+        assert_eq!(claim["one_moment"], json!(false), "{claim}");
+        assert_eq!(container.state(), "running");
+        // Somebody else begins to write.
+        let other = engine.create("base", &["--volume", &volume.at("/data")], &[]);
+        let said = disturbed(&scene, engine, &container, At::First(streams), &["start", &other.name]);
+        said.expect(0).says(&format!("{} began to write", other.name));
+        assert_eq!(how(&latest(&scene), &other), "paused");
+        assert_nothing_is_left(&scene, engine);
+    }
+
+    fn a_container_that_is_removed_while_it_is_captured_leaves_a_marked_snapshot(engine: &Engine) {
+        let scene = Scene::with_repository();
+        let volume = engine.volume();
+        std::fs::write(volume.folder().join("file"), "kept").unwrap();
+        let container = engine.run("base", &["--volume", &volume.at("/data")], &[]);
+        let pauses = |line: &str| line.starts_with("POST") && line.contains("/pause ");
+        let remove = ["rm", "--force", &container.name];
+        disturbed(&scene, engine, &container, At::First(pauses), &remove).expect(3).says("was removed meanwhile");
+        assert_eq!(latest(&scene)["consistency"]["one_moment"], json!(false));
+        let kept = scene.run(&["dump", &format!("latest:volume:{}/file", volume.name)]).expect(0).text();
+        assert_eq!(kept, "kept");
+        assert_nothing_is_left(&scene, engine);
     }
 
     fn bound_paths_go_back_where_they_were_or_where_they_are_mapped_and_never_over_something(engine: &Engine) {

@@ -8,7 +8,7 @@
 //! request is one at three moments, on all engines, which takes two hours; with `LIFEBOAT_TEST_KILLS=graph` on one of them.
 
 mod place;
-mod proxy;
+pub(crate) mod proxy;
 
 use place::{Place, sigkill, signal};
 use proxy::{At, Proxy, When};

@@ -11,7 +11,7 @@ use std::sync::{Arc, Mutex};
 
 /// Where in a request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum When {
+pub(crate) enum When {
     /// Before the engine has it.
     Before,
     /// The engine has it, and has not answered.
@@ -20,11 +20,13 @@ pub(super) enum When {
     Answered,
 }
 
-/// At which request: its number, counted from 0, or the first that fits.
-pub(super) enum At {
+/// At which request: its number, counted from 0, or by what it says.
+pub(crate) enum At {
     Never,
     Number(usize),
     First(fn(&str) -> bool),
+    /// All that fit.
+    Every(fn(&str) -> bool),
 }
 
 type Deed = Box<dyn FnMut() + Send>;
@@ -39,13 +41,13 @@ struct Shared {
     deed: Mutex<Deed>,
 }
 
-pub(super) struct Proxy {
+pub(crate) struct Proxy {
     shared: Arc<Shared>,
     path: PathBuf,
 }
 
 impl Proxy {
-    pub(super) fn start(path: &Path, engine: &str, (at, when): (At, When), deed: Deed) -> Self {
+    pub(crate) fn start(path: &Path, engine: &str, (at, when): (At, When), deed: Deed) -> Self {
         let _ = std::fs::remove_file(path);
         let listener = UnixListener::bind(path).unwrap();
         let shared = Arc::new(Shared {
@@ -68,19 +70,19 @@ impl Proxy {
     }
 
     /// One that only listens.
-    pub(super) fn listening(path: &Path, engine: &str) -> Self {
+    pub(crate) fn listening(path: &Path, engine: &str) -> Self {
         Self::start(path, engine, (At::Never, When::Before), Box::new(|| {}))
     }
 
-    pub(super) fn lines(&self) -> Vec<String> {
+    pub(crate) fn lines(&self) -> Vec<String> {
         self.shared.lines.lock().unwrap().clone()
     }
 
-    pub(super) fn has_fired(&self) -> bool {
+    pub(crate) fn has_fired(&self) -> bool {
         self.shared.fired.load(Ordering::SeqCst)
     }
 
-    pub(super) fn host(&self) -> String {
+    pub(crate) fn host(&self) -> String {
         format!("unix://{}", self.path.display())
     }
 }
@@ -93,6 +95,7 @@ impl Shared {
         match self.at {
             At::Never => false,
             At::Number(number) => number + 1 == lines.len(),
+            At::Every(fits) => fits(line),
             At::First(fits) => fits(line) && lines.iter().filter(|one| fits(one)).count() == 1,
         }
     }

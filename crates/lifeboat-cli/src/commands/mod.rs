@@ -13,6 +13,7 @@ mod restore;
 mod select;
 mod services;
 mod snapshot;
+mod sources;
 mod tag;
 mod volumes;
 
