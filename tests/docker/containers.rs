@@ -6,6 +6,7 @@ use crate::kills::proxy::{At, Proxy, When};
 use crate::scene::{Done, Scene};
 use serde_json::{Value, json};
 use std::path::Path;
+use std::sync::{Arc, Mutex};
 
 /// Runs lifeboat on an engine.
 #[track_caller]
@@ -191,7 +192,18 @@ on_every_engine! {
             ],
             &[],
         );
-        lifeboat(&scene, engine, &["snapshot", &source(&container)]).expect(0);
+        // Services do not wait for the commit.
+        let (repository, commits) = (scene.path("repository/snapshots"), Arc::new(Mutex::new(Vec::new())));
+        let counts = Arc::clone(&commits);
+        let deed = Box::new(move || {
+            counts.lock().unwrap().push(std::fs::read_dir(&repository).map_or(0, Iterator::count));
+        });
+        let execs = At::Every(|line| line.starts_with("POST") && line.contains("/exec "));
+        let proxy = Proxy::start(&scene.path("proxy.sock"), &engine.url, (execs, When::Answered), deed);
+        let mut command = scene.lifeboat();
+        command.env("DOCKER_HOST", proxy.host()).args(["snapshot", &source(&container)]);
+        Done::of(&mut command).expect(0);
+        assert_eq!(*commits.lock().unwrap(), [0, 0, 0]);
         assert_eq!(std::fs::read_to_string(&log).unwrap(), "pre\nheld\nlet go\npost\n");
         let inside = scene.run(&["dump", &format!("latest:volume:{}/log", volume.name)]).expect(0).text();
         assert_eq!(inside, "pre\nheld\n");

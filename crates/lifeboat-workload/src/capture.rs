@@ -5,7 +5,8 @@
 //! was seen, never what was intended.
 //!
 //! The order: [`Group::find`] → [`Group::wait_ready`] → [`Group::prepare`] → [`Capture::begin`] (journal, supervisor, mark,
-//! `pre`) → pass one → [`Quiesce::hold`] → pass two → [`Quiesce::release`] → [`Capture::end`] (`post`).
+//! `pre`) → pass one → [`Quiesce::hold`] → pass two → [`Quiesce::release`] (and `post`, after the last round) → commit →
+//! [`Capture::end`].
 //! Read next: [`preparation`], where labels become what is done; [`sources`], what is read; [`crate::quiesce::session`].
 
 mod binds;
@@ -27,7 +28,7 @@ use crate::quiesce::session::{self, Moment, Options, Report, Session};
 use crate::quiesce::undo::chain;
 use claims::consistency;
 use group::{Group, around};
-use lifeboat_transfer::backup::{Claims, Quiesce, Verdict};
+use lifeboat_transfer::backup::{Claims, Quiesce, ROUNDS_MAX, Verdict};
 use std::collections::BTreeSet;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
@@ -104,6 +105,9 @@ struct Work {
     held: BTreeSet<String>,
     plan: Plan,
     report: Option<Report>,
+    round: u32,
+    /// Everything is back, and what was owed has been run.
+    ended: Option<Report>,
     /// What has to be said, in the order in which it happened.
     trouble: Vec<String>,
     /// Nothing went wrong before the last round, and nothing in it.
@@ -224,6 +228,15 @@ impl<'g> Capture<'g> {
         Ok(())
     }
 
+    /// Whether it is worth while to do it again.
+    fn judge(&self, work: &Work, reason: String) -> Verdict {
+        let report = work.report.as_ref();
+        let is_back = report.is_none_or(|report| report.undone.is_whole());
+        // A stream that took too long takes as long again.
+        let is_hopeless = self.has_streams && report.is_some_and(|report| report.expired);
+        if is_back && !is_hopeless { Verdict::Again(reason) } else { Verdict::Kept }
+    }
+
     /// Brings everything back and lets go of everything; gives what went wrong with the moment.
     fn bring_back(&self, work: &mut Work) -> Vec<String> {
         let mut reasons = Vec::new();
@@ -254,14 +267,17 @@ impl<'g> Capture<'g> {
         Ok(now.into_iter().filter(is_new).map(|(name, _)| name).collect())
     }
 
-    /// Brings everything back and runs what is owed.
+    /// Says what came of it; brings everything back and runs what is owed, where that was not done by the last release.
     ///
     /// # Errors
     ///
     /// Where the journal cannot be read or removed.
     pub fn end(self) -> Result<Ended, Error> {
         let mut work = self.work();
-        let report = finish(&mut work)?;
+        let report = match work.ended.take() {
+            Some(report) => report,
+            None => finish(&mut work)?,
+        };
         let quiet = work.report.as_ref().map(|report| (report.quiet, report.expired));
         let (quiet, expired) = quiet.unwrap_or((report.quiet, report.expired));
         let report = Report { quiet, expired, ..report };
@@ -323,6 +339,7 @@ pub fn would_do(group: &Group, lifelines: &Lifelines) -> Result<Plan, Error> {
 impl Quiesce for Capture<'_> {
     fn hold(&self, round: u32) -> Result<(), Box<dyn std::error::Error + Send + Sync>> {
         let mut work = self.work();
+        work.round = round;
         for attempt in 1.. {
             let Err(error) = self.make_quiet(&mut work, round == 1 && attempt == 1) else { break };
             let reasons = self.bring_back(&mut work);
@@ -349,19 +366,22 @@ impl Quiesce for Capture<'_> {
         }
         reasons.extend(gone(self.group, &work));
         work.is_sound = reasons.is_empty();
-        if reasons.is_empty() {
-            return Verdict::Kept;
+        let verdict = match reasons.is_empty() {
+            true => Verdict::Kept,
+            false => {
+                let reason = reasons.join("; ");
+                work.trouble.push(reason.clone());
+                self.judge(&work, reason)
+            }
+        };
+        // Services do not wait for the commit.
+        if verdict == Verdict::Kept || work.round >= ROUNDS_MAX {
+            match finish(&mut work) {
+                Ok(report) => work.ended = Some(report),
+                Err(error) => work.trouble.push(chain(&error)),
+            }
         }
-        let reason = reasons.join("; ");
-        work.trouble.push(reason.clone());
-        let report = work.report.as_ref();
-        let is_back = report.is_none_or(|report| report.undone.is_whole());
-        // A stream that took too long takes as long again.
-        let is_hopeless = self.has_streams && report.is_some_and(|report| report.expired);
-        match is_back && !is_hopeless {
-            true => Verdict::Again(reason),
-            false => Verdict::Kept,
-        }
+        verdict
     }
 
     fn claims(&self) -> Claims {

@@ -172,6 +172,20 @@ fn a_pause_that_lasts_too_long_is_undone_while_the_run_hangs() {
 }
 
 #[test]
+fn a_run_that_is_interrupted_while_services_are_quiet_brings_them_back_first() {
+    let place = Place::new("graph");
+    let (proxy, run) = place.frozen_run();
+    signal(run.id(), Signal::INT);
+    signal(run.id(), Signal::CONT);
+    let (code, text) = place.finish(run);
+    assert_eq!(code, Some(130), "{text}");
+    assert_eq!(place.down(), [""; 0]);
+    place.assert_as_before("it was interrupted");
+    assert!(place.scene.snapshots().is_empty());
+    drop(proxy);
+}
+
+#[test]
 fn two_runs_on_the_same_containers_wait_for_each_other() {
     let place = Place::new("graph");
     let (proxy, first) = place.frozen_run();

@@ -114,8 +114,19 @@ fn serve(shared: &Shared, mut client: UnixStream) {
     let line = buffer[..count].split(|byte| *byte == b'\r').next().unwrap_or_default();
     let is_the_one = shared.note(&String::from_utf8_lossy(line));
     shared.fire(is_the_one, When::Before);
+    let mut sent = buffer[..count].to_vec();
+    // A command that begins once its run is dead is nobody's to know of; anything else may well arrive so late.
+    if is_the_one && shared.when == When::Before && sent.starts_with(b"POST") && has(&sent, b"/exec") {
+        let _ = client.set_read_timeout(Some(std::time::Duration::from_millis(300)));
+        match client.read(&mut buffer) {
+            Ok(0) => return,
+            Ok(more) => sent.extend_from_slice(&buffer[..more]),
+            Err(_) => {}
+        }
+        let _ = client.set_read_timeout(None);
+    }
     let Ok(mut engine) = UnixStream::connect(&shared.engine) else { return };
-    if engine.write_all(&buffer[..count]).is_err() {
+    if engine.write_all(&sent).is_err() {
         return;
     }
     let (Ok(mut from_client), Ok(mut to_engine)) = (client.try_clone(), engine.try_clone()) else { return };
@@ -139,4 +150,8 @@ fn serve(shared: &Shared, mut client: UnixStream) {
     let _ = client.shutdown(Shutdown::Both);
     let _ = engine.shutdown(Shutdown::Both);
     let _ = forward.join();
+}
+
+fn has(bytes: &[u8], part: &[u8]) -> bool {
+    bytes.windows(part.len()).any(|window| window == part)
 }
