@@ -306,6 +306,34 @@ on_every_engine! {
         assert_nothing_is_left(&scene, engine);
     }
 
+    fn what_lifeboat_hangs_on_and_what_would_not_come_back_is_not_stopped(engine: &Engine) {
+        let scene = Scene::with_repository();
+        let volume = engine.volume();
+        let mount = volume.at("/data");
+        let stop = "lifeboat.stop=true";
+        let fleeting = engine.run("base", &["--volume", &mount, "--rm", "--label", stop], &[]);
+        let around = format!("{}:/backup", scene.text(""));
+        let carrier = engine.run("base", &["--volume", &mount, "--volume", &around, "--label", stop], &[]);
+        let own = engine.run("base", &["--volume", &mount], &[]);
+        own.does("pause");
+        let starts = [fleeting.started_at(), carrier.started_at(), own.started_at()];
+        let named = [source(&fleeting), source(&carrier), source(&own)];
+        let words: Vec<&str> = ["snapshot"].into_iter().chain(named.iter().map(String::as_str)).collect();
+        let said = lifeboat(&scene, engine, &words).expect(0);
+        let said = said.says(&format!("container {}: it is paused, not stopped", fleeting.name));
+        let said = said.says(&format!("container {}: it is left alone", carrier.name));
+        said.says("is not captured: it and");
+        let snapshot = latest(&scene);
+        assert_eq!(how(&snapshot, &fleeting), "paused");
+        assert_eq!(how(&snapshot, &carrier), "ran on");
+        assert_eq!(how(&snapshot, &own), "paused by somebody else");
+        // One of them may have written.
+        assert_eq!(snapshot["consistency"]["one_moment"], json!(false));
+        assert_eq!([fleeting.state(), carrier.state(), own.state()], ["running", "running", "paused"].map(String::from));
+        assert_eq!([fleeting.started_at(), carrier.started_at(), own.started_at()], starts);
+        assert_nothing_is_left(&scene, engine);
+    }
+
     fn a_container_that_is_removed_while_it_is_captured_leaves_a_marked_snapshot(engine: &Engine) {
         let scene = Scene::with_repository();
         let volume = engine.volume();
