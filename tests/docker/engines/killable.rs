@@ -42,13 +42,21 @@ impl KillableEngine {
     /// SIGKILL, as the kernel does it when memory is short. The containers' processes are not touched.
     #[track_caller]
     pub fn kill(&self) {
-        let pid = std::fs::read_to_string(self.run().join("dockerd.pid")).unwrap();
-        let killed = Command::new("kill").args(["-s", "KILL", pid.trim()]).status().unwrap();
-        assert!(killed.success());
-        let begun = Instant::now();
-        while self.engine.docker(&["version"]).output().unwrap().status.success() {
-            assert!(begun.elapsed() < START_MAX, "a killed engine answers");
-            std::thread::sleep(Duration::from_millis(20));
+        self.killer()();
+    }
+
+    /// What kills it, for whoever must not keep it from being stopped at the test's end.
+    pub fn killer(&self) -> impl Fn() + Send + 'static {
+        let (engine, pid_file) = (self.engine.clone(), self.run().join("dockerd.pid"));
+        move || {
+            let pid = std::fs::read_to_string(&pid_file).unwrap();
+            let killed = Command::new("kill").args(["-s", "KILL", pid.trim()]).status().unwrap();
+            assert!(killed.success());
+            let begun = Instant::now();
+            while engine.docker(&["version"]).output().unwrap().status.success() {
+                assert!(begun.elapsed() < START_MAX, "a killed engine answers");
+                std::thread::sleep(Duration::from_millis(20));
+            }
         }
     }
 

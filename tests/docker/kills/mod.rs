@@ -127,11 +127,11 @@ fn an_engine_that_is_killed_anywhere_gets_back_what_was_made_quiet() {
         let (mut tried, mut quiet, mut slowest) = (0, 0, Duration::ZERO);
         for (number, when) in points(&lines, (2, 30)) {
             let what = format!("{flavour}: the engine was killed at {number} `{}`, {when:?}", lines[number]);
-            let (engine, state) = (Arc::clone(&place.engine), place.state());
+            let (kill, state) = (place.engine.killer(), place.state());
             let touched = Arc::new(std::sync::Mutex::new(Vec::new()));
             let seen = Arc::clone(&touched);
             let deed = Box::new(move || {
-                engine.kill();
+                kill();
                 *seen.lock().unwrap() = place::made_quiet(&state);
             });
             let proxy = Proxy::start(&place.socket(), &place.engine.url, (At::Number(number), when), deed);

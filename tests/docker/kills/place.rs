@@ -66,7 +66,7 @@ pub(super) struct Place {
     // Dropped in this order.
     services: Vec<Container>,
     volume: Volume,
-    pub(super) engine: Arc<KillableEngine>,
+    pub(super) engine: KillableEngine,
     pub(super) scene: Scene,
 }
 
@@ -76,7 +76,7 @@ impl Place {
     }
 
     pub(super) fn with_labels(flavour: &'static str, labels: &[&str]) -> Self {
-        let engine = Arc::new(KillableEngine::start(flavour));
+        let engine = KillableEngine::start(flavour);
         let volume = engine.volume();
         let service =
             |options: &[&str]| engine.run("base", &[options, labels].concat(), &["sh", "-c", SERVICE]);
