@@ -9,15 +9,17 @@
 //!   on this machine is looked at for it: names are only names.
 //! - The last member of a name counts, as when an archive is extracted.
 //!
-//! Memory is the sorter's, and each hard link with its target. Read next: [`crate::source::archive`], [`super::sorter`].
+//! Memory is the sorter's, and each hard link with its target. Read next: [`crate::source::archive`], [`super::sorter`],
+//! [`super::hard_links`].
 
-use super::content::{ContentWriter, Failure, Stored};
+use super::content::{ContentWriter, Failure};
 use super::crew::Batch;
+use super::hard_links::{Inode, Inodes, Link};
 use super::hint::Earlier;
 use super::parent::{Parent, ParentCursor};
 use super::queue::WorkQueue;
 use super::reading::store_xattrs;
-use super::sorter::{Body, Sorted, Sorter};
+use super::sorter::{Body, Sorter};
 use super::tree_source::TreeOutcome;
 use super::{Run, SourceName};
 use crate::source::ancestors::Ancestors;
@@ -30,8 +32,7 @@ use lifeboat_format::{Entry, LinkGroup, Metadata, Node, Timestamp, TreePath};
 use lifeboat_repo::cursor::TreeCursor;
 use lifeboat_repo::sink::ChunkSink;
 use lifeboat_repo::tree::TreeBuilder;
-use std::collections::HashMap;
-use std::io::Read;
+use std::io::{BufReader, Read};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
@@ -41,18 +42,12 @@ const HINT_BYTES_MIN: u64 = 256 << 10;
 /// Entries that are held back so that the chunks of small files are named together.
 const PENDING_MAX: usize = 256;
 
+/// Headers, padding and short contents of so many bytes are read at once.
+const STREAM_BUFFER_BYTES: usize = 64 << 10;
+
 fn cannot_sort(error: std::io::Error) -> lifeboat_repo::Error {
     lifeboat_repo::Error::io("the entries of an archive cannot be sorted")(error)
 }
-
-/// A hard link: its own place, and what it names.
-struct Link {
-    number: u64,
-    target: TreePath,
-}
-
-/// An inode with several names, by one of its names and its number in the archive.
-type Inode = (TreePath, u64);
 
 /// One archive being backed up.
 pub(super) struct ArchiveSource<'r, 'q> {
@@ -94,7 +89,8 @@ where
 
     /// Reads the archive to its end and stores its contents.
     pub(super) fn feed(&mut self, stream: &mut dyn Read) -> Result<(), Failure> {
-        let mut members = Members::new(stream);
+        // A header at a time would be a call to the system at a time; contents are read past it.
+        let mut members = Members::new(BufReader::with_capacity(STREAM_BUFFER_BYTES, stream));
         while let Some(member) = members.next_member().map_err(|error| Failure::File(error.into()))? {
             if self.run.counters.interrupted.load(Ordering::Relaxed) {
                 return Err(lifeboat_repo::Error::Interrupted.into());
@@ -219,7 +215,7 @@ where
     pub(super) fn finish(mut self, sink: &mut ChunkSink) -> lifeboat_repo::Result<TreeOutcome> {
         self.flush()?;
         let sorted = std::mem::replace(&mut self.sorter, Sorter::new(None)).finish().map_err(cannot_sort)?;
-        let inodes = self.inodes(&sorted).map_err(cannot_sort)?;
+        let inodes = Inodes::of(&self.links, &sorted).map_err(cannot_sort)?;
         let mut tree = Tree::new(&self);
         let mut last: Option<(TreePath, u64, Body)> = None;
         for record in sorted.records().map_err(cannot_sort)? {
@@ -235,47 +231,6 @@ where
         }
         tree.finish(sink)
     }
-
-    /// What hard links name: for each link's number the inode, and each such inode's entry.
-    fn inodes(&self, sorted: &Sorted) -> std::io::Result<Inodes> {
-        let mut inodes = Inodes::default();
-        if self.links.is_empty() {
-            return Ok(inodes);
-        }
-        // All that stands in the archive under a name that is a target, by its number.
-        let mut named: HashMap<&TreePath, Vec<(u64, Body)>> =
-            self.links.iter().map(|link| (&link.target, Vec::new())).collect();
-        for record in sorted.records()? {
-            let record = record?;
-            if let Some(bodies) = named.get_mut(&record.path) {
-                bodies.push((record.number, record.body()?));
-            }
-        }
-        // A link names what came before it, so its target is known by now, even if that is a link.
-        for link in &self.links {
-            let bodies = named.get(&link.target).into_iter().flatten();
-            match bodies.take_while(|(number, _)| *number < link.number).last() {
-                Some((number, Body::Entry(entry))) if !entry.is_directory() => {
-                    let inode = (link.target.clone(), *number);
-                    inodes.entries.entry(inode.clone()).or_insert_with(|| (**entry).clone());
-                    inodes.of_links.insert(link.number, inode);
-                }
-                Some((number, Body::Link(_))) => {
-                    if let Some(inode) = inodes.of_links.get(number).cloned() {
-                        inodes.of_links.insert(link.number, inode);
-                    }
-                }
-                Some((_, Body::Entry(_))) | None => {}
-            }
-        }
-        Ok(inodes)
-    }
-}
-
-#[derive(Default)]
-struct Inodes {
-    of_links: HashMap<u64, Inode>,
-    entries: HashMap<Inode, Entry>,
 }
 
 /// The tree being built from entries in order.
@@ -319,20 +274,17 @@ impl<'a, 'r, 'q> Tree<'a, 'r, 'q> {
         let (entry, inode) = match body {
             Body::Entry(entry) => {
                 let inode = (path.clone(), number);
-                let is_linked = inodes.entries.contains_key(&inode);
+                let is_linked = inodes.has(&inode);
                 (*entry, is_linked.then_some(inode))
             }
-            Body::Link(target) => {
-                let inode = inodes.of_links.get(&number);
-                match inode.and_then(|inode| inodes.entries.get(inode)) {
-                    Some(entry) => (entry.clone(), inode.cloned()),
-                    None => {
-                        let detail = "it is a hard link to what is not in the archive";
-                        self.source.refuse(&path, &target.to_slashes(), detail);
-                        return Ok(());
-                    }
+            Body::Link(target) => match inodes.of_link(number) {
+                Some((inode, entry)) => (entry.clone(), Some(inode.clone())),
+                None => {
+                    let detail = "it is a hard link to what is not in the archive";
+                    self.source.refuse(&path, &target.to_slashes(), detail);
+                    return Ok(());
                 }
-            }
+            },
         };
         let link = inode.map(|inode| self.group(&inode));
         self.lead_to(&path, sink)?;
@@ -374,21 +326,5 @@ impl<'a, 'r, 'q> Tree<'a, 'r, 'q> {
     fn finish(self, sink: &mut ChunkSink) -> lifeboat_repo::Result<TreeOutcome> {
         let root = self.builder.finish(&mut |node| sink.add(ChunkKind::Tree, &node))?;
         Ok(TreeOutcome { root, owners: self.owners, bytes: self.bytes })
-    }
-}
-
-/// Contents of members.
-impl<B> ContentWriter<'_, B> {
-    /// Stores the content of a member, which `stream` gives; `earlier` is how the parent had it.
-    fn member(
-        &mut self,
-        stream: &mut dyn Read,
-        member: &Member,
-        earlier: Option<&Earlier>,
-    ) -> Result<Stored, Failure> {
-        match &member.stretches {
-            Some(stretches) => self.stretches(stream, stretches, member.size, earlier),
-            None => self.sized_stream(stream, member.size, earlier),
-        }
     }
 }

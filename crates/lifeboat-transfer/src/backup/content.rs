@@ -1,24 +1,29 @@
 //! From bytes to chunks: cuts, names and stores the content of files and streams.
 //!
 //! Must stay true: a byte is copied once, from the read buffer into its region, and only if its chunk is new. Chunks are
-//! named many at a time, which is a third to a half faster than one by one: small files wait in the buffer for that, their
-//! pieces holding *tickets* until [`ContentWriter::redeem`].
+//! named many at a time, which is a third to a half faster than one by one: small files wait in the buffer for that.
+//!
+//! Read next: [`small`], [`members`], then [`super::cutting`].
+
+mod inputs;
+mod members;
+mod small;
 
 use super::Counters;
-use super::cutting::{Cutting, Known, is_zero, names};
+use super::cutting::{Cutting, Known, names};
 use super::hint::Earlier;
 use super::queue::WorkQueue;
+use inputs::{OpenFile, read_at, read_some, read_stream};
 use lifeboat_chunker::Cutter;
-use lifeboat_chunker::pages::{ReadAt, recognise};
+use lifeboat_chunker::pages::recognise;
 use lifeboat_format::entry::Chunker;
 use lifeboat_format::list::Piece;
 use lifeboat_format::region::ChunkKind;
 use lifeboat_format::{ChunkId, Content, XattrValue};
-use lifeboat_repo::lists::{INLINE_PIECES, ListBuilder};
 use lifeboat_repo::reader::ChunkReader;
 use lifeboat_repo::session::Session;
 use lifeboat_repo::sink::ChunkSink;
-use rustix::fd::{AsFd, OwnedFd};
+use rustix::fd::OwnedFd;
 use rustix::fs::SeekFrom;
 use rustix::io::Errno;
 use std::io::Read;
@@ -28,8 +33,6 @@ use std::sync::atomic::Ordering;
 
 /// Bytes that are read and cut before the index is asked about their chunks: they stay in the processor's cache.
 const BUFFER_BYTES: usize = 1 << 20;
-/// What is read of a stream before it is known how its file is best cut.
-const FRONT_BYTES: u64 = 1 << 20;
 
 /// Why content could not be stored.
 pub(crate) enum Failure {
@@ -158,60 +161,6 @@ impl<'q, B> ContentWriter<'q, B> {
         self.finish_cutting(cutting)
     }
 
-    /// Stores a stream of exactly `size` bytes. The stream itself fails where it has fewer.
-    pub(crate) fn sized_stream(
-        &mut self,
-        stream: &mut dyn Read,
-        size: u64,
-        earlier: Option<&Earlier>,
-    ) -> Result<Stored, Failure> {
-        self.counted = 0;
-        let bytes_max = self.cutter.bytes_max() as u64;
-        if size < bytes_max {
-            let (start, end) =
-                self.fill_small(size as usize, size as usize, |room| read_stream(stream, room))?;
-            return self.name_small(start, end);
-        }
-        // What a file is made of is told by its beginning: a stream cannot be asked for its middle.
-        let mut front = Vec::new();
-        let kept = earlier.and_then(|earlier| earlier.chunker(bytes_max));
-        let chunker = match kept {
-            Some(chunker) => chunker,
-            None => {
-                stream.take(FRONT_BYTES).read_to_end(&mut front).map_err(Failure::File)?;
-                let found = recognise(&front[..], front.len() as u64);
-                let page = found.page_bytes().map_or(1, u64::from);
-                if size.is_multiple_of(page) { found } else { Chunker::Content }
-            }
-        };
-        let mut cutting = Cutting::with_hint(chunker, self.reader, earlier);
-        let mut whole = front.as_slice().chain(stream);
-        self.stretch(&mut cutting, Some(size), |buffer, _| read_stream(&mut whole, buffer))?;
-        self.finish_cutting(cutting)
-    }
-
-    /// Stores a file with holes: `stream` gives its stretches of data, one behind the other.
-    pub(crate) fn stretches(
-        &mut self,
-        stream: &mut dyn Read,
-        stretches: &[(u64, u64)],
-        size: u64,
-        earlier: Option<&Earlier>,
-    ) -> Result<Stored, Failure> {
-        let kept = earlier.and_then(|earlier| earlier.chunker(self.cutter.bytes_max() as u64));
-        let mut cutting = Cutting::with_hint(kept.unwrap_or(Chunker::Content), self.reader, earlier);
-        let session = self.session.clone();
-        let keys = session.repository().keys();
-        for (offset, length) in stretches {
-            let gap = offset.saturating_sub(cutting.bytes());
-            cutting.hole(gap, &mut self.sink, keys)?;
-            self.stretch(&mut cutting, Some(*length), |buffer, _| read_stream(stream, buffer))?;
-        }
-        let gap = size.saturating_sub(cutting.bytes());
-        cutting.hole(gap, &mut self.sink, keys)?;
-        self.finish_cutting(cutting)
-    }
-
     fn finish_cutting(&mut self, cutting: Cutting<'_>) -> Result<Stored, Failure> {
         let bytes = cutting.bytes();
         let content = cutting.finish(&mut self.sink, self.session.repository().keys())?;
@@ -221,120 +170,6 @@ impl<'q, B> ContentWriter<'q, B> {
     /// Stores one attribute value as a chunk.
     pub(crate) fn xattr(&mut self, value: &[u8]) -> lifeboat_repo::Result<XattrValue> {
         Ok(XattrValue::Chunk(self.sink.add(ChunkKind::Data, value)?, value.len() as u32))
-    }
-
-    /// The file is read behind those that wait in the buffer: one question to the index serves many files.
-    fn small_file(&mut self, file: &OwnedFd, size: usize) -> Result<Stored, Failure> {
-        // One byte more than expected: reading it says that the file grew.
-        let (start, end) = self.fill_small(size + 1, size, |room| read_some(file, room))?;
-        if end - start > size {
-            // It is longer than its status says, as files of pseudo file systems are: read it as a stream.
-            rustix::fs::seek(file, SeekFrom::Start(0))?;
-            let mut cutting = Cutting::new(Chunker::Content);
-            self.stretch(&mut cutting, None, |buffer, _| read_some(file, buffer))?;
-            return self.finish_cutting(cutting);
-        }
-        self.name_small(start, end)
-    }
-
-    /// Reads up to `size` bytes behind what waits in the buffer, and asks no further where there are `expected` of them;
-    /// gives where they begin and end.
-    fn fill_small(
-        &mut self,
-        size: usize,
-        expected: usize,
-        mut read: impl FnMut(&mut [u8]) -> Result<Option<usize>, Failure>,
-    ) -> Result<(usize, usize), Failure> {
-        if self.filled + size > self.buffer.len() {
-            self.store_buffered()?;
-        }
-        let start = self.filled;
-        let mut end = start;
-        while end - start < size {
-            match read(&mut self.buffer[end..start + size])? {
-                Some(0) => break,
-                Some(length) => end += length,
-                None => {}
-            }
-            if end - start == expected {
-                break;
-            }
-        }
-        Ok((start, end))
-    }
-
-    /// Cuts and names what was read last, and leaves it in the buffer.
-    fn name_small(&mut self, start: usize, end: usize) -> Result<Stored, Failure> {
-        let length = end - start;
-        self.filled = end;
-        self.count_read(length as u64);
-        let mut cuts = Vec::new();
-        let mut position = start;
-        while position < end {
-            let cut = position..position + self.cutter.cut(&self.buffer[position..end]);
-            position = cut.end;
-            cuts.push(cut);
-        }
-        // Nodes of a list need names; chunks so short that a small file has a list are not the default.
-        let is_waiting = cuts.len() <= INLINE_PIECES;
-        let pieces = match is_waiting {
-            true => cuts.into_iter().map(|cut| self.wait_for_name(cut)).collect(),
-            false => self.name_now(cuts),
-        };
-        let mut list = ListBuilder::new(Chunker::Content);
-        let sink = &mut self.sink;
-        let mut put = |node: Vec<u8>| sink.add(ChunkKind::List, &node);
-        for piece in pieces {
-            list.push(piece, &mut put)?;
-        }
-        Ok(Stored { content: list.finish(&mut put)?, bytes: length as u64, is_waiting })
-    }
-
-    fn name_now(&mut self, cuts: Vec<Range<usize>>) -> Vec<Piece> {
-        let pieces = names(self.session.repository().keys(), &self.buffer, &cuts);
-        for (piece, cut) in pieces.iter().zip(cuts) {
-            if let Piece::Chunk(id, _) = piece {
-                self.chunks.push((*id, cut));
-            }
-        }
-        pieces
-    }
-
-    /// A piece with a ticket in the place of its name, unless it is all zeros.
-    fn wait_for_name(&mut self, range: Range<usize>) -> Piece {
-        if is_zero(&self.buffer[range.clone()]) {
-            return Piece::Zeros(range.len() as u64);
-        }
-        let ticket = (self.named.len() + self.waiting.len()) as u64;
-        let mut id = [0; ChunkId::BYTES];
-        id[..8].copy_from_slice(&ticket.to_le_bytes());
-        let bytes = range.len() as u32;
-        self.waiting.push(range);
-        Piece::Chunk(ChunkId(id), bytes)
-    }
-
-    /// Puts names where the tickets are. Everything must be stored by then.
-    pub(crate) fn redeem(&self, content: &mut Content) {
-        let named = |id: &mut ChunkId| {
-            if let Some(ticket) = id.0.first_chunk().map(|bytes| u64::from_le_bytes(*bytes)) {
-                *id = self.named[ticket as usize];
-            }
-        };
-        match content {
-            Content::Chunk(id) => named(id),
-            Content::Pieces(_, pieces) => pieces.iter_mut().for_each(|piece| {
-                if let Piece::Chunk(id, _) = piece {
-                    named(id);
-                }
-            }),
-            // A small file has too few pieces for a list.
-            Content::List(_) | Content::Empty => {}
-        }
-    }
-
-    /// All tickets are redeemed: the next one has number 0 again.
-    pub(crate) fn forget_tickets(&mut self) {
-        self.named.clear();
     }
 
     /// Reads data extents and steps over holes.
@@ -471,8 +306,10 @@ impl<'q, B> ContentWriter<'q, B> {
         let chunks: Vec<(ChunkId, &[u8])> =
             self.chunks.iter().map(|(id, range)| (*id, &self.buffer[range.clone()])).collect();
         self.counters.chunks_asked.fetch_add(chunks.len() as u64, Ordering::Relaxed);
-        self.sink.add_named(ChunkKind::Data, &chunks)?;
+        let added = self.sink.add_named(ChunkKind::Data, &chunks);
+        // Also where it failed: who goes on all the same fills the buffer with other bytes, which have other names.
         self.chunks.clear();
+        added?;
         while let Some(region) = self.sink.take_full() {
             if let Some(region) = self.queue.offer(region) {
                 self.sink.seal(region)?;
@@ -485,46 +322,5 @@ impl<'q, B> ContentWriter<'q, B> {
     pub(crate) fn flush(&mut self) -> lifeboat_repo::Result<()> {
         self.store_buffered()?;
         self.sink.flush()
-    }
-}
-
-fn read_some(file: impl AsFd, buffer: &mut [u8]) -> Result<Option<usize>, Failure> {
-    match rustix::io::read(file, buffer) {
-        Ok(length) => Ok(Some(length)),
-        Err(Errno::INTR) => Ok(None),
-        Err(errno) => Err(errno.into()),
-    }
-}
-
-fn read_stream(stream: &mut (impl Read + ?Sized), buffer: &mut [u8]) -> Result<Option<usize>, Failure> {
-    match stream.read(buffer) {
-        Err(error) if error.kind() == std::io::ErrorKind::Interrupted => Ok(None),
-        result => result.map(Some).map_err(Failure::File),
-    }
-}
-
-fn read_at(file: impl AsFd, buffer: &mut [u8], offset: u64) -> Result<Option<usize>, Failure> {
-    match rustix::io::pread(file, buffer, offset) {
-        Ok(length) => Ok(Some(length)),
-        Err(Errno::INTR) => Ok(None),
-        Err(errno) => Err(errno.into()),
-    }
-}
-
-/// What recognises page files reads through this.
-struct OpenFile<'f>(&'f OwnedFd);
-
-impl ReadAt for OpenFile<'_> {
-    fn read_at(&self, buffer: &mut [u8], offset: u64) -> std::io::Result<usize> {
-        let mut filled = 0;
-        while filled < buffer.len() {
-            match rustix::io::pread(self.0, &mut buffer[filled..], offset + filled as u64) {
-                Ok(0) => break,
-                Ok(length) => filled += length,
-                Err(Errno::INTR) => {}
-                Err(errno) => return Err(errno.into()),
-            }
-        }
-        Ok(filled)
     }
 }

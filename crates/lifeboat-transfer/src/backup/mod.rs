@@ -11,6 +11,7 @@ mod content;
 mod counters;
 mod crew;
 mod cutting;
+mod hard_links;
 mod hint;
 mod parent;
 mod passes;

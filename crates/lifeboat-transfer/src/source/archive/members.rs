@@ -1,7 +1,7 @@
 //! Goes through an archive, member by member.
 
 use super::header::{Header, Wrong};
-use super::pax::{self, Extended};
+use super::pax::{self, Extended, Sparse};
 use super::sparse::{self, MapReader};
 use super::{ArchiveError, BLOCK_BYTES, EXTENDED_BYTES_MAX, Kind, Member, STRETCHES_MAX};
 use lifeboat_format::Timestamp;
@@ -101,8 +101,8 @@ impl<R: Read> Members<R> {
     fn member(&mut self, header: &Header<'_>, before: Before) -> Result<Member> {
         let damaged = |wrong: Wrong| ArchiveError::Damaged { at: self.header_at, detail: wrong };
         let extended = before.extended.unwrap_or_else(|| self.global.clone());
-        let name = extended.path.clone().or(before.name).unwrap_or_else(|| header.name());
-        let link = extended.link_path.clone().or(before.link_name).unwrap_or_else(|| header.link_name());
+        let name = extended.path.or(before.name).unwrap_or_else(|| header.name());
+        let link = extended.link_path.or(before.link_name).unwrap_or_else(|| header.link_name());
         let stored = match extended.size {
             Some(size) => size,
             None => header.size().map_err(damaged)?,
@@ -121,7 +121,7 @@ impl<R: Read> Members<R> {
             size: stored,
             stored_bytes: stored,
             stretches: None,
-            xattrs: extended.xattrs.clone(),
+            xattrs: extended.xattrs.all,
             name,
         };
         (self.left, self.padding) = (stored, padding_of(stored));
@@ -131,7 +131,7 @@ impl<R: Read> Members<R> {
         } else if header.kind() == b'S' {
             self.read_gnu_map(header, &mut member)?;
         } else if extended.sparse.is_any() {
-            self.read_pax_map(extended, &mut member)?;
+            self.read_pax_map(extended.sparse, &mut member)?;
         }
         Ok(member)
     }
@@ -170,8 +170,7 @@ impl<R: Read> Members<R> {
         self.set_map(map, member)
     }
 
-    fn read_pax_map(&mut self, extended: Extended, member: &mut Member) -> Result<()> {
-        let sparse = extended.sparse;
+    fn read_pax_map(&mut self, sparse: Sparse, member: &mut Member) -> Result<()> {
         member.size = sparse.size.ok_or_else(|| self.damaged("a file with holes has no size"))?;
         if member.size > i64::MAX as u64 {
             return Err(self.damaged("its size is no file's"));

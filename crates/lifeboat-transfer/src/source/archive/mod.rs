@@ -4,8 +4,9 @@
 //! - An archive that ends early is an error, wherever it ends: every member has all of its bytes, and two blocks of zeros
 //!   follow the last one. Engines end archives early and call it success.
 //! - What is not understood is refused by name, never guessed at, and never taken for something else.
-//! - Memory is one block, one extended header of at most [`EXTENDED_BYTES_MAX`], and one map of holes of at most
-//!   [`STRETCHES_MAX`] stretches, whatever the archive says.
+//! - Memory is one block, one extended header of at most [`EXTENDED_BYTES_MAX`], as much of extended attributes for the
+//!   member, and for all members that follow, and one map of holes of at most [`STRETCHES_MAX`] stretches, whatever the
+//!   archive says.
 //!
 //! Names are given as they stand there; who makes entries of them decides which ones are fit.
 //!

@@ -2,9 +2,14 @@
 //!
 //! A record is `LENGTH KEY=VALUE\n`, its length in decimal digits counting itself.
 
+use super::EXTENDED_BYTES_MAX;
 use super::header::{Wrong, size_of};
 use lifeboat_format::Timestamp;
 use lifeboat_format::limits::{NAME_BYTES_MAX, XATTR_VALUE_BYTES_MAX, XATTRS_MAX};
+
+/// All attribute names of one file, each with its end: what Linux lists. More could not be given to any file, and would make
+/// an entry that no node can hold.
+const XATTR_NAMES_BYTES_MAX: usize = 64 << 10;
 
 /// What extended headers say about the members that follow them.
 #[derive(Debug, Clone, Default)]
@@ -15,8 +20,16 @@ pub(super) struct Extended {
     pub(super) uid: Option<u32>,
     pub(super) gid: Option<u32>,
     pub(super) mtime: Option<Timestamp>,
-    pub(super) xattrs: Vec<(Vec<u8>, Vec<u8>)>,
+    pub(super) xattrs: Xattrs,
     pub(super) sparse: Sparse,
+}
+
+/// Extended attributes, sorted by name. Several headers add to them, so it is here that they are bounded.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Xattrs {
+    pub(super) all: Vec<(Vec<u8>, Vec<u8>)>,
+    name_bytes: usize,
+    value_bytes: usize,
 }
 
 /// What they say about holes, in any of GNU's three ways.
@@ -93,7 +106,7 @@ fn take(extended: &mut Extended, key: &[u8], value: &[u8], stretches_max: usize)
         }
         _ => {
             if let Some(name) = key.strip_prefix(b"SCHILY.xattr.") {
-                take_xattr(&mut extended.xattrs, &decoded(name), value)?;
+                extended.xattrs.take(decoded(name), value)?;
             }
             // Other keys (comments, names of owners, access times) have nothing that an entry could hold.
         }
@@ -117,20 +130,31 @@ fn decoded(name: &[u8]) -> Vec<u8> {
     decoded
 }
 
-fn take_xattr(xattrs: &mut Vec<(Vec<u8>, Vec<u8>)>, name: &[u8], value: &[u8]) -> Result<(), Wrong> {
-    let fits = !name.is_empty()
-        && name.len() <= NAME_BYTES_MAX
-        && !name.contains(&0)
-        && value.len() <= XATTR_VALUE_BYTES_MAX as usize;
-    if !fits {
-        return Err("an extended attribute's name or value is too long");
+impl Xattrs {
+    fn take(&mut self, name: Vec<u8>, value: &[u8]) -> Result<(), Wrong> {
+        let fits = !name.is_empty()
+            && name.len() <= NAME_BYTES_MAX
+            && !name.contains(&0)
+            && value.len() <= XATTR_VALUE_BYTES_MAX as usize;
+        if !fits {
+            return Err("an extended attribute's name or value is too long");
+        }
+        self.value_bytes += value.len();
+        match self.all.binary_search_by(|(other, _)| other.cmp(&name)) {
+            Ok(place) => {
+                let before = std::mem::replace(&mut self.all[place].1, value.to_vec());
+                self.value_bytes -= before.len();
+            }
+            Err(place) => {
+                self.name_bytes += name.len() + 1;
+                self.all.insert(place, (name, value.to_vec()));
+            }
+        }
+        let is_bounded = self.all.len() <= XATTRS_MAX as usize
+            && self.name_bytes <= XATTR_NAMES_BYTES_MAX
+            && self.value_bytes as u64 <= EXTENDED_BYTES_MAX;
+        if is_bounded { Ok(()) } else { Err("it has too many extended attributes") }
     }
-    match xattrs.binary_search_by(|(other, _)| other.as_slice().cmp(name)) {
-        Ok(place) => xattrs[place].1 = value.to_vec(),
-        Err(_) if xattrs.len() >= XATTRS_MAX as usize => return Err("it has too many extended attributes"),
-        Err(place) => xattrs.insert(place, (name.to_vec(), value.to_vec())),
-    }
-    Ok(())
 }
 
 /// Digits only.
@@ -179,6 +203,22 @@ mod tests {
         for bad in ["", "-", ".", "1.x", "x", "99999999999999999999", "1e3"] {
             assert!(time(bad.as_bytes()).is_err(), "{bad}");
         }
+    }
+
+    #[test]
+    fn attributes_are_bounded_however_many_headers_name_them() {
+        let mut many = Xattrs::default();
+        let taken = (0..).take_while(|number| many.take(format!("user.{number:08}").into(), b"").is_ok());
+        assert_eq!(taken.count(), XATTR_NAMES_BYTES_MAX / 14);
+        let mut long = Xattrs::default();
+        let value = vec![0; XATTR_VALUE_BYTES_MAX as usize];
+        let taken = (0..).take_while(|number| long.take(format!("user.{number}").into(), &value).is_ok());
+        assert_eq!(taken.count() as u64, EXTENDED_BYTES_MAX / u64::from(XATTR_VALUE_BYTES_MAX));
+        // Of one that is said again the last counts, and no other.
+        let mut again = Xattrs::default();
+        assert!((0..1000).all(|_| again.take(b"user.a".to_vec(), &value).is_ok()));
+        again.take(b"user.a".to_vec(), b"last").unwrap();
+        assert_eq!((again.all.len(), again.name_bytes, again.value_bytes), (1, 7, 4));
     }
 
     #[test]
