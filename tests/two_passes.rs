@@ -3,8 +3,8 @@
 mod scene;
 
 use lifeboat::backup::{
-    Claims, Counters, Folder, MemoryFile, Options, Outcome, Quiesce, SourceSpec, TreeSpec, Verdict,
-    backup_quiesced,
+    Claims, Counters, Folder, MemoryFile, Options, Outcome, Quiesce, Remainder, SourceSpec, TreeSpec,
+    Verdict, backup_quiesced,
 };
 use lifeboat::format::snapshot::SourceKind;
 use lifeboat::format::{Metadata, TreePath};
@@ -23,6 +23,9 @@ struct Services<'s> {
     holds: Cell<u32>,
     releases: Cell<u32>,
     released: Box<dyn Fn() + 's>,
+    /// Of a database that mends what was read while it wrote.
+    remainder: Option<Remainder>,
+    prepared: Cell<u32>,
 }
 
 impl<'s> Services<'s> {
@@ -33,11 +36,28 @@ impl<'s> Services<'s> {
             holds: Cell::new(0),
             releases: Cell::new(0),
             released: Box::new(|| {}),
+            remainder: None,
+            prepared: Cell::new(0),
         }
     }
 }
 
 impl Quiesce for Services<'_> {
+    fn prepare(&self, _: u32) -> Result<(), Box<dyn std::error::Error + Send + Sync>> {
+        assert_eq!(self.prepared.get(), self.releases.get(), "before each first pass, once");
+        self.prepared.set(self.prepared.get() + 1);
+        Ok(())
+    }
+
+    fn mended(&self, _: &SourceSpec) -> Option<TreePath> {
+        self.remainder.as_ref().map(|_| TreePath::from_slashes(b"db").unwrap())
+    }
+
+    fn remainder(&self, _: &SourceSpec) -> Remainder {
+        assert_eq!(self.holds.get(), self.releases.get() + 1, "while holding");
+        self.remainder.clone().unwrap_or_default()
+    }
+
     fn hold(&self, round: u32) -> Result<(), Box<dyn std::error::Error + Send + Sync>> {
         (self.held)(round)?;
         self.holds.set(self.holds.get() + 1);
@@ -237,7 +257,7 @@ fn a_moment_that_was_not_kept_is_taken_again() {
     });
     services.verdicts.borrow_mut().extend([Verdict::Kept, Verdict::Again("db restarted".into())]);
     let (outcome, counters) = bench.take(&[bench.spec()], &services);
-    assert_eq!((services.holds.get(), services.releases.get()), (2, 2));
+    assert_eq!((services.prepared.get(), services.holds.get(), services.releases.get()), (2, 2, 2));
     assert_eq!(outcome.as_ref().unwrap().snapshot.statistics.files_new, 1, "no file counts twice");
     assert!(counters.files_reread.load(Relaxed) >= 2);
     let restored = bench.restored(&outcome.unwrap(), "volume:data");
@@ -282,6 +302,59 @@ fn services_are_released_when_the_source_is_gone_or_the_user_interrupts() {
     assert!(outcome.unwrap_err().is_interrupted());
     assert_eq!(services.releases.get(), 1);
     assert!(bench.repository.snapshots().unwrap().snapshots.is_empty());
+}
+
+#[test]
+fn what_a_database_mends_is_taken_as_it_was_read_first_and_its_log_is_read_last() {
+    let bench = Bench::new();
+    let old = noise("old", 3 << 20);
+    bench.write("beside", "before");
+    bench.write("db/base/1", &old);
+    bench.write("db/base/2", "dropped later");
+    bench.write("db/log/1", "written before");
+    bench.write("db/log.old", "of another name");
+    bench.write("db/pid", "of a process");
+    pause();
+    let mut services = Services::new(|_| {
+        bench.write("beside", "no database, no log");
+        bench.write("db/base/1", noise("new", 3 << 20));
+        bench.write("db/base/3", "made later");
+        std::fs::remove_file(bench.volume().join("db/base/2")).unwrap();
+        std::fs::remove_file(bench.volume().join("db/log/1")).unwrap();
+        bench.write("db/log/2", "written meanwhile");
+        bench.write("db/log.old", "changed too");
+        Ok(())
+    });
+    let at = |path: &str| TreePath::from_slashes(path.as_bytes()).unwrap();
+    let label =
+        MemoryFile { at: at("db/label"), bytes: b"begun there".into(), metadata: Metadata::default() };
+    services.remainder =
+        Some(Remainder { again: vec![at("db/log")], files: vec![label], without: vec![at("db/pid")] });
+    let (outcome, counters) = bench.take(&[bench.spec()], &services);
+    let outcome = outcome.unwrap();
+    let restored = bench.restored(&outcome, "volume:data");
+    let read = |name: &str| std::fs::read(restored.join(name)).unwrap();
+    assert_eq!(read("beside"), b"no database, no log");
+    assert_eq!(read("db/base/1"), old);
+    assert_eq!(read("db/base/2"), b"dropped later");
+    for absent in ["base/3", "log/1", "pid"] {
+        assert!(!restored.join("db").join(absent).exists(), "{absent}");
+    }
+    assert_eq!(
+        (read("db/log/2"), read("db/log.old")),
+        (b"written meanwhile".into(), b"of another name".into())
+    );
+    assert_eq!(read("db/label"), b"begun there");
+    // `beside`, the log, and the label.
+    assert_eq!((counters.files_reread.load(Relaxed), services.prepared.get()), (1 + 1 + 1, 1));
+    assert_eq!(outcome.torn, 0);
+    // Nothing of it is taken for what it has become since.
+    let services = Services::new(|_| Ok(()));
+    let outcome = bench.take(&[bench.spec()], &services).0.unwrap();
+    tree::assert_same(
+        &tree::survey(&bench.volume()),
+        &tree::survey(&bench.restored(&outcome, "volume:data")),
+    );
 }
 
 #[test]

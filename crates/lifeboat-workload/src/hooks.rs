@@ -12,6 +12,7 @@ mod tests;
 use crate::engine::{Engine, ExecInput, ExecOutput, ExecRequest, ExecSession, NextOutput, Output};
 use crate::labels::Command;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
@@ -19,6 +20,8 @@ use std::time::{Duration, Instant};
 pub const OUTPUT_MAX: usize = 256 << 10;
 /// The line that a holding command prints once it holds.
 pub const READY: &str = "ready";
+/// One look at whether an answer has come.
+const ANSWER_POLL: Duration = Duration::from_millis(10);
 /// One look at the output.
 const POLL: Duration = Duration::from_millis(200);
 
@@ -85,7 +88,7 @@ pub struct Ran {
 }
 
 /// Keeps what is wanted of an output.
-#[derive(Debug, Default)]
+#[derive(Debug, Default, Clone)]
 struct Kept {
     output: Vec<u8>,
     errors: Vec<u8>,
@@ -109,12 +112,10 @@ impl Kept {
         }
     }
 
-    fn is_ready(&self) -> bool {
-        self.output
-            .split(|byte| *byte == b'\n')
-            .rev()
-            .skip(1)
-            .any(|line| line.trim_ascii() == READY.as_bytes())
+    /// Whether it said this on a line of its own.
+    fn has_line(&self, wanted: &str) -> bool {
+        let lines = self.output.split(|byte| *byte == b'\n').rev().skip(1);
+        lines.into_iter().any(|line| line.trim_ascii() == wanted.as_bytes())
     }
 
     fn ran(self, code: i64) -> Ran {
@@ -223,7 +224,8 @@ pub struct Hold {
     place: Place,
     session: String,
     input: Option<ExecInput>,
-    reader: Option<JoinHandle<Kept>>,
+    kept: Arc<Mutex<Kept>>,
+    reader: Option<JoinHandle<()>>,
     ended: Receiver<()>,
     timeout: Duration,
 }
@@ -235,11 +237,28 @@ impl Hold {
     ///
     /// It cannot be started, ends, or is not ready in time.
     pub fn begin(engine: &Engine, container: (&str, &str), command: &Command) -> Result<Self, Error> {
+        Self::begin_told(engine, container, command, "")
+    }
+
+    /// The same, for a command that has to be told first what to hold.
+    ///
+    /// # Errors
+    ///
+    /// As [`Hold::begin`].
+    pub fn begin_told(
+        engine: &Engine,
+        container: (&str, &str),
+        command: &Command,
+        told: &str,
+    ) -> Result<Self, Error> {
         let holding = Command { holds: true, ..command.clone() };
         let (place, mut session) = start(engine, container, &holding)?;
         let began = Instant::now();
         let mut kept = Kept::default();
-        while !kept.is_ready() {
+        if let (Some(input), false) = (&mut session.input, told.is_empty()) {
+            input.write(told.as_bytes(), command.timeout).map_err(place.failed())?;
+        }
+        while !kept.has_line(READY) {
             let left = command.timeout.saturating_sub(began.elapsed());
             if left.is_zero() {
                 drop(session.input.take());
@@ -259,8 +278,10 @@ impl Hold {
         }
         let ExecSession { id, output, input, .. } = session;
         let (tell, ended) = channel();
-        let reader = std::thread::spawn(move || drain(output, kept, &tell));
-        Ok(Self { place, session: id, input, reader: Some(reader), ended, timeout: command.timeout })
+        let kept = Arc::new(Mutex::new(kept));
+        let shared = kept.clone();
+        let reader = Some(std::thread::spawn(move || drain(output, &shared, &tell)));
+        Ok(Self { place, session: id, input, kept, reader, ended, timeout: command.timeout })
     }
 
     /// Whether it still holds; one that has ended let go too early.
@@ -279,6 +300,37 @@ impl Hold {
         input.write(text.as_bytes(), self.timeout).map_err(self.place.failed())
     }
 
+    /// Writes to its standard input, and waits until it has said `line` on a line of its own. Gives all it said so far.
+    ///
+    /// # Errors
+    ///
+    /// It has ended, or does not say so in time.
+    pub fn ask(&mut self, text: &str, line: &str) -> Result<String, Error> {
+        self.tell(text)?;
+        let began = Instant::now();
+        loop {
+            // In this order: what it said before it ended counts.
+            let is_over = !self.holds();
+            let kept = self.kept().clone();
+            if kept.has_line(line) {
+                return Ok(String::from_utf8_lossy(&kept.output).into_owned());
+            }
+            if is_over {
+                let end = self.place.engine.exec_end(&self.session).map_err(self.place.failed())?;
+                let ran = kept.ran(end.exit_code.filter(|code| *code != 0).unwrap_or(-1));
+                return self.place.judge(ran).and(Err(self.place.late(began.elapsed(), true, false)));
+            }
+            if began.elapsed() >= self.timeout {
+                return Err(self.place.late(self.timeout, true, true));
+            }
+            std::thread::sleep(ANSWER_POLL);
+        }
+    }
+
+    fn kept(&self) -> MutexGuard<'_, Kept> {
+        self.kept.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     /// Lets go, and gives what it said.
     ///
     /// # Errors
@@ -293,22 +345,23 @@ impl Hold {
             }
             Ok(()) | Err(RecvTimeoutError::Disconnected) => {}
         }
-        let kept = self.reader.take().and_then(|reader| reader.join().ok()).unwrap_or_default();
+        // Its end was told by the reader's last act.
+        let _ = self.reader.take().map(JoinHandle::join);
+        let kept = self.kept().clone();
         let end = self.place.engine.exec_end(&self.session).map_err(self.place.failed())?;
         self.place.judge(kept.ran(end.exit_code.unwrap_or(-1)))
     }
 }
 
 /// Reads an output to its end, so that whoever floods it is never held up by us.
-fn drain(mut output: ExecOutput, mut kept: Kept, ended: &std::sync::mpsc::Sender<()>) -> Kept {
+fn drain(mut output: ExecOutput, kept: &Mutex<Kept>, ended: &std::sync::mpsc::Sender<()>) {
     loop {
         match output.next(Duration::from_secs(3600)) {
-            Ok(NextOutput::Output(piece)) => kept.add(piece),
+            Ok(NextOutput::Output(piece)) => kept.lock().unwrap_or_else(PoisonError::into_inner).add(piece),
             Ok(NextOutput::Quiet) => {}
             Ok(NextOutput::End) | Err(_) => break,
         }
     }
     // Nobody listens any more where the hold was dropped.
     let _ = ended.send(());
-    kept
 }

@@ -6,7 +6,7 @@ use super::counters::Counters;
 use super::hint::Earlier;
 use super::parent::{Parent, ParentCursor};
 use super::quiesce::Quiesce;
-use super::{Options, Outcome, Progress, Run, SourceName, SourceSpec, now, silent, stream};
+use super::{Options, Outcome, Pass, Progress, Run, SourceName, SourceSpec, now, silent, stream};
 use crate::error::{Error, Result};
 use lifeboat_chunker::Cutter;
 use lifeboat_format::snapshot::{Snapshot, SnapshotKind, Source, TreeRoot};
@@ -172,7 +172,7 @@ impl Attempt<'_> {
     }
 
     /// What reading shares.
-    pub(super) fn run(&self, is_rehearsal: bool) -> Run<'_> {
+    pub(super) fn run(&self, pass: Pass) -> Run<'_> {
         let repository = self.session.repository();
         Run {
             session: self.session.clone(),
@@ -181,7 +181,7 @@ impl Attempt<'_> {
             counters: self.counters,
             reader: &self.reader,
             progress: self.progress,
-            is_rehearsal,
+            pass,
         }
     }
 
@@ -213,7 +213,7 @@ impl Attempt<'_> {
         let (mut source, is_pinned) = self.begin(number)?;
         let member = &self.members[number];
         let earlier = self.earlier_stream(member, is_pinned);
-        let run = self.run(false);
+        let run = self.run(Pass::Last);
         (source.root, source.bytes) = match member.spec {
             SourceSpec::Stdin(_) => stream::stdin(&run, &member.name, earlier.as_ref())?,
             SourceSpec::Command(name, command) => stream::command(&run, name, command, earlier.as_ref())?,

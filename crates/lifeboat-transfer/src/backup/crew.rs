@@ -8,8 +8,8 @@
 use super::content::{ContentWriter, Failure};
 use super::hint::Earlier;
 use super::queue::{BATCHES_MAX, Work, WorkQueue};
-use super::reading::{Unread, is_of_overlay, read_entry, stream_entry};
-use super::{Run, SourceName};
+use super::reading::{ATTEMPTS, Unread, is_of_overlay, read_entry, stream_entry};
+use super::{Pass, Run, SourceName};
 use crate::source::compose::MemoryFile;
 use crate::source::walk::Met;
 use lifeboat_format::{Entry, LinkGroup, Node, TreePath};
@@ -178,21 +178,25 @@ fn work_on(run: &Run<'_>, queue: &WorkQueue<Batch>) -> Result<()> {
 fn read_batch(run: &Run<'_>, writer: &mut ContentWriter<'_, Batch>, batch: Batch) -> Result<()> {
     let mut entries = Vec::with_capacity(batch.planned.len());
     let mut waiting = Vec::new();
+    // What will be looked at again, or mended, need not be whole now.
+    let attempts = if run.pass == Pass::Last { ATTEMPTS } else { 1 };
     for planned in batch.planned {
         match planned {
             Planned::Ready(path, entry) => entries.push((path, entry)),
             Planned::Store(file) => entries.push(store_file(writer, *file)?),
-            Planned::Read(met, link, earlier) => match read_entry(writer, &met, link, earlier.as_deref()) {
-                Ok((mut entry, is_waiting)) => {
-                    waiting.extend(is_waiting.then_some(entries.len()));
-                    if batch.source.is_layer {
-                        entry.metadata.xattrs.retain(|xattr| !is_of_overlay(&xattr.name));
+            Planned::Read(met, link, earlier) => {
+                match read_entry(writer, &met, link, earlier.as_deref(), attempts) {
+                    Ok((mut entry, is_waiting)) => {
+                        waiting.extend(is_waiting.then_some(entries.len()));
+                        if batch.source.is_layer {
+                            entry.metadata.xattrs.retain(|xattr| !is_of_overlay(&xattr.name));
+                        }
+                        entries.push((met.path, entry));
                     }
-                    entries.push((met.path, entry));
+                    Err(Unread::Problem(problem)) => run.problem(&batch.source, &problem),
+                    Err(Unread::Repository(error)) => return Err(error),
                 }
-                Err(Unread::Problem(problem)) => run.problem(&batch.source, &problem),
-                Err(Unread::Repository(error)) => return Err(error),
-            },
+            }
         }
     }
     writer.store_buffered()?;

@@ -22,12 +22,13 @@ mod silent;
 mod sorter;
 mod spec;
 mod stream;
+mod taking;
 mod tree_source;
 
 pub use crate::source::compose::{Folder, MemoryFile};
 pub use counters::Counters;
 pub use parent::Comparison;
-pub use quiesce::{Claims, Quiesce, ROUNDS_MAX, Verdict};
+pub use quiesce::{Claims, Quiesce, ROUNDS_MAX, Remainder, Verdict};
 pub use spec::{ArchiveSpec, Opener, SourceSpec, TreeSpec};
 
 use crate::error::{Error, Result};
@@ -116,8 +117,18 @@ pub(crate) struct Run<'r> {
     /// Reads what parents say.
     pub(crate) reader: &'r ChunkReader,
     progress: &'r dyn Progress,
-    /// Everything is read again, and what goes wrong now may go well then.
-    is_rehearsal: bool,
+    pub(crate) pass: Pass,
+}
+
+/// What reading is for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Pass {
+    /// What is read is what is stored.
+    Last,
+    /// Everything is looked at again, and what goes wrong now may go well then.
+    Rehearsal,
+    /// The same, but for one part that is not looked at again, and may be a mix of moments: a database mends it by its log.
+    Mended(TreePath),
 }
 
 /// What a source is called in messages.
@@ -150,8 +161,12 @@ impl SourceName {
 
 impl Run<'_> {
     pub(crate) fn problem(&self, source: &SourceName, problem: &Problem) {
-        if self.is_rehearsal {
-            return;
+        match &self.pass {
+            Pass::Last => {}
+            Pass::Rehearsal => return,
+            // What is gone while a database works is in its log.
+            Pass::Mended(part) if problem.vanished || !problem.path.starts_with(part) => return,
+            Pass::Mended(_) => {}
         }
         let path = source.full_path(&problem.path);
         if problem.vanished {
@@ -168,7 +183,7 @@ impl Run<'_> {
     }
 
     pub(crate) fn torn(&self, source: &SourceName, path: &TreePath) {
-        if self.is_rehearsal {
+        if self.pass != Pass::Last {
             return;
         }
         self.counters.torn.fetch_add(1, Ordering::Relaxed);
@@ -243,7 +258,7 @@ pub fn dry_run(
     let reader = ChunkReader::new(repository);
     let mut snapshot = first_lines(&listed, options, started);
     for spec in specs {
-        let Some(found) = open_source(spec, options, false)? else { continue };
+        let Some(found) = open_source(spec, Vec::new(), options, false)? else { continue };
         let name = SourceName::of(spec);
         let parent = choose_parent(&listed, spec, options).and_then(|listed| {
             let source = source_of(&listed.snapshot, spec)?.clone();
@@ -280,8 +295,14 @@ pub fn dry_run(
 }
 
 /// Opens a source that is walked; `None` for one that is streamed.
-fn open_source(spec: &SourceSpec, options: &Options, is_syncing: bool) -> Result<Option<Composition>> {
-    let Some((folders, files)) = spec.parts() else { return Ok(None) };
+fn open_source(
+    spec: &SourceSpec,
+    more: Vec<MemoryFile>,
+    options: &Options,
+    is_syncing: bool,
+) -> Result<Option<Composition>> {
+    let Some((folders, mut files)) = spec.parts() else { return Ok(None) };
+    files.extend(more);
     let found = Composition::begin(folders, files, &options.excludes, is_syncing);
     found.map(Some).map_err(|error| match error {
         CannotBegin::Pattern(pattern) => Error::Usage(pattern),

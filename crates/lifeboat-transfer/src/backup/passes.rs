@@ -14,12 +14,14 @@ use super::crew::{Batch, with_crew};
 use super::parent::{Comparison, Parent, ParentCursor};
 use super::queue::WorkQueue;
 use super::quiesce::{Holding, Quiesce, ROUNDS_MAX, Verdict};
+use super::taking::Entries;
 use super::tree_source::{TreeOutcome, TreeSource};
-use super::{ArchiveSpec, Run, SourceSpec, now, open_source};
+use super::{ArchiveSpec, Pass, Run, SourceSpec, now, open_source};
 use crate::error::{Error, Result};
 use crate::snapshot_source::entries_below;
 use lifeboat_format::snapshot::{Snapshot, Source};
 use lifeboat_format::{Timestamp, TreePath};
+use lifeboat_repo::cursor::TreeCursor;
 use lifeboat_repo::sink::ChunkSink;
 use std::time::Duration;
 
@@ -44,13 +46,17 @@ enum Unfinished<'r, 'q> {
 impl Attempt<'_> {
     /// Reads every source as it is.
     pub(super) fn read_once(&mut self) -> Result<()> {
-        (0..self.members.len()).try_for_each(|number| self.read(number, false))
+        (0..self.members.len()).try_for_each(|number| self.read(number, Pass::Last))
     }
 
     /// Reads every source, and again while `quiesce` holds the services, until nothing went wrong in that.
     pub(super) fn read_twice(&mut self, quiesce: &dyn Quiesce) -> Result<()> {
         for round in 1..=ROUNDS_MAX {
-            (0..self.members.len()).try_for_each(|number| self.read(number, true))?;
+            quiesce.prepare(round).map_err(Error::Quiesce)?;
+            (0..self.members.len()).try_for_each(|number| {
+                let part = quiesce.mended(self.members[number].spec);
+                self.read(number, part.map_or(Pass::Rehearsal, Pass::Mended))
+            })?;
             // The second pass reads the first one's trees, and the machine may fail while the services are held.
             self.session.settle()?;
             self.warn_of_unreadable_trees();
@@ -78,12 +84,12 @@ impl Attempt<'_> {
     }
 
     /// The first or only pass over one source. Streams are read at the first call only, archives not before they are held.
-    fn read(&mut self, number: usize, is_rehearsal: bool) -> Result<()> {
+    fn read(&mut self, number: usize, pass: Pass) -> Result<()> {
         let member = &self.members[number];
         let result = match (&member.state, member.spec) {
             (State::Failed, _) => return Ok(()),
-            (_, SourceSpec::Path(_) | SourceSpec::Tree(_)) => self.walk(number, is_rehearsal),
-            (_, SourceSpec::Archive(_)) if is_rehearsal => return Ok(()),
+            (_, SourceSpec::Path(_) | SourceSpec::Tree(_)) => self.walk(number, pass),
+            (_, SourceSpec::Archive(_)) if pass != Pass::Last => return Ok(()),
             (State::Waiting, SourceSpec::Archive(archive)) => self.archive(number, archive),
             (State::Waiting, SourceSpec::Stdin(_) | SourceSpec::Command(..)) => self.stream(number),
             (State::Read(..), _) => return Ok(()),
@@ -96,7 +102,7 @@ impl Attempt<'_> {
         let errors = self.counters.errors();
         let (mut source, is_pinned) = self.begin(number)?;
         let parent = self.parents(number, is_pinned).pop();
-        let run = self.run(false);
+        let run = self.run(Pass::Last);
         let queue = WorkQueue::new();
         let mut sink = ChunkSink::new(&self.session)?;
         let outcome =
@@ -141,7 +147,7 @@ impl Attempt<'_> {
     }
 
     /// Walks a source that is a tree.
-    fn walk(&mut self, number: usize, is_rehearsal: bool) -> Result<()> {
+    fn walk(&mut self, number: usize, pass: Pass) -> Result<()> {
         let began = now();
         let errors = self.counters.errors();
         let (mut source, is_pinned) = self.begin(number)?;
@@ -151,9 +157,9 @@ impl Attempt<'_> {
             State::Waiting | State::Failed => self.parents(number, is_pinned),
         };
         let member = &self.members[number];
-        let Some(entries) = open_source(member.spec, self.options, true)? else { return Ok(()) };
+        let Some(entries) = open_source(member.spec, Vec::new(), self.options, true)? else { return Ok(()) };
         let parents = parents.iter().map(|parent| ParentCursor::new(&self.reader, parent)).collect();
-        let run = self.run(is_rehearsal);
+        let run = self.run(pass);
         let tree = TreeSource::new(&run, &member.name, entries, parents, self.options.comparison);
         let interval = self.options.checkpoint_interval.unwrap_or(CHECKPOINT_INTERVAL);
         let read: Vec<Source> = self.members.iter().filter_map(Member::source).cloned().collect();
@@ -190,7 +196,7 @@ impl Attempt<'_> {
             }
         }
         let mut holding = Holding::begin(quiesce, round).map_err(Error::Quiesce)?;
-        let read = self.read_all_held(&mut held, &mut holding);
+        let read = self.read_all_held(&mut held, quiesce, &mut holding);
         let verdict = holding.release();
         for (number, failure) in read? {
             self.or_problem(number, Err(failure))?;
@@ -206,15 +212,20 @@ impl Attempt<'_> {
 
     /// Reads everything with one crew, and lets the services go when the last byte is read. Gives the sources that cannot
     /// be read at all.
-    fn read_all_held(&self, held: &mut [Held], holding: &mut Holding<'_>) -> Result<Vec<(usize, Error)>> {
-        let run = self.run(false);
+    fn read_all_held(
+        &self,
+        held: &mut [Held],
+        quiesce: &dyn Quiesce,
+        holding: &mut Holding<'_>,
+    ) -> Result<Vec<(usize, Error)>> {
+        let run = self.run(Pass::Last);
         let queue = WorkQueue::deferring();
         let mut sink = ChunkSink::new(&self.session)?;
         let mut failed = Vec::new();
         let read = with_crew(&run, &queue, || {
             let mut unfinished = Vec::new();
             let fed = held.iter_mut().enumerate().try_for_each(|(place, held)| {
-                match self.read_one_held(&run, &queue, held, &mut sink)? {
+                match self.read_one_held(&run, &queue, held, quiesce, &mut sink)? {
                     Ok(tree) => unfinished.push((place, tree)),
                     Err(error) => failed.push((held.number, error)),
                 }
@@ -249,6 +260,7 @@ impl Attempt<'_> {
         run: &'r Run<'r>,
         queue: &'q WorkQueue<Batch>,
         held: &mut Held,
+        quiesce: &dyn Quiesce,
         sink: &mut ChunkSink,
     ) -> lifeboat_repo::Result<Result<Unfinished<'r, 'q>>>
     where
@@ -261,17 +273,25 @@ impl Attempt<'_> {
             held.source.errors = self.counters.errors() - errors;
             return Ok(archive.map(Unfinished::Streamed));
         }
-        let entries = match open_source(member.spec, self.options, false) {
-            Ok(entries) => entries,
+        let part = quiesce.mended(member.spec);
+        let remainder = part.as_ref().map(|_| quiesce.remainder(member.spec)).unwrap_or_default();
+        let entries = match open_source(member.spec, remainder.files.clone(), self.options, false) {
+            Ok(entries) => entries.unwrap_or_default(),
             Err(error) => return Ok(Err(error)),
+        };
+        let (entries, known) = match held.parent.as_ref().zip(part) {
+            Some((first, part)) => {
+                let taken = TreeCursor::new(&self.reader, first.source.root);
+                (Entries::merged(taken, entries, part, &remainder), first.source.errors)
+            }
+            None => (entries.into(), 0),
         };
         let parents = held.parent.iter().map(|parent| ParentCursor::new(&self.reader, parent)).collect();
         // A change of the inode's time is the only sign of some changes: whatever was asked for, it counts here.
         let comparison = Comparison { ignore_ctime: false, ..self.options.comparison };
-        let entries = entries.unwrap_or_default();
         let mut tree = TreeSource::new(run, &member.name, entries, parents, comparison);
         tree.feed(queue, None, sink)?;
-        held.source.errors = self.counters.errors() - errors;
+        held.source.errors = known + self.counters.errors() - errors;
         Ok(Ok(Unfinished::Walked(Box::new(tree))))
     }
 

@@ -12,6 +12,13 @@
 //! What cannot be read twice is read once: standard input and commands before the hold, because a command may need the
 //! services; archives ([`super::ArchiveSpec`]) in it, because they are read in place of the files of the services.
 
+//!
+//! A database that mends by its log what was read of it while it wrote (PostgreSQL in backup mode) need not hold still:
+//! [`Quiesce::mended`] says where that is. There the second pass takes everything over as the first one read it, and
+//! looks only at what [`Quiesce::remainder`] names: the log, and files that exist in memory only.
+
+use super::SourceSpec;
+use super::{MemoryFile, TreePath};
 use std::error::Error;
 
 /// A release that could not keep its promise is tried so often in all.
@@ -19,6 +26,28 @@ pub const ROUNDS_MAX: u32 = 3;
 
 /// Makes services hold still. All calls come from the thread that called the backup.
 pub trait Quiesce {
+    /// Called before each first pass. `round` counts from 1; it does so again where a collection ended the session and
+    /// everything is read anew.
+    ///
+    /// # Errors
+    /// End the backup: there is no snapshot.
+    fn prepare(&self, round: u32) -> Result<(), Box<dyn Error + Send + Sync>> {
+        let _ = round;
+        Ok(())
+    }
+
+    /// The part of a source of which what the first pass reads while services write will do. Asked after `prepare`.
+    fn mended(&self, source: &SourceSpec) -> Option<TreePath> {
+        let _ = source;
+        None
+    }
+
+    /// What the second pass looks at in the part of a source that is mended. Asked while holding.
+    fn remainder(&self, source: &SourceSpec) -> Remainder {
+        let _ = source;
+        Remainder::default()
+    }
+
     /// Makes them hold still; returns when they do. `round` counts from 1.
     ///
     /// # Errors
@@ -32,6 +61,17 @@ pub trait Quiesce {
 
     /// What is said of the moment; asked for once, before the snapshot is committed.
     fn claims(&self) -> Claims;
+}
+
+/// What the second pass looks at, where it takes over the rest.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Remainder {
+    /// Folders and files that are looked at again, with everything below them.
+    pub again: Vec<TreePath>,
+    /// Files that are added, or take the place of what is there.
+    pub files: Vec<MemoryFile>,
+    /// What is left out.
+    pub without: Vec<TreePath>,
 }
 
 /// Whether what was read while holding can be relied on.

@@ -11,7 +11,7 @@ use rustix::fs::FileType;
 use rustix::io::Errno;
 
 /// How often a file is read again when it changes meanwhile.
-const ATTEMPTS: u32 = 3;
+pub(super) const ATTEMPTS: u32 = 3;
 
 /// Attribute values of one entry that are kept in its tree node; what exceeds it becomes chunks.
 const INLINE_BYTES_MAX: usize = 32 << 10;
@@ -36,9 +36,10 @@ pub(crate) fn read_entry<B>(
     met: &Met,
     link: Option<LinkGroup>,
     earlier: Option<&Earlier>,
+    attempts: u32,
 ) -> Result<(Entry, bool), Unread> {
     if met.status.kind == FileType::RegularFile {
-        return read_file(writer, met, link, earlier);
+        return read_file(writer, met, link, earlier, attempts);
     }
     let problem = |doing| move |errno| Unread::Problem(Problem::new(&met.path, doing, errno));
     let (major, minor) = met.status.special;
@@ -78,6 +79,7 @@ fn read_file<B>(
     met: &Met,
     link: Option<LinkGroup>,
     earlier: Option<&Earlier>,
+    attempts: u32,
 ) -> Result<(Entry, bool), Unread> {
     let problem = |doing, errno| Unread::Problem(Problem::new(&met.path, doing, errno));
     let mut before = met.status;
@@ -93,7 +95,7 @@ fn read_file<B>(
             return Err(problem("became something else while it was read", Errno::NOENT));
         }
         let is_whole = after.is_same_moment(&before) && bytes == after.size;
-        if is_whole || attempt == ATTEMPTS {
+        if is_whole || attempt == attempts {
             let xattrs = read_xattrs(file.as_fd());
             let xattrs = xattrs.map_err(|errno| problem("its extended attributes cannot be read", errno))?;
             let mut metadata = after.metadata();

@@ -9,8 +9,9 @@
 use super::crew::{Batch, Planned, Slot, reads_per_batch, with_crew};
 use super::parent::{Comparison, ParentCursor};
 use super::queue::{BATCHES_MAX, WorkQueue};
+use super::taking::{Entries, Next};
 use super::{Run, SourceName};
-use crate::source::compose::{Composition, Found, MemoryFile};
+use crate::source::compose::{Found, MemoryFile};
 use crate::source::file::Status;
 use crate::source::owners::Owners;
 use crate::source::walk::Met;
@@ -44,7 +45,7 @@ pub(crate) struct TreeOutcome {
 pub(crate) struct TreeSource<'r> {
     run: &'r Run<'r>,
     name: Arc<SourceName>,
-    entries: Composition,
+    entries: Entries<'r>,
     parents: Vec<ParentCursor<'r>>,
     comparison: Comparison,
     builder: TreeBuilder,
@@ -57,14 +58,14 @@ impl<'r> TreeSource<'r> {
     pub(crate) fn new(
         run: &'r Run<'r>,
         name: &Arc<SourceName>,
-        entries: Composition,
+        entries: impl Into<Entries<'r>>,
         parents: Vec<ParentCursor<'r>>,
         comparison: Comparison,
     ) -> Self {
         Self {
             run,
             name: name.clone(),
-            entries,
+            entries: entries.into(),
             parents,
             comparison,
             builder: TreeBuilder::new(run.session.repository().keys()),
@@ -131,14 +132,17 @@ impl<'r> TreeSource<'r> {
                 end = End::CheckpointDue;
                 break;
             }
-            let Some(found) = self.entries.next() else { break };
-            match found {
-                Ok(Found::Met(met)) => self.plan(met, &mut batch),
-                Ok(Found::File(file)) => self.plan_file(file, &mut batch),
-                Ok(Found::Made(path, metadata)) => {
-                    batch.push(Planned::Ready(path, Entry::directory(metadata)), 0)
-                }
-                Err(problem) => self.run.problem(&self.name, &problem),
+            match self.entries.next()? {
+                None => break,
+                Some(Next::Taken(path, entry)) => self.take(path, entry, &mut batch),
+                Some(Next::Found(Ok(found))) => match found {
+                    Found::Met(met) => self.plan(met, &mut batch),
+                    Found::File(file) => self.plan_file(file, &mut batch),
+                    Found::Made(path, metadata) => {
+                        batch.push(Planned::Ready(path, Entry::directory(metadata)), 0)
+                    }
+                },
+                Some(Next::Found(Err(problem))) => self.run.problem(&self.name, &problem),
             }
             if batch.is_full(reads_max) {
                 out.push_back(std::mem::replace(&mut batch, Batch::new(&self.name)).submit(queue));
@@ -181,6 +185,13 @@ impl<'r> TreeSource<'r> {
             }
         };
         batch.push(planned, bytes);
+    }
+
+    /// An entry that is as the first pass read it.
+    fn take(&mut self, path: TreePath, entry: Entry, batch: &mut Batch) {
+        self.owners.add(entry.metadata.uid, entry.metadata.gid);
+        self.bytes += entry.size();
+        batch.push(Planned::Ready(path, entry), 0);
     }
 
     /// A file in memory is stored again each time: it costs less than asking.

@@ -53,7 +53,8 @@ pub enum Found {
 }
 
 impl Found {
-    fn path(&self) -> &TreePath {
+    /// Where it is.
+    pub fn path(&self) -> &TreePath {
         match self {
             Self::Met(met) => &met.path,
             Self::File(file) => &file.at,

@@ -25,7 +25,7 @@ fn ready_is_a_whole_line_and_comes_in_any_pieces() {
         for piece in pieces {
             kept.add(Output::Standard(piece.as_bytes().to_vec()));
         }
-        kept.is_ready()
+        kept.has_line(READY)
     };
     assert!(ready(&["ready\n"]));
     assert!(ready(&["SET\n re", "ady \r\n", "more"]));
