@@ -327,6 +327,12 @@ impl Hold {
         }
     }
 
+    /// What it has said so far on standard output.
+    #[must_use]
+    pub fn said(&self) -> String {
+        String::from_utf8_lossy(&self.kept().output).into_owned()
+    }
+
     fn kept(&self) -> MutexGuard<'_, Kept> {
         self.kept.lock().unwrap_or_else(PoisonError::into_inner)
     }

@@ -153,7 +153,16 @@ impl Labels {
             "include" => self.include = mounts(value),
             "stop" => self.want(Quiet::Stop, flag(label, value, remarks)),
             "pause" => self.want(Quiet::Pause, flag(label, value, remarks)),
-            "recipe" => self.recipe = Some(value.trim().to_ascii_lowercase()),
+            "recipe" => {
+                let recipe = value.trim().to_ascii_lowercase();
+                match crate::recipes::is_known(&recipe) {
+                    true => self.recipe = Some(recipe),
+                    false => {
+                        let known = "postgresql, mariadb, redis, sqlite or none";
+                        remarks.push(label, format!("`{value}` is no recipe; try {known}"));
+                    }
+                }
+            }
             "group" if value.trim().is_empty() => remarks.push(label, "a group needs a name"),
             "group" => self.group = Some(value.trim().into()),
             "max-pause" => match duration(value) {

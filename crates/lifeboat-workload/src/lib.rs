@@ -17,6 +17,7 @@ pub mod layer;
 mod piped;
 pub mod quiesce;
 pub mod readiness;
+pub mod recipes;
 pub mod recover;
 pub mod supervisor;
 pub mod volume;

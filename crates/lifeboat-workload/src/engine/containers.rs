@@ -87,6 +87,15 @@ impl Engine {
         Some(text(&answer, "/Id")).filter(|id| !id.is_empty()).ok_or_else(|| self.shapeless(&doing))
     }
 
+    /// The command lines of what runs in a container; fails where nothing does.
+    pub fn container_processes(&self, name: &str) -> Result<Vec<String>> {
+        let doing = format!("listing the processes of container {name}");
+        let answer = self.get(&doing, Route::new(&["containers", name, "top"]))?;
+        // The last column is the command, whatever the others are.
+        let command = |row: &Value| list(row, "").last().and_then(Value::as_str).map(str::to_owned);
+        Ok(list(&answer, "/Processes").filter_map(command).collect())
+    }
+
     /// Makes a container from the body of a create request; gives its id. Without a name the engine makes one up.
     pub fn create_container(&self, name: Option<&str>, body: &Value) -> Result<String> {
         let doing = format!("creating container {}", name.unwrap_or("without a name"));
