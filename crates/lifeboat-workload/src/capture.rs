@@ -26,9 +26,11 @@ use crate::quiesce::order;
 use crate::quiesce::plan::Plan;
 use crate::quiesce::session::{self, Moment, Options, Report, Session};
 use crate::quiesce::undo::chain;
+use crate::recipes::at_work::{self, AtWork};
 use claims::consistency;
 use group::{Group, around};
-use lifeboat_transfer::backup::{Claims, Quiesce, ROUNDS_MAX, Verdict};
+use lifeboat_format::TreePath;
+use lifeboat_transfer::backup::{Claims, Quiesce, ROUNDS_MAX, Remainder, SourceSpec, Verdict};
 use std::collections::BTreeSet;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
@@ -64,6 +66,9 @@ pub enum Error {
     /// A command before the capture.
     #[error("a command before the capture failed")]
     Hook(#[source] Box<hooks::Error>),
+    /// A database.
+    #[error(transparent)]
+    Recipe(#[from] at_work::Error),
     /// Containers could not be made quiet.
     #[error("the containers could not be made quiet")]
     Session(#[source] Box<session::Error>),
@@ -96,6 +101,7 @@ impl Error {
 struct Work {
     // Dropped first: whoever holds lets go before anything else.
     holds: Vec<Hold>,
+    recipes: Option<AtWork>,
     session: Option<Session>,
     /// Who may write, each with its start, before anything was made quiet.
     writers: Vec<(String, String)>,
@@ -155,7 +161,8 @@ impl<'g> Capture<'g> {
             true => None,
             false => Some(Session::begin(&group.engine, plan.clone(), owed, &options)?),
         };
-        let work = Work { session, plan, is_sound: true, ..Work::default() };
+        let recipes = Some(AtWork::new(&group.engine, group.recipes()));
+        let work = Work { session, plan, recipes, is_sound: true, ..Work::default() };
         let capture = Self { group, lifelines, options, has_streams, work: Mutex::new(work) };
         for (member, command) in group.commands(|preparation| &preparation.pre) {
             if command.holds {
@@ -208,6 +215,7 @@ impl<'g> Capture<'g> {
     /// Holds, plans by what is there now, and makes quiet.
     fn make_quiet(&self, work: &mut Work, is_first: bool) -> Result<(), Error> {
         self.begin_holds(work)?;
+        work.recipes.as_mut().map_or(Ok(()), AtWork::hold)?;
         let facts = around(&self.group.engine)?;
         let plan = plan(self.group, &self.lifelines, &facts);
         match &mut work.session {
@@ -225,7 +233,7 @@ impl<'g> Capture<'g> {
             Some(session) => Some(session.quiet()?),
             None => Some(Moment { at: std::time::SystemTime::now(), containers: Vec::new() }),
         };
-        Ok(())
+        Ok(work.recipes.as_mut().map_or(Ok(()), AtWork::when_quiet)?)
     }
 
     /// Whether it is worth while to do it again.
@@ -238,7 +246,7 @@ impl<'g> Capture<'g> {
     }
 
     /// Brings everything back and lets go of everything; gives what went wrong with the moment.
-    fn bring_back(&self, work: &mut Work) -> Vec<String> {
+    fn bring_back(&self, work: &mut Work, letting_go: fn(&mut AtWork) -> Vec<String>) -> Vec<String> {
         let mut reasons = Vec::new();
         match work.session.as_mut().map(Session::resume) {
             Some(Ok(report)) => {
@@ -253,6 +261,7 @@ impl<'g> Capture<'g> {
             None => {}
         }
         reasons.extend(release_holds(work));
+        reasons.extend(work.recipes.as_mut().map(letting_go).unwrap_or_default());
         reasons
     }
 
@@ -337,12 +346,24 @@ pub fn would_do(group: &Group, lifelines: &Lifelines) -> Result<Plan, Error> {
 }
 
 impl Quiesce for Capture<'_> {
+    fn prepare(&self, _: u32) -> Result<(), Box<dyn std::error::Error + Send + Sync>> {
+        Ok(self.work().recipes.as_mut().map_or(Ok(()), AtWork::prepare)?)
+    }
+
+    fn mended(&self, source: &SourceSpec) -> Option<TreePath> {
+        self.work().recipes.as_ref()?.mended(source)
+    }
+
+    fn remainder(&self, source: &SourceSpec) -> Remainder {
+        self.work().recipes.as_ref().map(|recipes| recipes.remainder(source)).unwrap_or_default()
+    }
+
     fn hold(&self, round: u32) -> Result<(), Box<dyn std::error::Error + Send + Sync>> {
         let mut work = self.work();
         work.round = round;
         for attempt in 1.. {
             let Err(error) = self.make_quiet(&mut work, round == 1 && attempt == 1) else { break };
-            let reasons = self.bring_back(&mut work);
+            let reasons = self.bring_back(&mut work, AtWork::release_holds);
             work.trouble.extend(reasons);
             // Whoever hangs finds what he made quiet running again.
             let is_late = work.report.as_ref().is_some_and(|report| report.expired);
@@ -355,7 +376,7 @@ impl Quiesce for Capture<'_> {
 
     fn release(&self) -> Verdict {
         let mut work = self.work();
-        let mut reasons = self.bring_back(&mut work);
+        let mut reasons = self.bring_back(&mut work, AtWork::release);
         match self.intruders(&work) {
             Ok(names) => {
                 reasons.extend(

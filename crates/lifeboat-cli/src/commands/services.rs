@@ -80,6 +80,7 @@ impl Services {
     pub(crate) fn wait_ready(
         &mut self,
         arguments: &SnapshotArgs,
+        reach: &mut Reach<'_>,
         ui: &Ui,
         interrupted: &AtomicBool,
     ) -> Result<()> {
@@ -97,8 +98,12 @@ impl Services {
         for text in &self.group.unready {
             ui.notice(&format!("{text}; the snapshot says so and does not count as a good one"));
         }
-        self.group.prepare()?;
+        self.group.prepare(reach.volumes()?);
         for member in &self.group.members {
+            if let Some(recipe) = &member.preparation.recipe {
+                let (database, how) = (recipe.kind.word(), recipe.how.word());
+                ui.say(format!("container {}: {database}, {how}. {}", member.facts.name, recipe.claim));
+            }
             for text in &member.preparation.warnings {
                 ui.notice(&format!("container {}: {text}", member.facts.name));
             }

@@ -35,7 +35,7 @@ pub(crate) fn run(
     let repository = access::open(global)?;
     let mut services = Services::find(&named, &arguments, &mut reach, global, ui)?;
     if let Some(services) = &mut services {
-        services.wait_ready(&arguments, ui, interrupted)?;
+        services.wait_ready(&arguments, &mut reach, ui, interrupted)?;
     }
     let (specs, missing) = sources(named, &arguments, &mut reach, services.as_mut(), ui)?;
     let capture = match (&services, arguments.dry_run) {

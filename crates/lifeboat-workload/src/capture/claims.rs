@@ -7,6 +7,7 @@ use super::Work;
 use super::group::Member;
 use crate::facts::State;
 use crate::quiesce::plan::Action;
+use crate::recipes::How;
 use serde_json::{Value, json};
 
 /// A snapshot takes no more: `docs/format/snapshot.md`.
@@ -19,7 +20,9 @@ pub(super) fn consistency(work: &Work, group: &[Member]) -> Value {
     let at = work.moment.as_ref().and_then(|moment| jiff::Timestamp::try_from(moment.at).ok());
     let report = work.report.as_ref();
     let containers: Vec<Value> = members(work, group);
-    let ran_on = containers.iter().any(|one| one["how"] == RAN_ON);
+    // What a database has saved is older than the others.
+    let saved_before = containers.len() > 1 && containers.iter().any(|one| one["how"] == How::Saved.word());
+    let ran_on = saved_before || containers.iter().any(|one| one["how"] == RAN_ON);
     let spared: Vec<Value> =
         work.plan.spared.iter().map(|spared| json!({"name": spared.name, "why": spared.why})).collect();
     let trouble: Vec<&String> = work.trouble.iter().take(LISTED_MAX).collect();
@@ -41,6 +44,11 @@ pub(super) fn consistency(work: &Work, group: &[Member]) -> Value {
 
 const RAN_ON: &str = "ran on";
 
+/// Whether its database needs nobody to hold still.
+fn runs_on(member: Option<&Member>) -> bool {
+    member.and_then(|member| member.preparation.recipe.as_ref()).is_some_and(|recipe| recipe.how.lets_run())
+}
+
 /// How each container of the group was, in that moment.
 fn members(work: &Work, group: &[Member]) -> Vec<Value> {
     let state = |id: &str| work.facts.iter().find(|facts| facts.id == id).map(|facts| facts.state);
@@ -57,6 +65,9 @@ fn members(work: &Work, group: &[Member]) -> Vec<Value> {
         let how = match (step.map(|step| step.action), state(&facts.id)) {
             (Some(Action::Pause), _) => "paused",
             (Some(Action::Stop), _) => "stopped",
+            (None, Some(State::Running)) if runs_on(member) => member
+                .and_then(|member| member.preparation.recipe.as_ref())
+                .map_or(RAN_ON, |recipe| recipe.how.word()),
             (None, Some(State::Running)) if work.held.contains(&facts.id) => "held",
             (None, Some(State::Running | State::Restarting | State::Removing)) => RAN_ON,
             (None, Some(State::Paused)) => "paused by somebody else",
@@ -68,6 +79,9 @@ fn members(work: &Work, group: &[Member]) -> Vec<Value> {
             one["captured"] = json!(member.is_named);
             if !member.preparation.claim.is_null() {
                 one["claim"] = member.preparation.claim.clone();
+                if let Some(moment) = work.recipes.as_ref().and_then(|recipes| recipes.moment(&facts.id)) {
+                    one["claim"]["moment"] = json!(moment);
+                }
             }
             if !member.preparation.warnings.is_empty() {
                 one["warnings"] = json!(member.preparation.warnings);

@@ -7,12 +7,15 @@ use super::Error;
 use super::preparation::Preparation;
 use crate::boundary::{self, Bind, Surroundings, Wish};
 use crate::engine::Engine;
-use crate::facts::{Facts, State};
+use crate::facts::{Facts, Mount, State};
 use crate::journal::entry::Owed;
 use crate::labels::{Command, Labels, Mounts, Remark};
 use crate::quiesce::plan;
 use crate::readiness::{self, Step, Wait};
-use crate::volume::Volumes;
+use crate::recipes::Recipe;
+use crate::volume::{Volumes, Way};
+use std::cell::RefCell;
+use std::collections::BTreeMap;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
@@ -166,15 +169,38 @@ impl Group {
     }
 
     /// Decides what is done to each; only what is ready can be asked.
-    ///
-    /// # Errors
-    ///
-    /// The engine does not answer.
-    pub fn prepare(&mut self) -> Result<(), Error> {
+    pub fn prepare(&mut self, volumes: &Volumes) {
+        let captured = &self.captured;
+        // Each way to a volume takes the engine some work.
+        let known = RefCell::new(BTreeMap::new());
+        let root = |name: &String| match volumes.to_read(name).map(|reached| reached.way) {
+            Ok(Way::Direct(root)) => Some(root),
+            // What cannot be read at all is told when it is read.
+            Ok(Way::Helper { .. }) | Err(_) => None,
+        };
+        let folder = |mount: &Mount| match &mount.name {
+            Some(name) if captured.volumes.contains(name) => {
+                known.borrow_mut().entry(name.clone()).or_insert_with(|| root(name)).clone()
+            }
+            Some(_) => None,
+            None => {
+                let source = std::fs::canonicalize(&mount.source).ok()?;
+                let holds = |one: &boundary::Captured| source.starts_with(&one.path);
+                captured.binds.captured.iter().any(holds).then_some(source)
+            }
+        };
         for member in &mut self.members {
-            member.preparation = Preparation::of(&self.engine, &member.facts, &member.labels)?;
+            member.preparation = Preparation::of(&self.engine, &member.facts, &member.labels, &folder);
         }
-        Ok(())
+    }
+
+    /// The recipes of those that run.
+    pub(super) fn recipes(&self) -> impl Iterator<Item = (&str, &str, &Recipe)> {
+        let running = self.members.iter().filter(|member| member.facts.state == State::Running);
+        running.filter_map(|member| {
+            let facts = &member.facts;
+            Some((facts.id.as_str(), facts.name.as_str(), member.preparation.recipe.as_ref()?))
+        })
     }
 
     /// What is wished for everybody who belongs to the group now: since it was found, others may have begun to write.

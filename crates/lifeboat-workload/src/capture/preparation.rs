@@ -3,11 +3,12 @@
 //! Must stay true: what a label says counts before what is known otherwise; what is claimed here is a text about what was
 //! found, and never about what is hoped.
 
-use super::Error;
 use crate::engine::Engine;
-use crate::facts::Facts;
+use crate::facts::{Facts, Mount};
 use crate::labels::{Command, Labels, Quiet};
+use crate::recipes::{self, Kind, Patient, Recipe};
 use serde_json::Value;
+use std::path::PathBuf;
 use std::time::Duration;
 
 /// What is done to a container.
@@ -27,16 +28,30 @@ pub struct Preparation {
     pub claim: Value,
     /// What weakens the claim: shown, and kept in the snapshot.
     pub warnings: Vec<String>,
+    /// What is done about its database, if it has one.
+    pub recipe: Option<Recipe>,
 }
 
 impl Preparation {
-    /// What is done to a container that is ready, of which the engine can be asked.
-    ///
-    /// # Errors
-    ///
-    /// The engine does not answer.
-    pub fn of(_engine: &Engine, facts: &Facts, labels: &Labels) -> Result<Self, Error> {
-        Ok(Self::by_labels(facts, labels))
+    /// What is done to a container that is ready, so that its database can be asked. `folder` finds a mount on disk.
+    pub(super) fn of(
+        engine: &Engine,
+        facts: &Facts,
+        labels: &Labels,
+        folder: &dyn Fn(&Mount) -> Option<PathBuf>,
+    ) -> Self {
+        let by_labels = Self::by_labels(facts, labels);
+        let Some(recipe) = recipes::choose(&Patient { engine, facts, labels, folder }) else {
+            return by_labels;
+        };
+        Self {
+            quiet: recipe.quiet(),
+            is_database: by_labels.is_database || recipe.kind != Kind::Sqlite,
+            claim: recipe.record(None),
+            warnings: recipe.warnings.clone(),
+            recipe: Some(recipe),
+            ..by_labels
+        }
     }
 
     /// What its labels ask alone.
@@ -50,6 +65,7 @@ impl Preparation {
             post: labels.post.clone(),
             claim: Value::Null,
             warnings: Vec::new(),
+            recipe: None,
         }
     }
 }

@@ -132,6 +132,12 @@ impl AtWork {
         self.ones.iter_mut().flat_map(One::release).collect()
     }
 
+    /// Lets go of what is held for the last pass alone, because it will be begun again.
+    pub fn release_holds(&mut self) -> Vec<String> {
+        let others = self.ones.iter_mut().filter(|one| one.recipe.how != How::BackupMode);
+        others.flat_map(One::release).collect()
+    }
+
     /// The recipe's own moment, by a container's id.
     #[must_use]
     pub fn moment(&self, id: &str) -> Option<&str> {
@@ -159,6 +165,10 @@ impl One {
     }
 
     fn end_backup(&mut self) -> Result<(), Error> {
+        // It ended when this was tried before; its session still keeps the log.
+        if !self.files.is_empty() {
+            return Ok(());
+        }
         let Some(hold) = &mut self.hold else { return Err(Error::NoLabel { name: self.name.clone() }) };
         let said = hold.ask(postgresql::END, postgresql::ENDED);
         let mut answers = answers(&said.map_err(|error| self.failed(error))?);
