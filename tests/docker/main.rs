@@ -8,6 +8,7 @@ mod containers;
 mod engines;
 mod kills;
 mod layers;
+mod recipes;
 #[path = "../scene/mod.rs"]
 mod scene;
 mod scenery;

@@ -282,9 +282,7 @@ pub(super) fn wanted_volumes(member: &Member) -> Vec<String> {
 
 fn wanted_binds(member: &Member) -> Vec<Bind> {
     let binds = member.facts.mounts.iter().filter(|mount| mount.kind == "bind");
-    let says = |mounts: &Mounts, mount: &crate::facts::Mount| {
-        mounts.name(Some(mount.source.as_str()), &mount.destination)
-    };
+    let says = |mounts: &Mounts, mount: &Mount| mounts.name(Some(mount.source.as_str()), &mount.destination);
     binds
         .map(|mount| {
             let wish = match (says(&member.labels.exclude, mount), says(&member.labels.include, mount)) {
