@@ -76,8 +76,8 @@ impl Writer {
         let mut input = client.stdin.take().unwrap();
         let output = BufReader::new(client.stdout.take().unwrap());
         let done = Arc::new(Mutex::new(Vec::new()));
-        let (shared, mut own) = (done.clone(), 1);
-        input.write_all(line(own).as_bytes()).unwrap();
+        let shared = done.clone();
+        input.write_all(line(1).as_bytes()).unwrap();
         let (send, lines) = std::sync::mpsc::channel::<String>();
         let mut writing = input;
         std::thread::spawn(move || {
@@ -92,8 +92,7 @@ impl Writer {
             for answer in output.lines().map_while(Result::ok) {
                 let Ok(number) = answer.trim().parse::<u64>() else { continue };
                 shared.lock().unwrap().push((number, now()));
-                own = number + 1;
-                if send.send(line(own)).is_err() {
+                if send.send(line(number + 1)).is_err() {
                     break;
                 }
             }
@@ -357,9 +356,9 @@ on_every_engine! {
         let scene = Scene::with_repository();
         let words = ["--innodb-flush-log-at-trx-commit=0", "--log-bin", "--sync-binlog=0", "--skip-innodb-doublewrite"];
         let (server, _volume) = mariadb(engine, &words);
-        let said = snapshot(&scene, engine, &server);
+        let mut said = snapshot(&scene, engine, &server);
         for weak in ["innodb_flush_log_at_trx_commit is 0", "sync_binlog is 0", "innodb_doublewrite is off"] {
-            said.says(weak);
+            said = said.says(weak);
         }
         let words = ["--appendonly", "yes", "--appendfsync", "everysec", "--requirepass", "secret"];
         let volume = engine.volume();

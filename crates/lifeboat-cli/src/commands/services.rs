@@ -102,7 +102,7 @@ impl Services {
         for member in &self.group.members {
             if let Some(recipe) = &member.preparation.recipe {
                 let (database, how) = (recipe.kind.word(), recipe.how.word());
-                ui.say(format!("container {}: {database}, {how}. {}", member.facts.name, recipe.claim));
+                ui.notice(&format!("container {}: {database}, {how}. {}", member.facts.name, recipe.claim));
             }
             for text in &member.preparation.warnings {
                 ui.notice(&format!("container {}: {text}", member.facts.name));
