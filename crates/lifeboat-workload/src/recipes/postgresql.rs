@@ -48,17 +48,17 @@ SELECT 'ready';
 ";
 
 /// What ends the backup; the session and its slot stay until the log is read.
-pub(super) const END: &str = r"\if :new
-SELECT 'moment=' || to_char(clock_timestamp() AT TIME ZONE 'UTC', 'YYYY-MM-DD\THH24:MI:SS.US\Z');
+pub(super) const END: &str = r#"\if :new
+SELECT 'moment=' || to_char(clock_timestamp() AT TIME ZONE 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.US"Z"');
 SELECT 'label=' || encode(convert_to(labelfile, 'UTF8'), 'hex')
   || E'\n' || 'map=' || encode(convert_to(coalesce(spcmapfile, ''), 'UTF8'), 'hex') FROM pg_backup_stop(false);
 \else
-SELECT 'moment=' || to_char(clock_timestamp() AT TIME ZONE 'UTC', 'YYYY-MM-DD\THH24:MI:SS.US\Z');
+SELECT 'moment=' || to_char(clock_timestamp() AT TIME ZONE 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.US"Z"');
 SELECT 'label=' || encode(convert_to(labelfile, 'UTF8'), 'hex')
   || E'\n' || 'map=' || encode(convert_to(coalesce(spcmapfile, ''), 'UTF8'), 'hex') FROM pg_stop_backup(false, false);
 \endif
 SELECT 'stopped';
-";
+"#;
 /// The line that ends the answer to [`END`].
 pub(super) const ENDED: &str = "stopped";
 
