@@ -130,7 +130,7 @@ impl Drop for Writer {
     }
 }
 
-fn psql<'w>(query: &'w str) -> [&'w str; 7] {
+fn psql(query: &str) -> [&str; 7] {
     ["psql", "-X", "-U", "postgres", "-v", "ON_ERROR_STOP=1", query]
 }
 
@@ -229,7 +229,7 @@ on_every_engine! {
         assert!(one["warnings"].to_string().contains("synchronous_commit is off"), "{one}");
         let known = writer.done_at(moment(&consistency, &one));
         assert!(known >= 20);
-        assert_eq!(server.exec(&psql("--command=SELECT 'slots', count(*) FROM pg_replication_slots")).contains("slots    |     0"), true);
+        assert!(server.exec(&psql("--command=SELECT 'slots: ' || count(*) FROM pg_replication_slots")).contains("slots: 0"));
         let (copy, _data) = restored(&scene, engine, &volume, ("postgres", POSTGRES_DATA), &[]);
         let count = check_postgres(&copy);
         assert!(count >= known, "{count} of {known}");

@@ -6,7 +6,7 @@
 //! label on by itself.
 //!
 //! Must stay true: the label is never written into the live folder, where a crash of the server would meet it; whatever
-//! ends the session ends the backup and drops the slot. Why this is the default: `docs/decisions/0023-databases.md`.
+//! ends the session ends the backup and drops the slot. Why this is the default: `docs/decisions/0024-databases.md`.
 
 use super::{Data, How, Kind, Patient, Recipe, Session, ask, command, shell};
 use crate::labels::Quiet;
