@@ -22,7 +22,7 @@ macro_rules! name_type {
 
         impl fmt::Display for $name {
             fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-                self.0.iter().try_for_each(|byte| write!(formatter, "{byte:02x}"))
+                formatter.write_str(&hex(&self.0))
             }
         }
 
@@ -59,6 +59,16 @@ macro_rules! random_name {
             }
         }
     )*};
+}
+
+/// Bytes as lower-case hexadecimal digits, as names are spelled. Listings spell thousands of names: no formatter here.
+pub fn hex(bytes: &[u8]) -> String {
+    const DIGITS: [char; 16] =
+        ['0', '1', '2', '3', '4', '5', '6', '7', '8', '9', 'a', 'b', 'c', 'd', 'e', 'f'];
+    let digits = |byte: &u8| [DIGITS[usize::from(byte >> 4)], DIGITS[usize::from(byte & 15)]];
+    let mut text = String::with_capacity(2 * bytes.len());
+    text.extend(bytes.iter().flat_map(digits));
+    text
 }
 
 /// Only lower case: a name has one spelling, so that two file names never mean one object.
@@ -125,6 +135,14 @@ impl AuthorId {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn hexadecimal_digits_are_those_of_the_formatter() {
+        let all: Vec<u8> = (0..=255).collect();
+        let formatted: String = all.iter().map(|byte| format!("{byte:02x}")).collect();
+        assert_eq!(hex(&all), formatted);
+        assert_eq!(hex(&[]), "");
+    }
 
     #[test]
     fn a_name_reads_back_from_its_hexadecimal_form_and_from_no_other() {

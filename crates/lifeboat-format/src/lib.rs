@@ -34,7 +34,7 @@ pub use entry::{Content, Entry, LinkGroup, Metadata, Node, Timestamp, Xattr, Xat
 pub use error::{Error, ErrorKind, Result};
 pub use id::{
     AuthorId, ChunkId, EnvelopeId, HostId, IndexName, PackName, RegionId, RepositoryId, SessionId, SlotId,
-    SnapshotId,
+    SnapshotId, hex,
 };
 pub use object::{ObjectKey, ObjectKind};
 pub use path::TreePath;

@@ -1,5 +1,6 @@
 //! How objects are named and framed. `docs/format/README.md#objects`
 
+use crate::id::hex;
 use crate::limits::SMALL_OBJECT_BYTES_MAX;
 use crate::wire::Reader;
 use crate::{Error, Result};
@@ -150,7 +151,7 @@ impl ObjectKey {
 
     /// Its name as hexadecimal digits: the last component of [`Self::path`].
     pub fn hex(&self) -> String {
-        self.name.iter().map(|byte| format!("{byte:02x}")).collect()
+        hex(&self.name)
     }
 
     /// Where it lies below the repository's root: `packs/4f/4f1c…`, `snapshots/9ae0…`, `config`.
@@ -158,7 +159,10 @@ impl ObjectKey {
         let folder = self.kind.folder();
         match self.kind {
             ObjectKind::Config => folder.to_owned(),
-            ObjectKind::Pack => format!("{folder}/{:02x}/{}", self.name[0], self.hex()),
+            ObjectKind::Pack => {
+                let hex = self.hex();
+                format!("{folder}/{}/{hex}", &hex[..2])
+            }
             _ => format!("{folder}/{}", self.hex()),
         }
     }

@@ -23,7 +23,7 @@ use crate::store::check_length;
 use crate::{Error, Listed, RepositoryProblem, Result, Spool, Store};
 use layout::Found;
 use lifeboat_format::{ObjectKey, ObjectKind};
-use root::{Root, folder_of, is_regular, length};
+use root::{Root, fan_of_folder, folder_of, is_regular, length};
 use rustix::fs::{AtFlags, Mode, OFlags, fstat, openat, statat, unlinkat};
 use rustix::io::Errno;
 use std::collections::BTreeSet;
@@ -132,9 +132,10 @@ impl LocalStore {
     fn list_folder(&self, kind: ObjectKind, folder: &str, listed: &mut Vec<Listed>) -> Result<()> {
         let Some((fd, names)) = self.root.names(folder)? else { return Ok(()) };
         // A pack in another pack's folder would not be found by its key.
-        let keys = names.iter().filter_map(|name| ObjectKey::from_hex(kind, name));
-        for key in keys.filter(|key| folder_of(key) == folder) {
-            match statat(&fd, key.hex(), AtFlags::SYMLINK_NOFOLLOW) {
+        let fan = fan_of_folder(folder);
+        let keys = names.iter().filter_map(|name| Some((name, ObjectKey::from_hex(kind, name)?)));
+        for (name, key) in keys.filter(|(_, key)| fan.is_none_or(|fan| key.name()[0] == fan)) {
+            match statat(&fd, name.as_str(), AtFlags::SYMLINK_NOFOLLOW) {
                 Ok(stat) if is_regular(&stat) => listed.push(Listed { key, bytes: length(&stat) }),
                 // Skipping it would turn what somebody moved away and linked here into something absent.
                 Ok(_) => return Err(self.damaged(&key, "it is not a regular file")),

@@ -208,6 +208,11 @@ pub(super) fn fan_folder(fan: u8) -> String {
     format!("{}/{fan:02x}", ObjectKind::Pack.folder())
 }
 
+/// The byte that the packs in `folder` begin with; `None` for a folder of another kind.
+pub(super) fn fan_of_folder(folder: &str) -> Option<u8> {
+    folder.strip_prefix(ObjectKind::Pack.folder())?.strip_prefix('/').and_then(fan_of)
+}
+
 /// The byte that the packs in a folder called `name` begin with; `None` for strays.
 pub(super) fn fan_of(name: &str) -> Option<u8> {
     u8::from_str_radix(name, 16).ok().filter(|fan| name == format!("{fan:02x}"))

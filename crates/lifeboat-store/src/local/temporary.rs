@@ -192,8 +192,7 @@ fn random_path() -> Result<String, Errno> {
     let filled = getrandom(&mut random, GetRandomFlags::empty())?;
     // A short answer is only less random: creation is exclusive in any case.
     debug_assert_eq!(filled, random.len());
-    let hex: String = random.iter().map(|byte| format!("{byte:02x}")).collect();
-    Ok(format!("{TMP}/{PREFIX}{hex}"))
+    Ok(format!("{TMP}/{PREFIX}{}", lifeboat_format::hex(&random)))
 }
 
 /// Fills `buffer`; false when the file ends before.
