@@ -157,9 +157,17 @@ impl Repository {
 
     /// The local index; opened on the first call, brought up to date by [`Lookup::sync`].
     pub fn lookup(&self) -> Result<&Lookup> {
-        if let Some(lookup) = self.0.lookup.get() {
-            return Ok(lookup);
-        }
+        self.0.lookup.get().map_or_else(|| self.open_lookup(), Ok)
+    }
+
+    /// The local index, brought up to date with what is stored now: the index objects are listed once in any case.
+    pub fn synced_lookup(&self) -> Result<&Lookup> {
+        let Some(lookup) = self.0.lookup.get() else { return self.open_lookup() };
+        lookup.sync()?;
+        Ok(lookup)
+    }
+
+    fn open_lookup(&self) -> Result<&Lookup> {
         let directory = self.0.cache.as_ref().map(|cache| cache.join("index"));
         let lookup = Lookup::open(self.0.store.clone(), self.0.keys.clone(), directory)?;
         lookup.sync()?;

@@ -131,8 +131,7 @@ impl Session {
                 return Err(Error::Newer { what: format!("a {}", kind.noun()) });
             }
         }
-        repository.lookup()?.sync()?;
-        repository.lookup()?.drop_missing_packs()?;
+        repository.synced_lookup()?.drop_missing_packs()?;
         let key = repository.keys().new_session();
         let session = Arc::new(Self {
             repository: repository.clone(),
