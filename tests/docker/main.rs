@@ -9,6 +9,7 @@ mod engines;
 mod kills;
 mod layers;
 mod recipes;
+mod recreate;
 #[path = "../scene/mod.rs"]
 mod scene;
 mod scenery;

@@ -280,14 +280,15 @@ pub(crate) enum Kind {
 }
 
 /// How to restore.
-#[derive(Debug, Args)]
+#[derive(Debug, Clone, Args)]
 pub(crate) struct RestoreArgs {
     /// ID, latest, latest~N, and a path behind a colon: latest:/srv/app
     #[arg(value_name = "ID[:PATH]")]
     pub(crate) snapshot: OsString,
     /// Directory that becomes equal to PATH; without a PATH, absolute paths are recreated below it. volume:NAME is a
-    /// volume of a container engine, which is made where it is missing; host: puts paths back where they were; - writes a tar archive to standard output
-    #[arg(long, value_name = "DIR|volume:NAME|host:|-")]
+    /// volume of a container engine, which is made where it is missing; container:NAME makes a container, under its own
+    /// name where none is given; host: puts paths back where they were; - writes a tar archive to standard output
+    #[arg(long, value_name = "DIR|volume:NAME|container:[NAME]|host:|-")]
     pub(crate) to: PathBuf,
     /// With --to host:, paths below OLD go below NEW; both are absolute
     #[arg(long, value_name = "OLD=NEW")]
@@ -305,8 +306,14 @@ pub(crate) struct RestoreArgs {
     #[arg(long)]
     pub(crate) delete: bool,
     /// Only say what would be done
-    #[arg(short = 'n', long)]
+    #[arg(short = 'n', long, visible_alias = "plan")]
     pub(crate) dry_run: bool,
+    /// container: also restore the volumes that it mounts; those that are there and hold something are refused
+    #[arg(long)]
+    pub(crate) with_volumes: bool,
+    /// container: start it when it is whole
+    #[arg(long)]
+    pub(crate) start: bool,
     /// Read every written file again and compare it with the repository
     #[arg(long)]
     pub(crate) verify: bool,

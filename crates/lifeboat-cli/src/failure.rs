@@ -2,7 +2,7 @@
 
 use lifeboat::repo::ErrorKind;
 use lifeboat::workload::layer::LayerError;
-use lifeboat::workload::{capture, engine, volume};
+use lifeboat::workload::{capture, engine, recreate, volume};
 use std::fmt;
 
 /// Everything was done.
@@ -63,12 +63,17 @@ fn repository_error(error: &anyhow::Error) -> Option<&lifeboat::repo::Error> {
 fn engine_error(error: &anyhow::Error) -> Option<&engine::Error> {
     error.chain().find_map(|cause| {
         // What is transparent gives its cause's cause as its own.
-        let own = cause.downcast_ref::<engine::Error>();
-        own.or_else(|| of_volume(cause.downcast_ref()?)).or_else(|| match cause.downcast_ref()? {
-            capture::Error::Engine(error) | capture::Error::Layer(LayerError::Engine(error)) => Some(error),
-            capture::Error::Volume(error) | capture::Error::Layer(LayerError::Volume(error)) => {
-                of_volume(error)
-            }
+        let own = cause.downcast_ref::<engine::Error>().or_else(|| of_volume(cause.downcast_ref()?));
+        let captured = || match cause.downcast_ref()? {
+            capture::Error::Engine(error) => Some(error),
+            capture::Error::Volume(error) => of_volume(error),
+            capture::Error::Layer(error) => of_layer(error),
+            _ => None,
+        };
+        own.or_else(captured).or_else(|| match cause.downcast_ref()? {
+            recreate::Error::Engine(error) => Some(error),
+            recreate::Error::Volume(error) => of_volume(error),
+            recreate::Error::Layer(error) => of_layer(error),
             _ => None,
         })
     })
@@ -83,6 +88,14 @@ fn of_volume(error: &volume::Error) -> Option<&engine::Error> {
 
 fn capture_error(error: &anyhow::Error) -> Option<&capture::Error> {
     error.chain().find_map(|cause| cause.downcast_ref())
+}
+
+fn of_layer(error: &LayerError) -> Option<&engine::Error> {
+    match error {
+        LayerError::Engine(error) => Some(error),
+        LayerError::Volume(error) => of_volume(error),
+        _ => None,
+    }
 }
 
 fn is_interrupted(error: &anyhow::Error) -> bool {
@@ -146,6 +159,9 @@ pub(crate) fn hint(error: &anyhow::Error) -> Option<String> {
         return error.hint();
     }
     if let Some(error) = error.chain().find_map(|cause| cause.downcast_ref::<volume::Error>()) {
+        return error.hint();
+    }
+    if let Some(error) = error.chain().find_map(|cause| cause.downcast_ref::<recreate::Error>()) {
         return error.hint();
     }
     let error = repository_error(error)?;

@@ -19,5 +19,6 @@ pub mod quiesce;
 pub mod readiness;
 pub mod recipes;
 pub mod recover;
+pub mod recreate;
 pub mod supervisor;
 pub mod volume;

@@ -3,6 +3,7 @@
 mod browse;
 mod check;
 mod compare;
+mod containers;
 mod docker;
 mod dump;
 mod forget;

@@ -1,5 +1,6 @@
 //! `lifeboat restore`.
 
+use super::containers;
 use super::places;
 use super::select::{Selected, full_path, select};
 use super::volumes::{self, Into};
@@ -68,6 +69,12 @@ pub(crate) fn run(
         ));
     }
     let places = places::of(&repository, &selected, arguments)?;
+    if let Some(name) = containers::target_name(arguments.to.as_os_str()) {
+        return containers::restore(ui, &repository, &selected, name, arguments, &options);
+    }
+    if arguments.with_volumes || arguments.start {
+        bail!("--with-volumes and --start are for containers: `--to container:`");
+    }
     let target = match volumes::target_name(arguments.to.as_os_str()) {
         None => arguments.to.clone(),
         Some(name) => match volumes::restore(ui, &repository, &mut selected, name, arguments, &options)? {
@@ -76,8 +83,7 @@ pub(crate) fn run(
         },
     };
     let selected = selected;
-    let messages =
-        Messages { ui, entries: AtomicU64::new(0), bytes: AtomicU64::new(0), problems: AtomicU64::new(0) };
+    let messages = Messages::new(ui);
     let sources = selected.sources()?;
     let status = || Status {
         bytes_done: messages.bytes.load(Ordering::Relaxed),
@@ -191,11 +197,17 @@ fn ways_to(repository: &Repository, selected: &Selected, rules: &ExcludeSet) -> 
     Ok(ways)
 }
 
-struct Messages<'u> {
+pub(super) struct Messages<'u> {
     ui: &'u Ui,
     entries: AtomicU64,
     bytes: AtomicU64,
     problems: AtomicU64,
+}
+
+impl<'u> Messages<'u> {
+    pub(super) fn new(ui: &'u Ui) -> Self {
+        Self { ui, entries: AtomicU64::new(0), bytes: AtomicU64::new(0), problems: AtomicU64::new(0) }
+    }
 }
 
 impl restore::Progress for Messages<'_> {

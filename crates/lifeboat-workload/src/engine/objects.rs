@@ -145,6 +145,14 @@ impl Engine {
             .map(drop)
     }
 
+    /// Takes a container out of a network.
+    pub fn disconnect_network(&self, network: &str, container: &str) -> Result<()> {
+        let body = json!({"Container": container, "Force": true});
+        let route = Route::new(&["networks", network, "disconnect"]);
+        let doing = format!("disconnecting {container} from network {network}");
+        self.post(&doing, QUICK, route, Some(&body)).map(drop)
+    }
+
     /// Removes a network; no error where it is gone.
     pub fn remove_network(&self, name: &str) -> Result<()> {
         match self.delete(&format!("removing network {name}"), Route::new(&["networks", name])) {

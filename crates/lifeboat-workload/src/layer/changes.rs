@@ -11,7 +11,7 @@ use std::collections::{BTreeMap, BTreeSet};
 pub const REQUESTS_MAX: usize = 256;
 
 /// One request for an archive.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Fetch {
     /// It, with everything below it: it is new.
     New(String),
@@ -19,6 +19,8 @@ pub enum Fetch {
     Alone(String),
     /// What is listed at or below it.
     Listed(String),
+    /// Nothing: the image has it, and the container does not.
+    Deleted(String),
 }
 
 /// Listed changes without what is left out.
@@ -68,13 +70,15 @@ impl Changes {
                 || ancestors(path).any(|up| self.new.contains(up)))
     }
 
-    /// Paths of the image that the container does not have.
-    pub fn deleted(&self) -> impl Iterator<Item = &str> {
-        self.deleted.iter().map(String::as_str)
+    /// The requests that bring everything, and what is deleted, in the order in which trees are walked.
+    pub fn steps(&self) -> Vec<Fetch> {
+        let mut steps = self.fetches();
+        steps.extend(self.deleted.iter().cloned().map(Fetch::Deleted));
+        steps.sort_by(|left, right| left.path().split('/').cmp(right.path().split('/')));
+        steps
     }
 
-    /// The requests that bring everything.
-    pub fn fetches(&self) -> Vec<Fetch> {
+    fn fetches(&self) -> Vec<Fetch> {
         let new = self.new.iter().cloned().map(Fetch::New);
         let mut fetches: Vec<Fetch> = new.chain(self.changed.iter().cloned().map(Fetch::Alone)).collect();
         // A name that is no text is not in the list as it is on disk, so its folder is looked through.
@@ -88,7 +92,6 @@ impl Changes {
             let Some(folder) = fullest(&fetches) else { break };
             gather(&mut fetches, &folder);
         }
-        fetches.sort();
         fetches
     }
 }
@@ -97,7 +100,7 @@ impl Fetch {
     /// The path to ask for.
     pub fn path(&self) -> &str {
         match self {
-            Self::New(path) | Self::Alone(path) | Self::Listed(path) => path,
+            Self::New(path) | Self::Alone(path) | Self::Listed(path) | Self::Deleted(path) => path,
         }
     }
 }
@@ -161,6 +164,7 @@ mod tests {
     fn what_is_new_is_fetched_once_and_what_is_left_out_never() {
         let changes = changes(&[
             ("/", Modified),
+            ("/etc-x", Modified),
             ("/etc", Modified),
             ("/etc/passwd", Modified),
             ("/etc/group", Deleted),
@@ -172,18 +176,18 @@ mod tests {
             ("/data", Added),
             ("/data2", Added),
         ]);
-        let fetches = changes.fetches();
         assert_eq!(
-            fetches,
+            changes.steps(),
             [
                 Fetch::New("/data2".into()),
+                Fetch::Alone("/etc".into()),
+                Fetch::Deleted("/etc/group".into()),
+                Fetch::Alone("/etc/passwd".into()),
+                Fetch::Alone("/etc-x".into()),
                 Fetch::New("/new".into()),
                 Fetch::New("/newer".into()),
-                Fetch::Alone("/etc".into()),
-                Fetch::Alone("/etc/passwd".into()),
             ]
         );
-        assert_eq!(changes.deleted().collect::<Vec<_>>(), ["/etc/group"]);
         for (path, listed) in [
             ("/new/a/b", true),
             ("/etc/passwd", true),
@@ -214,6 +218,7 @@ mod tests {
             let brings = |fetch: &Fetch| match fetch {
                 Fetch::Alone(at) => at == path,
                 Fetch::New(at) | Fetch::Listed(at) => is_at_or_below(path, at),
+                Fetch::Deleted(_) => false,
             };
             assert_eq!(fetches.iter().filter(|fetch| brings(fetch)).count(), 1, "{path}");
         }

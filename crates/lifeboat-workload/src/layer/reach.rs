@@ -174,6 +174,22 @@ fn unescaped(word: &[u8]) -> Vec<u8> {
 }
 
 impl ReachedLayer {
+    /// The container.
+    pub fn container(&self) -> &Container {
+        &self.container
+    }
+
+    /// The layer alone as an archive, through the engine, whatever the way is: its members are in the order of trees.
+    pub fn archive(&self) -> std::io::Result<impl Read + use<>> {
+        let Self { engine, run, container, .. } = self;
+        LayerArchive::open(Source {
+            engine: engine.clone(),
+            run: run.clone(),
+            container: container.clone(),
+            files: Vec::new(),
+        })
+    }
+
     /// Whether it comes as a stream, which is read while services are held and takes as long again each time.
     pub fn is_stream(&self) -> bool {
         matches!(self.way, LayerWay::Engine(_))

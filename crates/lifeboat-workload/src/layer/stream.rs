@@ -73,12 +73,8 @@ impl<W: Write> Making<W> {
             self.out.write_all(&ZEROS[..padding(member.size)])?;
         }
         self.folder_alone("/")?;
-        for fetch in self.changes.fetches() {
+        for fetch in self.changes.steps() {
             self.fetch(&fetch)?;
-        }
-        for path in self.changes.deleted() {
-            let whiteout = empty(place(path.as_bytes()), Kind::CharDevice(0, 0));
-            self.out.write_all(&head(&whiteout)?)?;
         }
         self.copy.remove()?;
         self.out.write_all(&ZEROS)?;
@@ -96,6 +92,10 @@ impl<W: Write> Making<W> {
 
     fn fetch(&mut self, fetch: &Fetch) -> Result<(), LayerError> {
         let asked = fetch.path().to_owned();
+        if matches!(fetch, Fetch::Deleted(_)) {
+            let whiteout = empty(place(asked.as_bytes()), Kind::CharDevice(0, 0));
+            return Ok(self.out.write_all(&head(&whiteout)?)?);
+        }
         let Some(archive) = self.copy.archive(&asked)? else { return Ok(()) };
         let mut members = Members::new(archive);
         while let Some(mut member) = next(&mut members, &asked)? {
@@ -103,7 +103,7 @@ impl<W: Write> Making<W> {
             let text = String::from_utf8_lossy(&path).into_owned();
             let is_wanted = match fetch {
                 Fetch::New(_) => !self.changes.is_left_out(&text),
-                Fetch::Alone(_) => true,
+                Fetch::Alone(_) | Fetch::Deleted(_) => true,
                 Fetch::Listed(_) => self.changes.is_listed(&text),
             };
             let is_folder = member.kind == Kind::Directory;

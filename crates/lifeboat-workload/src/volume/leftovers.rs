@@ -9,6 +9,7 @@ use super::proof::PROOF_LABEL;
 use super::{Error, random_hex};
 use crate::engine::views::{EngineInfo, number, text};
 use crate::engine::{AnonymousVolumes, Engine};
+use crate::recreate::carry_out::UNFINISHED;
 use std::fs::{File, OpenOptions};
 use std::path::{Path, PathBuf};
 
@@ -93,6 +94,15 @@ pub fn remove(engine: &Engine, state: &Path) -> Result<Vec<String>, Error> {
             engine.remove_container(&container.id, AnonymousVolumes::Remove)?;
             removed.push(container.name);
             runs.push(run);
+        }
+    }
+    for container in engine.containers(&[])? {
+        // It has the labels of what it was to become, so its name says whose it is.
+        let Some(run) = container.name.strip_prefix(UNFINISHED) else { continue };
+        if life(state, run) == Life::Dead {
+            engine.remove_container(&container.id, AnonymousVolumes::Remove)?;
+            runs.push(run.to_owned());
+            removed.push(container.name);
         }
     }
     // After the containers: an engine keeps an image that one is made of.

@@ -17,7 +17,9 @@ use std::collections::HashMap;
 use std::io::Read;
 
 /// How many differences are described; all are counted.
-const DESCRIBED_MAX: usize = 20;
+pub(crate) const DESCRIBED_MAX: usize = 20;
+/// How many folders of a layer that were not seen are named.
+const UNSEEN_MAX: usize = 4096;
 
 /// What a look at the volume found.
 #[derive(Debug, Default, Clone, PartialEq, Eq)]
@@ -34,6 +36,25 @@ pub struct Look {
     pub different: u64,
     /// The first of these, described.
     pub described: Vec<String>,
+    /// Folders of a layer that its archive does not have: only their time differs from the image's, or they are missing.
+    pub unseen: Vec<TreePath>,
+}
+
+/// What is compared.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Of {
+    /// A volume, of which the archive has everything.
+    Volume,
+    /// A writable layer. Its archive is made of several: links from one to another are files, and the engine's own files
+    /// change the times of folders. What is deleted is no part of the comparison.
+    Layer,
+}
+
+/// Which names are one file.
+#[derive(Default)]
+struct Links {
+    firsts: HashMap<LinkGroup, TreePath>,
+    groups: HashMap<TreePath, LinkGroup>,
 }
 
 impl Look {
@@ -86,9 +107,31 @@ pub fn look(
     base: &TreePath,
     reader: &dyn ChunkReader,
 ) -> Result<Look, Error> {
+    compare_all(archive, entries, base, reader, Of::Volume)
+}
+
+/// Compares an archive of a writable layer with its entries, `layer` and what is below it.
+///
+/// # Errors
+/// Where either of them cannot be read to its end.
+pub fn look_at_layer(
+    archive: impl Read,
+    entries: &mut dyn Iterator<Item = EntryResult>,
+    reader: &dyn ChunkReader,
+) -> Result<Look, Error> {
+    compare_all(archive, entries, &TreePath::root(), reader, Of::Layer)
+}
+
+fn compare_all(
+    archive: impl Read,
+    entries: &mut dyn Iterator<Item = EntryResult>,
+    base: &TreePath,
+    reader: &dyn ChunkReader,
+    of: Of,
+) -> Result<Look, Error> {
     let mut members = Members::new(archive);
     let mut look = Look::default();
-    let mut firsts = HashMap::new();
+    let mut links = Links::default();
     let mut entries = entries.filter_map(|entry| match entry {
         Ok((path, entry)) => {
             Some(placed(&path, &entry, base)?.map(|place| (place, entry)).map_err(Error::Name))
@@ -110,7 +153,10 @@ pub fn look(
             match (&entry.node, order, &actual) {
                 (Node::Socket, ..) => look.sockets += 1,
                 (_, Ordering::Equal, Some((_, member))) => {
-                    compare(&mut look, &path, &entry, member, &mut members, reader, &mut firsts)?;
+                    compare(&mut look, &path, &entry, (member, of), &mut members, reader, &mut links)?;
+                }
+                (Node::Directory, ..) if of == Of::Layer && look.unseen.len() < UNSEEN_MAX => {
+                    look.unseen.push(path)
                 }
                 _ => look.differs(&path, "is missing"),
             }
@@ -140,13 +186,28 @@ fn compare<R: Read>(
     look: &mut Look,
     path: &TreePath,
     entry: &Entry,
-    member: &Member,
+    (member, of): (&Member, Of),
     members: &mut Members<R>,
     reader: &dyn ChunkReader,
-    firsts: &mut HashMap<LinkGroup, TreePath>,
+    links: &mut Links,
 ) -> Result<(), Error> {
-    let first = entry.link.map(|group| firsts.entry(group).or_insert_with(|| path.clone()).clone());
-    if let Some(how) = difference(entry, member, first.as_ref().filter(|first| *first != path)) {
+    let first = entry.link.map(|group| {
+        if of == Of::Layer {
+            links.groups.insert(path.clone(), group);
+        }
+        links.firsts.entry(group).or_insert_with(|| path.clone()).clone()
+    });
+    let earlier = match (of, &member.kind) {
+        (Of::Volume, _) => first,
+        (Of::Layer, Kind::HardLink(target)) => {
+            // Another name of the same file is as good as the first.
+            let target = path_of(target)?;
+            let is_one = entry.link.is_some() && links.groups.get(&target) == entry.link.as_ref();
+            is_one.then_some(target).or(first)
+        }
+        (Of::Layer, _) => None,
+    };
+    if let Some(how) = difference(entry, member, earlier.as_ref().filter(|earlier| *earlier != path), of) {
         look.differs(path, how);
         return Ok(());
     }
@@ -163,7 +224,7 @@ fn compare<R: Read>(
 }
 
 /// How a member differs from an entry, but for its content. `earlier` is the name that it has to be a link to.
-fn difference(entry: &Entry, member: &Member, earlier: Option<&TreePath>) -> Option<String> {
+fn difference(entry: &Entry, member: &Member, earlier: Option<&TreePath>, of: Of) -> Option<String> {
     let metadata = &entry.metadata;
     let kinds = match (&entry.node, &member.kind) {
         (_, Kind::HardLink(target)) => {
@@ -196,7 +257,8 @@ fn difference(entry: &Entry, member: &Member, earlier: Option<&TreePath>) -> Opt
     if !is_link && metadata.mode & 0o7777 != member.mode & 0o7777 {
         return Some(format!("has mode {:o} instead of {:o}", member.mode, metadata.mode));
     }
-    (!is_link && metadata.mtime.seconds != member.mtime.seconds).then(|| "has another time".to_owned())
+    let has_time = !is_link && (of == Of::Volume || entry.node != Node::Directory);
+    (has_time && metadata.mtime.seconds != member.mtime.seconds).then(|| "has another time".to_owned())
 }
 
 /// Whether what comes now are the bytes of these pieces.
