@@ -150,6 +150,21 @@ pub(crate) enum Command {
         #[arg(long)]
         read_data: bool,
     },
+    /// Delete what no snapshot needs
+    Gc {
+        /// Only say what would be deleted
+        #[arg(long)]
+        dry_run: bool,
+        /// Leave so much unused in packs that are partly needed, of all that stays: a percentage, or unlimited
+        #[arg(long, value_name = "PERCENT", default_value = "5", value_parser = parse_share)]
+        max_unused: Share,
+        /// Rewrite no more than this of packs that are partly needed
+        #[arg(long, value_name = "SIZE", value_parser = parse_size)]
+        max_repack: Option<u64>,
+        /// A running snapshot that shows no progress for so long starts over
+        #[arg(long, value_name = "SECONDS", default_value_t = 900)]
+        grace: u64,
+    },
     /// Manage passwords and key files
     #[command(subcommand)]
     Key(KeyCommand),
@@ -370,6 +385,21 @@ pub(crate) enum RepoCommand {
 }
 
 /// Reads `500M`, `2G`, `100`; powers of 1024.
+/// A share of a whole; `None` has no bound.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(crate) struct Share(pub(crate) Option<f64>);
+
+fn parse_share(text: &str) -> Result<Share, String> {
+    if text == "unlimited" {
+        return Ok(Share(None));
+    }
+    let percent: Option<f64> = text.strip_suffix('%').unwrap_or(text).parse().ok();
+    let percent = percent.filter(|percent| (0.0..=100.0).contains(percent));
+    percent
+        .map(|percent| Share(Some(percent / 100.0)))
+        .ok_or_else(|| format!("`{text}` is no percentage; try 5, 12.5% or unlimited"))
+}
+
 fn parse_size(text: &str) -> Result<u64, String> {
     let split = text.find(|symbol: char| !symbol.is_ascii_digit()).unwrap_or(text.len());
     let (number, unit) = text.split_at(split);

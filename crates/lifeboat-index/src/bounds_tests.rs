@@ -101,6 +101,26 @@ fn a_large_application_is_kept_part_by_part() {
     assert_eq!((found(&index, 0..85), records(&index, DUPLICATE)), (50, 0));
 }
 
+#[test]
+fn all_copies_of_a_chunk_in_live_packs_are_found() {
+    let directory = tempfile::tempdir().unwrap();
+    let index = open(directory.path());
+    for number in 1..=3 {
+        apply(&index, number, vec![pack(number, &[7, 10 + number])]);
+    }
+    let names = |index: &Index, chunk| {
+        let copies = index.copies(&id(chunk)).unwrap();
+        copies.iter().map(|copy| index.name_of(copy.pack).unwrap().unwrap()).collect::<BTreeSet<_>>()
+    };
+    let all: BTreeSet<_> = (1..=3).map(|number| pack(number, &[]).name).collect();
+    assert_eq!(names(&index, 7), all);
+    assert_eq!(names(&index, 12).len(), 1);
+    assert!(names(&index, 99).is_empty());
+    index.retire(&[object_name(2)]).unwrap();
+    assert_eq!(names(&index, 7).len(), 2);
+    assert!(names(&index, 12).is_empty());
+}
+
 /// Object 1 lists all packs, object 2 the first ten of them.
 fn two_objects(index: &Index) -> Vec<IndexedPack> {
     let packs: Vec<IndexedPack> = (0..3000).map(|number| pack(number, &[number])).collect();

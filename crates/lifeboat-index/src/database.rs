@@ -124,9 +124,18 @@ impl Database {
     /// Visits all records of one kind in the order of their keys; the letter is part of the key.
     pub(crate) fn scan(&self, letter: u8, visit: &mut Visit<'_>) -> Result<()> {
         let mut options = ReadOptions::default();
-        options.set_iterate_range(PrefixRange([letter]));
         // Whole scans are rare, and would push out what look-ups need.
         options.fill_cache(false);
+        self.scan_with(options, &[letter], visit)
+    }
+
+    /// Visits the few records whose keys begin with `prefix`.
+    pub(crate) fn scan_few(&self, prefix: &[u8], visit: &mut Visit<'_>) -> Result<()> {
+        self.scan_with(ReadOptions::default(), prefix, visit)
+    }
+
+    fn scan_with(&self, mut options: ReadOptions, prefix: &[u8], visit: &mut Visit<'_>) -> Result<()> {
+        options.set_iterate_range(PrefixRange(prefix));
         let mut iterator = self.db.raw_iterator_opt(options);
         iterator.seek_to_first();
         while let Some((key, value)) = iterator.item() {

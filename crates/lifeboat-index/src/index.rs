@@ -8,8 +8,8 @@ use crate::database::{Census, Database, SharedCensus};
 use crate::live::LiveSet;
 use crate::open::{Home, Opening};
 use crate::record::{
-    ChunkLocation, OBJECT, ObjectRecord, ObjectStage, PackNumber, RegionRecord, StateRecord, chunk_key,
-    decode_envelope, envelope_key, pack_key, region_key,
+    ChunkLocation, Entry, OBJECT, ObjectRecord, ObjectStage, PackNumber, RegionRecord, StateRecord,
+    chunk_key, decode_envelope, duplicate_prefix, envelope_key, pack_key, region_key,
 };
 use crate::{Error, ErrorKind, Result};
 use lifeboat_format::keys::Envelope;
@@ -159,6 +159,29 @@ impl Index {
     /// Where one chunk lies. Ask for many at once where possible: [`Self::locate`] is several times faster a chunk.
     pub fn locate_one(&self, id: &ChunkId) -> Result<Option<ChunkLocation>> {
         Ok(self.resolve(&self.state(), &[*id])?.pop().flatten())
+    }
+
+    /// All places where a chunk lies in live packs: for who may not use every one of them.
+    pub fn copies(&self, id: &ChunkId) -> Result<Vec<ChunkLocation>> {
+        let state = self.state();
+        let mut copies = Vec::new();
+        for database in self.layers() {
+            let wrong = || database.corrupt("the record of a copy has another length");
+            let mut add = |location: Option<ChunkLocation>| {
+                let location = location.ok_or_else(wrong)?;
+                if state.live.contains(location.pack.0) && !copies.contains(&location) {
+                    copies.push(location);
+                }
+                Ok(())
+            };
+            if let Some(value) = database.get(&chunk_key(id))? {
+                add(ChunkLocation::decode(&value))?;
+            }
+            database.scan_few(&duplicate_prefix(id), &mut |key, value| {
+                add(Entry::from_duplicate(key, value).and_then(|entry| entry.location()))
+            })?;
+        }
+        Ok(copies)
     }
 
     /// The name of a live pack. `None`: it was retired since something was located in it.

@@ -94,6 +94,11 @@ impl Entry {
         Some(Self(bytes))
     }
 
+    /// Where the chunk lies.
+    pub(crate) fn location(&self) -> Option<ChunkLocation> {
+        ChunkLocation::decode(&self.0[ChunkId::BYTES..])
+    }
+
     pub(crate) fn id(&self) -> ChunkId {
         let mut id = [0; ChunkId::BYTES];
         id.copy_from_slice(&self.0[..ChunkId::BYTES]);
@@ -127,6 +132,11 @@ fn key<const N: usize>(letter: u8, rest: &[u8]) -> [u8; N] {
 
 pub(crate) fn chunk_key(id: &ChunkId) -> [u8; 1 + ChunkId::BYTES] {
     key(CHUNK, &id.0)
+}
+
+/// How the keys of all duplicates of a chunk begin.
+pub(crate) fn duplicate_prefix(id: &ChunkId) -> [u8; 1 + ChunkId::BYTES] {
+    key(DUPLICATE, &id.0)
 }
 
 pub(crate) fn region_key(pack: u32, region: u16) -> [u8; 7] {

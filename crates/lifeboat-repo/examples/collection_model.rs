@@ -1,5 +1,6 @@
-//! Explores the model of the collection protocol with both writers and both collectors: more states than a test has time
-//! for. `cargo run --release -p lifeboat-repo --example collection_model`
+//! Explores the model of the collection protocol with more processes than a test has time for: three collectors that move
+//! what they find twice, or, with the argument `writers`, both writers and two collectors that move nothing.
+//! `cargo run --release -p lifeboat-repo --example collection_model`
 
 // The tests name the mutations; here the protocol is as it should be.
 #[allow(dead_code)]
@@ -10,10 +11,13 @@ use model::Collection;
 use stateright::{Checker, Model};
 
 fn main() {
+    let has_writers = std::env::args().nth(1).is_some_and(|argument| argument == "writers");
     let model = Collection {
-        writers: vec![true, false],
-        collectors: 2,
-        forgets_child: true,
+        writers: if has_writers { vec![true, false] } else { Vec::new() },
+        collectors: if has_writers { 2 } else { 3 },
+        forgets_child: has_writers,
+        copies: !has_writers,
+        twin: !has_writers,
         dead_collector: None,
         mutation: None,
     };

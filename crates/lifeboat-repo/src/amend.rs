@@ -87,7 +87,10 @@ fn attempt(repository: &Repository, id: SnapshotId, amendment: &Amendment, host:
     let options = SessionOptions { compression_level: 0, host };
     let session = Session::begin(repository, options, roots)?;
     let result = find(repository, id).and_then(|known| {
-        // Step 2: only what is listed now is pinned by the intent.
+        // Step 2: only what is listed now is pinned by the intent; beside a condemned list nothing is.
+        if !session.may_pin() {
+            return Err(Error::Collecting);
+        }
         let known = known.ok_or_else(gone)?;
         if known.snapshot.sources != before.snapshot.sources {
             return Ok(None);

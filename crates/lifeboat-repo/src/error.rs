@@ -126,12 +126,9 @@ pub enum Error {
     /// A collector ended this session.
     #[error("a garbage collection ended this session while it stood still")]
     Fenced,
-    /// Something newer works on this repository.
-    #[error("the repository holds {what}, which this lifeboat does not know how to work beside")]
-    Newer {
-        /// What was found.
-        what: String,
-    },
+    /// A collection is at work, or was cut off: what it may delete cannot be relied on unseen.
+    #[error("a garbage collection runs on this repository, or was cut off; try again when one is through")]
+    Collecting,
     /// The user asked to stop.
     #[error("interrupted")]
     Interrupted,
@@ -160,11 +157,10 @@ impl Error {
                 FormatKind::Usage => ErrorKind::Usage,
             },
             Self::Index(_) => ErrorKind::Index,
-            Self::Io { .. } | Self::Contended(_) => ErrorKind::Unavailable,
+            Self::Io { .. } | Self::Contended(_) | Self::Collecting => ErrorKind::Unavailable,
             Self::MissingChunk(_) | Self::MissingPack(_) | Self::Damaged { .. } => ErrorKind::Damaged,
             Self::AmbiguousSnapshot { .. } | Self::Usage(_) => ErrorKind::Usage,
             Self::Fenced => ErrorKind::Fenced,
-            Self::Newer { .. } => ErrorKind::Unsupported,
             Self::Interrupted => ErrorKind::Interrupted,
         }
     }

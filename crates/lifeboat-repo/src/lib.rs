@@ -6,7 +6,9 @@
 //! Must stay true: nothing here knows where files come from or go to; that is `lifeboat-transfer`.
 
 pub mod amend;
+mod announcement;
 pub mod check;
+pub mod collect;
 pub mod cursor;
 pub mod diff;
 mod error;

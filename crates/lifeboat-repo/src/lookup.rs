@@ -14,6 +14,9 @@ use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 
+/// How often the index objects are listed again because a collection replaced one of them meanwhile.
+const LISTINGS_MAX: usize = 100;
+
 /// Where a chunk lies.
 #[derive(Debug, Clone)]
 pub struct Found {
@@ -39,6 +42,8 @@ pub struct Lookup {
     incomplete: AtomicBool,
     /// Packs that a writer found missing: whatever an index object says of them is not believed.
     dropped: Mutex<BTreeSet<PackName>>,
+    /// Whether somebody relies on the index and not on what reading finds: then it is compared with the packs.
+    is_compared: AtomicBool,
 }
 
 impl Lookup {
@@ -55,6 +60,7 @@ impl Lookup {
             damaged: Mutex::default(),
             incomplete: AtomicBool::new(false),
             dropped: Mutex::default(),
+            is_compared: AtomicBool::new(false),
         })
     }
 
@@ -108,7 +114,8 @@ impl Lookup {
                 "the local index cannot be used; a temporary one takes its place ({failed})"
             )),
         }
-        self.sync_index(&index)
+        self.sync_index(&index)?;
+        if self.is_compared.load(Ordering::Relaxed) { self.drop_missing_from(&index) } else { Ok(()) }
     }
 
     /// Takes in what other writers stored since the last time, and drops what collections removed.
@@ -137,18 +144,37 @@ impl Lookup {
     /// Compares the packs that the index names with those that are stored, and forgets the chunks of packs that are
     /// missing or have another length: a writer that relied on them would acknowledge what cannot be restored.
     pub(crate) fn drop_missing_packs(&self) -> Result<()> {
-        let stored: HashMap<PackName, u64> = self
-            .store
-            .list(ObjectKind::Pack)
-            .map_err(Error::store("the packs cannot be listed"))?
-            .iter()
-            .filter_map(|listed| Some((PackName(listed.key.name().try_into().ok()?), listed.bytes)))
-            .collect();
+        self.is_compared.store(true, Ordering::Relaxed);
+        let failed = {
+            let index = self.index.read().unwrap_or_else(PoisonError::into_inner);
+            match self.drop_missing_from(&index) {
+                Err(Error::Index(error)) => error,
+                result => return result,
+            }
+        };
+        self.replace_index(failed)
+    }
+
+    fn missing_from(&self, index: &Index) -> Result<Vec<lifeboat_index::Pack>> {
+        let stored = self.stored_packs()?;
         let is_there = |name: &PackName, bytes: u32| stored.get(name) == Some(&u64::from(bytes));
-        let missing = self.with_index(|index| {
-            let packs: lifeboat_index::Result<Vec<lifeboat_index::Pack>> = index.packs()?.collect();
-            Ok(packs?.into_iter().filter(|pack| !is_there(&pack.name, pack.bytes)).collect::<Vec<_>>())
-        })?;
+        let mut missing = Vec::new();
+        for pack in index.packs().map_err(Error::Index)? {
+            let pack = pack.map_err(Error::Index)?;
+            if !is_there(&pack.name, pack.bytes) {
+                missing.push(pack);
+            }
+        }
+        Ok(missing)
+    }
+
+    fn drop_missing_from(&self, index: &Index) -> Result<()> {
+        if self.missing_from(index)?.is_empty() {
+            return Ok(());
+        }
+        // A collection may have deleted them since the index was read: then no index object names them any more.
+        self.sync_index(index)?;
+        let missing = self.missing_from(index)?;
         if missing.is_empty() {
             return Ok(());
         }
@@ -158,11 +184,36 @@ impl Lookup {
         let objects: BTreeSet<IndexName> =
             missing.iter().flat_map(|pack| pack.listed_by.iter().copied()).collect();
         let objects: Vec<IndexName> = objects.into_iter().collect();
-        self.with_index(|index| index.retire(&objects))?;
+        index.retire(&objects).map_err(Error::Index)?;
         let dropped = missing.iter().map(|pack| pack.name);
         self.dropped.lock().unwrap_or_else(PoisonError::into_inner).extend(dropped);
         // What else those objects name is taken in again.
-        self.sync()
+        self.sync_index(index)
+    }
+
+    fn stored_packs(&self) -> Result<HashMap<PackName, u64>> {
+        let listed = self.store.list(ObjectKind::Pack).map_err(Error::store("the packs cannot be listed"))?;
+        let name = |listed: &lifeboat_store::Listed| listed.key.name().try_into().ok().map(PackName);
+        Ok(listed.iter().filter_map(|listed| Some((name(listed)?, listed.bytes))).collect())
+    }
+
+    /// Whether a pack is not stored, as far as that can be told.
+    pub(crate) fn is_gone(&self, pack: &PackName) -> bool {
+        let found = self.store.bytes(&ObjectKey::new(ObjectKind::Pack, &pack.0));
+        found.is_err_and(|error| error.kind() == lifeboat_store::ErrorKind::NotFound)
+    }
+
+    /// How many packs are stored that only the index objects `gone` named. A collection leaves none: it puts another
+    /// object first.
+    fn unnamed_without(&self, index: &Index, gone: &[IndexName]) -> Result<usize> {
+        let stored = self.stored_packs()?;
+        let mut unnamed = 0;
+        for pack in index.packs().map_err(Error::Index)? {
+            let pack = pack.map_err(Error::Index)?;
+            let is_unnamed = pack.listed_by.iter().all(|object| gone.contains(object));
+            unnamed += usize::from(is_unnamed && stored.contains_key(&pack.name));
+        }
+        Ok(unnamed)
     }
 
     /// Takes in one index object that was just stored; `false` when the index cannot hold it.
@@ -178,6 +229,11 @@ impl Lookup {
         Ok(self.replace_index(failed).is_ok())
     }
 
+    /// Index objects that cannot be read.
+    pub(crate) fn damaged_objects(&self) -> Vec<IndexName> {
+        self.damaged.lock().unwrap_or_else(PoisonError::into_inner).iter().copied().collect()
+    }
+
     /// Whether every index object could be read. If not, what a parent refers to may be named by none of the others.
     pub fn is_whole(&self) -> bool {
         !self.incomplete.load(Ordering::Relaxed)
@@ -186,6 +242,17 @@ impl Lookup {
 
     /// Reads the index objects that the index does not cover, one at a time.
     fn sync_index(&self, index: &Index) -> Result<()> {
+        for _ in 0..LISTINGS_MAX {
+            if self.sync_once(index)? {
+                return Ok(());
+            }
+        }
+        let detail = "its objects are listed, but are not there".into();
+        Err(Error::Damaged { what: "the index".into(), detail })
+    }
+
+    /// The same for one listing; `false` when an object of it was replaced before it was read.
+    fn sync_once(&self, index: &Index) -> Result<bool> {
         let stored: BTreeSet<IndexName> = self
             .store
             .list(ObjectKind::Index)
@@ -194,9 +261,13 @@ impl Lookup {
             .filter_map(|listed| listed.key.name().try_into().ok().map(IndexName))
             .collect();
         let covered = index.covered().map_err(Error::Index)?;
-        let mut failed = None;
+        let (mut failed, mut is_complete) = (None, true);
         let mut readable = stored.difference(&covered).map_while(|name| match self.read_or_skip(name) {
             Ok(object) => Some(object.map(|object| (*name, object))),
+            Err(error) if error.kind() == crate::ErrorKind::NotFound => {
+                is_complete = false;
+                Some(None)
+            }
             Err(error) => {
                 failed = Some(error);
                 None
@@ -207,16 +278,19 @@ impl Lookup {
             return Err(error);
         }
         let gone: Vec<IndexName> = covered.difference(&stored).copied().collect();
-        if gone.is_empty() {
-            return Ok(());
+        if gone.is_empty() || !is_complete {
+            return Ok(is_complete);
         }
-        // Version 1 has no collection: nobody removes index objects on purpose.
+        // Parents are not trusted unseen for once: what was collected and what was lost look alike from here.
         self.incomplete.store(true, Ordering::Relaxed);
-        self.notice(format!(
-            "{} index objects are gone; `lifeboat check` tells what that touches",
-            gone.len()
-        ));
-        index.retire(&gone).map_err(Error::Index)
+        if self.unnamed_without(index, &gone)? > 0 {
+            self.notice(format!(
+                "{} index objects are gone; `lifeboat check` tells what that touches",
+                gone.len()
+            ));
+        }
+        index.retire(&gone).map_err(Error::Index)?;
+        Ok(true)
     }
 
     /// One damaged object must not take all others with it: its chunks count as absent, so that writers store them
@@ -246,6 +320,30 @@ impl Lookup {
     pub fn contains(&self, ids: &[ChunkId]) -> Result<Vec<bool>> {
         let locations = self.with_index(|index| index.locate(ids))?;
         Ok(locations.iter().map(Option::is_some).collect())
+    }
+
+    /// Whether each chunk lies in a pack that `may_use` accepts.
+    pub(crate) fn contains_in(
+        &self,
+        ids: &[ChunkId],
+        may_use: impl Fn(&PackName) -> bool,
+    ) -> Result<Vec<bool>> {
+        self.with_index(|index| {
+            let is_usable = |location: lifeboat_index::ChunkLocation| {
+                Ok(index.name_of(location.pack)?.is_some_and(|name| may_use(&name)))
+            };
+            let mut found = Vec::with_capacity(ids.len());
+            for (id, location) in ids.iter().zip(index.locate(ids)?) {
+                let mut is_found = location.map_or(Ok(false), is_usable)?;
+                if location.is_some() && !is_found {
+                    for copy in index.copies(id)? {
+                        is_found |= is_usable(copy)?;
+                    }
+                }
+                found.push(is_found);
+            }
+            Ok(found)
+        })
     }
 
     /// In which pack and which of its regions each chunk lies; `None` when no pack has it.

@@ -17,6 +17,8 @@ use std::time::{Duration, Instant};
 
 /// How often the index is brought up to date because a chunk is missing.
 const REFRESH_INTERVAL: Duration = Duration::from_secs(10);
+/// But so often at once: collections may follow each other.
+const REFRESHES_AT_ONCE: u32 = 8;
 
 /// Opened regions that are kept: about 32 of them.
 pub const CACHE_BYTES: usize = 32 << 20;
@@ -28,8 +30,15 @@ pub struct ChunkReader {
     sessions: Mutex<HashMap<EnvelopeId, Arc<SessionKey>>>,
     openers: Mutex<Vec<RegionOpener>>,
     regions_read: AtomicU64,
-    /// When the index was last brought up to date because something was missing, and whether it was rebuilt.
-    refreshed: Mutex<(Option<Instant>, bool)>,
+    refreshed: Mutex<Refreshed>,
+}
+
+/// How the index was brought up to date because something was missing.
+#[derive(Default)]
+struct Refreshed {
+    /// When the last row of refreshes began, and how many it has.
+    since: Option<(Instant, u32)>,
+    is_rebuilt: bool,
 }
 
 /// Which region: its pack, and where it begins there.
@@ -94,21 +103,24 @@ impl ChunkReader {
     /// `None` when this was done a moment ago: a repository that lacks much must not be listed for every chunk.
     fn refresh(&self, lookup: &Lookup, id: &ChunkId) -> Result<Option<Option<Error>>> {
         let mut refreshed = lock(&self.refreshed);
-        let (last, rebuilt) = &mut *refreshed;
-        if last.is_some_and(|last| last.elapsed() < REFRESH_INTERVAL) {
+        let row = refreshed.since.filter(|(since, _)| since.elapsed() < REFRESH_INTERVAL);
+        let (since, count) = row.unwrap_or_else(|| (Instant::now(), 0));
+        if count >= REFRESHES_AT_ONCE {
             return Ok(None);
         }
-        let named = if *rebuilt {
+        refreshed.since = Some((since, count + 1));
+        if refreshed.is_rebuilt {
             lookup.sync()?;
-            None
-        } else {
-            lookup.rebuild()?;
-            *rebuilt = true;
-            let named = missing_pack(lookup, id);
-            lookup.drop_missing_packs()?;
-            named
-        };
-        *last = Some(Instant::now());
+            return Ok(Some(None));
+        }
+        lookup.sync()?;
+        if lookup.find(id)?.is_some_and(|found| !lookup.is_gone(&found.region.pack)) {
+            return Ok(Some(None));
+        }
+        lookup.rebuild()?;
+        refreshed.is_rebuilt = true;
+        let named = missing_pack(lookup, id);
+        lookup.drop_missing_packs()?;
         Ok(Some(named))
     }
 

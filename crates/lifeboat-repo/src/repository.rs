@@ -171,9 +171,13 @@ impl Repository {
         let directory = self.0.cache.as_ref().map(|cache| cache.join("index"));
         let lookup = Lookup::open(self.0.store.clone(), self.0.keys.clone(), directory)?;
         lookup.sync()?;
-        // Another thread may have been faster; then its instance is the one, and ours read what ours could.
-        let _ = self.0.lookup.set(lookup);
-        Ok(self.0.lookup.get().expect("it was set just now"))
+        let is_ours = self.0.lookup.set(lookup).is_ok();
+        let lookup = self.0.lookup.get().expect("it was set just now");
+        if !is_ours {
+            // Another thread was faster. Its instance is the one, and may have been brought up to date before ours was asked for.
+            lookup.sync()?;
+        }
+        Ok(lookup)
     }
 
     /// Notices about the local index, if it was opened.

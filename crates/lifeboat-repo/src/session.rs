@@ -5,12 +5,13 @@
 //!
 //! Read next: `docs/format/session.md`, [`crate::sink`].
 
+use crate::announcement::Announcement;
+use crate::collect::Condemned;
 use crate::error::{Error, ErrorKind, Result};
 use crate::packer::OpenPack;
 use crate::repository::Repository;
 use crate::sink::PlainRegion;
 use lifeboat_format::index::{IndexObject, IndexedPack};
-use lifeboat_format::intent::Intent;
 use lifeboat_format::keys::{Keys, SessionKey};
 use lifeboat_format::region::{ChunkKind, Region};
 use lifeboat_format::snapshot::Snapshot;
@@ -26,8 +27,6 @@ use std::time::{Duration, Instant};
 const CHUNKS_PER_INDEX: usize = 64 << 10;
 /// And after so much time at the latest: a run that is killed loses no more than that.
 const INDEX_INTERVAL: Duration = Duration::from_secs(60);
-/// How often an intent's counter goes up while the session makes progress.
-const INTENT_INTERVAL: Duration = Duration::from_secs(60);
 /// Packs that wait for their fsync; more would only move the wait.
 const FINISHING_PACKS: usize = 2;
 /// Empty region buffers that are kept for reuse.
@@ -69,7 +68,9 @@ pub struct Session {
     torn: AtomicBool,
     unindexed: Mutex<Unindexed>,
     spare: Mutex<Vec<PlainRegion>>,
-    intent: Mutex<(Intent, Instant)>,
+    announcement: Mutex<Announcement>,
+    /// What collections wanted to delete when this session began.
+    condemned: Condemned,
     /// What was stored so far.
     pub stored: Stored,
 }
@@ -116,26 +117,20 @@ impl Session {
             .config()
             .check_writable()
             .map_err(Error::format("this repository cannot be written to"))?;
-        let intent = Intent { session: SessionId::random(), counter: 0, host: options.host, parents };
-        repository
-            .store()
-            .put(&intent.key(), &intent.encode(repository.keys()))
-            .map_err(Error::store("the session cannot be announced"))?;
-        // Version 1 has no collection yet. A condemned list was written by a newer program: its chunks must not be
-        // relied on, and this program does not know which they are.
-        for kind in [ObjectKind::Condemned, ObjectKind::Verdict] {
-            let found =
-                repository.store().list(kind).map_err(Error::store("the repository cannot be listed"))?;
-            if !found.is_empty() {
-                let _ = repository.store().delete(&intent.key());
-                return Err(Error::Newer { what: format!("a {}", kind.noun()) });
+        let announcement = Announcement::begin(repository.store(), repository.keys(), options.host, parents)?;
+        // The order matters: what a collection removes is out of the index before it is off its list.
+        let condemned = match Condemned::read(repository) {
+            Ok(condemned) => condemned,
+            Err(error) => {
+                let _ = repository.store().delete_many(&announcement.keys());
+                return Err(error);
             }
-        }
+        };
         repository.synced_lookup()?.drop_missing_packs()?;
         let key = repository.keys().new_session();
         let session = Arc::new(Self {
             repository: repository.clone(),
-            id: intent.session,
+            id: announcement.session(),
             key,
             options,
             claimed: Default::default(),
@@ -145,7 +140,8 @@ impl Session {
             torn: AtomicBool::new(false),
             unindexed: Mutex::new(Unindexed::new()),
             spare: Mutex::default(),
-            intent: Mutex::new((intent, Instant::now())),
+            announcement: Mutex::new(announcement),
+            condemned,
             stored: Stored::default(),
         });
         *lock(&session.finisher) = Some(session.start_finisher());
@@ -170,6 +166,11 @@ impl Session {
         &self.key
     }
 
+    /// Bytes that this session packed so far.
+    pub(crate) fn packed_bytes(&self) -> u64 {
+        self.stored.stored_bytes.load(Ordering::Relaxed)
+    }
+
     pub(crate) fn compression_level(&self) -> i32 {
         self.options.compression_level
     }
@@ -190,7 +191,7 @@ impl Session {
         if asked.is_empty() {
             return Ok(is_new);
         }
-        let mut present = self.repository.lookup()?.contains(&asked)?.into_iter();
+        let mut present = self.has(&asked)?.into_iter();
         for (id, is_new) in ids.iter().zip(&mut is_new).filter(|(_, is_new)| **is_new) {
             let present = present.next().expect("the index answers for every id");
             *is_new = !present && lock(self.shard(id)).insert(*id);
@@ -200,7 +201,17 @@ impl Session {
 
     /// Whether each chunk can be relied on without being stored by this session.
     pub fn has(&self, ids: &[ChunkId]) -> Result<Vec<bool>> {
-        self.repository.lookup()?.contains(ids)
+        let lookup = self.repository.lookup()?;
+        if self.condemned.is_empty() {
+            return lookup.contains(ids);
+        }
+        lookup.contains_in(ids, |pack| !self.condemned.contains(pack))
+    }
+
+    /// Whether entries of a parent that is still listed may be carried over without asking for their chunks. Beside a
+    /// condemned list they may not: nobody waits for this session any more, and the parent may be forgotten meanwhile.
+    pub fn may_pin(&self) -> bool {
+        !self.condemned.is_list_there()
     }
 
     pub(crate) fn spare_region(&self) -> PlainRegion {
@@ -312,20 +323,7 @@ impl Session {
 
     /// Moves the intent's counter, so that a collector sees that this session is alive.
     fn show_progress(&self) -> Result<()> {
-        let mut guard = lock(&self.intent);
-        let (intent, written) = &mut *guard;
-        if written.elapsed() < INTENT_INTERVAL {
-            return Ok(());
-        }
-        let old = intent.key();
-        intent.counter += 1;
-        let store = self.repository.store();
-        store
-            .put(&intent.key(), &intent.encode(self.keys()))
-            .map_err(Error::store("the session cannot be announced"))?;
-        store.delete(&old).map_err(Error::store("an old announcement cannot be deleted"))?;
-        *written = Instant::now();
-        Ok(())
+        lock(&self.announcement).progress(self.repository.store(), self.keys())
     }
 
     /// Something that was claimed is lost: this session can never commit.
@@ -416,24 +414,27 @@ impl Session {
         let key = |kind| ObjectKey::new(kind, &self.id.0);
         store.put(&key(ObjectKind::Draft), &draft).map_err(Error::store("the draft cannot be stored"))?;
         match store.bytes(&key(ObjectKind::Fence)).map_err(Error::store("the fence cannot be looked for")) {
-            Ok(_) => return Err(Error::Fenced),
+            Ok(_) => {
+                // The draft never becomes a snapshot; left behind, it would keep its packs for ever.
+                self.clean_up(&[ObjectKind::Draft]);
+                return Err(Error::Fenced);
+            }
             Err(error) if error.kind() == ErrorKind::NotFound => {}
             Err(error) => return Err(error),
         }
         store
             .put(&key(ObjectKind::Snapshot), &listed)
             .map_err(Error::store("the snapshot cannot be listed"))?;
-        self.clean_up();
+        self.clean_up(&[ObjectKind::Draft, ObjectKind::Checkpoint]);
         Ok(())
     }
 
     /// Removes what only a running session needs. A failure is no loss: a later session or collection does it again.
-    fn clean_up(&self) {
-        let store = self.repository.store();
-        let intent = lock(&self.intent).0.key();
-        let checkpoint = ObjectKey::new(ObjectKind::Checkpoint, &self.id.0);
-        let draft = ObjectKey::new(ObjectKind::Draft, &self.id.0);
-        let _ = store.delete_many(&[draft, checkpoint, intent]);
+    fn clean_up(&self, kinds: &[ObjectKind]) {
+        let mut keys: Vec<ObjectKey> = kinds.iter().map(|kind| ObjectKey::new(*kind, &self.id.0)).collect();
+        // Last, so that no collector takes the session for ended while its draft is there.
+        keys.extend(lock(&self.announcement).keys());
+        let _ = self.repository.store().delete_many(&keys);
     }
 
     /// Ends a session that stores no snapshot; its packs stay for the next one.
@@ -448,7 +449,6 @@ impl Session {
         if !packs.is_empty() {
             let _ = self.write_index(packs);
         }
-        let intent = lock(&self.intent).0.key();
-        let _ = self.repository.store().delete_many(&[intent]);
+        self.clean_up(&[]);
     }
 }

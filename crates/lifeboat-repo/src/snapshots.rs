@@ -65,6 +65,11 @@ impl Repository {
         self.read_snapshots(ObjectKind::Snapshot, Remembered::default())
     }
 
+    /// Reads the drafts or the checkpoints.
+    pub(crate) fn unfinished(&self, kind: ObjectKind) -> Result<SnapshotList> {
+        self.read_snapshots(kind, Remembered::default())
+    }
+
     /// Reads what interrupted or running sessions left.
     pub fn checkpoints(&self) -> Result<SnapshotList> {
         self.read_snapshots(ObjectKind::Checkpoint, Remembered::default())

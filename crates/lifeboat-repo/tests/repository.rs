@@ -15,7 +15,7 @@ use lifeboat_repo::reader::ChunkReader;
 use lifeboat_repo::session::{Session, SessionOptions};
 use lifeboat_repo::sink::ChunkSink;
 use lifeboat_repo::tree::TreeBuilder;
-use lifeboat_repo::{Error, ErrorKind, Repository};
+use lifeboat_repo::{Error, Repository};
 use lifeboat_store::{CountingStore, MemoryStore, Operation, Store};
 use std::sync::Arc;
 
@@ -152,18 +152,9 @@ fn a_fenced_session_does_not_list_its_snapshot() {
     sink.flush().unwrap();
     assert!(matches!(session.commit(&snapshot_of(root)), Err(Error::Fenced)));
     assert!(repository.snapshots().unwrap().snapshots.is_empty());
-}
-
-#[test]
-fn a_repository_that_a_collector_works_on_is_refused_for_writing_by_name() {
-    let store = MemoryStore::new();
-    let repository = init(&store);
-    store.put(&ObjectKey::new(ObjectKind::Condemned, &[1; 16]), b"list").unwrap();
-    let options = SessionOptions { compression_level: 3, host: HOST };
-    let error = Session::begin(&repository, options, vec![]).err().unwrap();
-    assert_eq!(error.kind(), ErrorKind::Unsupported);
-    assert!(error.to_string().contains("condemned list"), "{error}");
-    assert!(store.list(ObjectKind::Intent).unwrap().is_empty(), "a refused session leaves no intent");
+    for kind in [ObjectKind::Draft, ObjectKind::Intent] {
+        assert!(store.list(kind).unwrap().is_empty(), "{kind:?}");
+    }
 }
 
 #[test]

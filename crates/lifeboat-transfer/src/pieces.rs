@@ -80,6 +80,8 @@ pub struct Pieces<'r> {
     node: Vec<u8>,
     /// The nodes of each height that were read last.
     recent: Vec<VecDeque<ChunkId>>,
+    /// Nodes that were read and not given by [`Self::take_nodes`] yet, if somebody wants them.
+    new_nodes: Option<Vec<ChunkId>>,
 }
 
 /// Nodes of one height that are remembered.
@@ -94,6 +96,7 @@ impl<'r> Pieces<'r> {
             leaf: Vec::new().into_iter(),
             node: Vec::new(),
             recent: Vec::new(),
+            new_nodes: None,
         };
         match content {
             Content::Empty => {}
@@ -114,7 +117,21 @@ impl<'r> Pieces<'r> {
         self.recent.iter().any(|nodes| nodes.contains(id))
     }
 
+    /// Remembers the nodes that are read from now on, until they are taken.
+    pub(crate) fn with_nodes(mut self) -> Self {
+        self.new_nodes = Some(Vec::new());
+        self
+    }
+
+    /// The nodes that were read since the last call: few, when called for each piece.
+    pub(crate) fn take_nodes(&mut self) -> Vec<ChunkId> {
+        self.new_nodes.as_mut().map(std::mem::take).unwrap_or_default()
+    }
+
     fn remember(&mut self, height: u8, id: ChunkId) {
+        if let Some(nodes) = &mut self.new_nodes {
+            nodes.push(id);
+        }
         let height = usize::from(height);
         if self.recent.len() <= height {
             self.recent.resize_with(height + 1, VecDeque::new);
@@ -206,6 +223,25 @@ mod tests {
 
     fn list(id: ChunkId, height: u8) -> Content {
         Content::List(ListRoot { id, height, chunker: Chunker::Content })
+    }
+
+    #[test]
+    fn the_nodes_of_a_list_are_given_as_they_are_read() {
+        let mut nodes = Nodes::default();
+        let leaf = |nodes: &mut Nodes, number| {
+            let leaf = ListNode::Leaf(vec![Piece::Zeros(1), Piece::Hole(1)]);
+            ListChild { id: nodes.put(number, &leaf), bytes: 2 }
+        };
+        let leaves = vec![leaf(&mut nodes, 1), leaf(&mut nodes, 2)];
+        let root = nodes.put(3, &ListNode::Inner(1, leaves));
+        let mut pieces = Pieces::new(&nodes, &list(root, 1), 4).with_nodes();
+        let mut given = Vec::new();
+        while pieces.next().is_some() {
+            given.push(pieces.take_nodes().iter().map(|id| id.0[0]).collect::<Vec<u8>>());
+        }
+        assert_eq!(given, [vec![3, 1], vec![], vec![2], vec![]]);
+        let mut unasked = Pieces::new(&nodes, &list(root, 1), 4);
+        assert!(unasked.next().is_some() && unasked.take_nodes().is_empty());
     }
 
     #[test]

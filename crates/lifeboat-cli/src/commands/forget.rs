@@ -118,7 +118,7 @@ fn show(ui: &Ui, plan: &Plan<'_>, is_dry_run: bool) {
         (0, _) => format!("nothing to forget: {total} snapshots stay"),
         (_, true) => format!("would forget {removed} of {total} snapshots"),
         (_, false) => format!(
-            "forgot {removed} of {total} snapshots; what only they held stays in the repository until it is collected"
+            "forgot {removed} of {total} snapshots; what only they held stays in the repository until `lifeboat gc` collects it"
         ),
     });
 }

@@ -7,6 +7,7 @@ mod containers;
 mod docker;
 mod dump;
 mod forget;
+mod gc;
 mod manage;
 mod places;
 mod recover;
@@ -22,6 +23,7 @@ use crate::args::{Cli, Command};
 use crate::failure::DONE;
 use crate::ui::Ui;
 use anyhow::Result;
+use lifeboat::repo::collect::Room;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
@@ -49,6 +51,11 @@ pub(crate) fn run(cli: Cli, interrupted: &Arc<AtomicBool>) -> Result<u8> {
         Command::Forget(arguments) => forget::run(&global, &ui, &arguments),
         Command::Tag(arguments) => tag::run(&global, &ui, &arguments),
         Command::Check { read_data } => check::run(&global, &ui, read_data, interrupted),
+        Command::Gc { dry_run, max_unused, max_repack, grace } => {
+            let room =
+                Room { unused_share_max: max_unused.0, moved_bytes_max: max_repack.unwrap_or(u64::MAX) };
+            gc::run(&global, &ui, dry_run, room, grace, interrupted)
+        }
         Command::Key(command) => manage::key(&global, &ui, &command),
         Command::Repo(command) => manage::repo(&global, &ui, &command),
         Command::Recover { dry_run, docker_host } => recover::run(&ui, dry_run, docker_host.as_deref()),

@@ -1,8 +1,9 @@
 //! Which nodes a check has read already: as many as fit in memory, the rest in one sorted file without a name.
 //!
 //! Must stay true: memory is bounded by [`RECENT_MAX`] ids and one fence for each [`PAGE_IDS`] of the others, and a
-//! node is never called seen that was not inserted. The other way round is allowed: where there is no room for the
-//! file, what was seen is forgotten, and nodes are read once more.
+//! node is never called seen that was not inserted. The other way round is allowed to a check: where there is no room for
+//! the file, what was seen is forgotten, and nodes are read once more. A collection asks with [`SeenNodes::try_contains`]
+//! and [`SeenNodes::try_insert`], which forget nothing silently: it would delete what it does not remember.
 
 use lifeboat_format::ChunkId;
 use std::collections::HashSet;
@@ -43,19 +44,38 @@ impl SeenNodes {
     }
 
     pub(crate) fn contains(&self, id: &ChunkId) -> bool {
+        self.try_contains(id).unwrap_or(false)
+    }
+
+    /// As [`Self::contains`], but fails where the file cannot be asked.
+    pub(crate) fn try_contains(&self, id: &ChunkId) -> io::Result<bool> {
         let half = half(id);
-        self.recent.contains(&half)
-            || self.older.as_ref().is_some_and(|run| run.contains(&half).unwrap_or(false))
+        match &self.older {
+            _ if self.recent.contains(&half) => Ok(true),
+            Some(run) => run.contains(&half),
+            None => Ok(false),
+        }
     }
 
     pub(crate) fn insert(&mut self, id: &ChunkId) {
-        if self.recent.len() >= self.recent_max {
-            let mut ids: Vec<Half> = self.recent.drain().collect();
-            ids.sort_unstable();
+        if self.try_insert(id).is_err() {
             // Without room nothing is remembered but what comes next.
-            self.older = self.merge(&ids).ok();
+            self.older = None;
+            self.recent.clear();
+            self.recent.insert(half(id));
+        }
+    }
+
+    /// As [`Self::insert`], but fails where there is no room; then nothing is forgotten.
+    pub(crate) fn try_insert(&mut self, id: &ChunkId) -> io::Result<()> {
+        if self.recent.len() >= self.recent_max {
+            let mut ids: Vec<Half> = self.recent.iter().copied().collect();
+            ids.sort_unstable();
+            self.older = Some(self.merge(&ids)?);
+            self.recent.clear();
         }
         self.recent.insert(half(id));
+        Ok(())
     }
 
     /// What is in the file, and `ids`, which ascend.

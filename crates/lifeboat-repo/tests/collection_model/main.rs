@@ -5,12 +5,18 @@
 
 mod model;
 
-use model::{Collection, KEPT, Mutation, UNUSED};
+use model::{Collection, KEPT, Mutation, TWIN, UNUSED};
 use stateright::{Checker, Model};
 
 fn collection(writers: &[bool], collectors: usize) -> Collection {
     let writers = writers.to_vec();
-    Collection { writers, collectors, forgets_child: false, dead_collector: None, mutation: None }
+    let (forgets_child, copies, twin) = (false, false, false);
+    Collection { writers, collectors, forgets_child, copies, twin, dead_collector: None, mutation: None }
+}
+
+/// The same with collectors that move what is reached, where they find it twice.
+fn moving(writers: &[bool], collectors: usize) -> Collection {
+    Collection { copies: true, twin: true, ..collection(writers, collectors) }
 }
 
 /// Explores everything; the number of states is checked so that a model that stops early is noticed.
@@ -25,7 +31,7 @@ fn is_refuted(model: Collection, mutation: Mutation) {
     let model = Collection { mutation: Some(mutation), ..model };
     let checker = model.checker().threads(2).spawn_bfs().join();
     let discovery =
-        checker.discovery("every snapshot that is listed has its packs, and the index names them");
+        checker.discovery("every snapshot that is listed has its chunks, in packs that the index names");
     assert!(discovery.is_some(), "{mutation:?} was not refuted in {} states", checker.unique_state_count());
 }
 
@@ -62,6 +68,26 @@ fn what_a_dead_collector_left_is_put_away() {
 }
 
 #[test]
+fn what_is_moved_stays_although_writers_rely_on_it() {
+    holds(moving(&[false], 1), 6_000);
+    holds(moving(&[true], 1), 7_000);
+    holds(Collection { twin: false, ..moving(&[true, false], 1) }, 250_000);
+}
+
+#[test]
+fn of_two_copies_one_stays_whoever_moves_them() {
+    holds(moving(&[], 2), 100_000);
+    holds(Collection { twin: false, ..moving(&[false], 2) }, 3_000_000);
+}
+
+#[test]
+fn what_a_dead_collector_was_moving_stays() {
+    for dead in [(KEPT | UNUSED, false), (TWIN | UNUSED, true)] {
+        holds(Collection { dead_collector: Some(dead), ..moving(&[false], 1) }, 8_000);
+    }
+}
+
+#[test]
 fn the_protocol_with_one_thing_wrong_is_refuted() {
     let one = || collection(&[false], 1);
     for mutation in [
@@ -89,4 +115,6 @@ fn the_protocol_with_one_thing_wrong_is_refuted() {
     ] {
         is_refuted(collection(&[false], 2), mutation);
     }
+    is_refuted(moving(&[], 1), Mutation::CopiesAreIndexedLast);
+    is_refuted(moving(&[], 2), Mutation::CollectorReliesOnCondemnedCopies);
 }

@@ -5,25 +5,48 @@
 //! is never scheduled again, and every order in which that can happen is explored. The names of the steps are those of
 //! `docs/format/session.md`.
 
+#[path = "collector.rs"]
+mod collector;
+
 use stateright::{Model, Property};
 use std::collections::BTreeSet;
 
 /// A set of packs, one bit each.
-pub(crate) type Packs = u8;
+pub(crate) type Packs = u16;
+/// A set of chunks, one bit each.
+pub(crate) type Chunks = u8;
 
-/// The pack that snapshot P needs, which is about to be forgotten.
+/// The chunk that snapshot P needs, which may be forgotten, and the snapshot of each writer.
+const SHARED: Chunks = 1;
+/// The chunk that snapshot Q needs, which stays.
+const LASTING: Chunks = 2;
+
+/// The pack with the shared chunk from which snapshot P was made.
 pub(crate) const KEPT: Packs = 1;
-/// A pack that snapshot Q needs, which stays. The same index object names both.
+/// The pack with the lasting chunk. The same index object names both.
 pub(crate) const OTHER: Packs = 2;
-/// A pack that no snapshot needs, named by the same index object too.
+/// A pack with a chunk that no snapshot needs, named by the same index object too.
 pub(crate) const UNUSED: Packs = 4;
-/// The pack that each writer makes when it can rely on no other.
-const NEW: [Packs; 2] = [8, 16];
+/// The pack with the shared chunk that each writer makes when it can rely on no other.
+const NEW: [Packs; WRITERS] = [8, 16];
+/// Another pack with the shared chunk, as two writers leave it that store it at the same time.
+pub(crate) const TWIN: Packs = 32;
+/// The pack into which each collector copies the shared chunk.
+const COPY: [Packs; COLLECTORS] = [64, 128, 256];
+/// Everything that holds the shared chunk.
+const SHARING: Packs = KEPT | NEW[0] | NEW[1] | TWIN | COPY[0] | COPY[1] | COPY[2];
 
-/// Writers have the numbers 0 and 1, collectors 2 and 3.
+/// The packs that hold one of `chunks`.
+fn holding(chunks: Chunks) -> Packs {
+    let packs = |chunk: Chunks, packs: Packs| if chunks & chunk == 0 { 0 } else { packs };
+    packs(SHARED, SHARING) | packs(LASTING, OTHER)
+}
+
+/// Writers have the numbers 0 and 1, collectors those from 2 on.
 type Who = u8;
 const WRITERS: usize = 2;
-const SESSIONS: usize = 4;
+const COLLECTORS: usize = 3;
+const SESSIONS: usize = WRITERS + COLLECTORS;
 
 /// A way to get the protocol wrong. The checker must refute each.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -43,6 +66,8 @@ pub(crate) enum Mutation {
     CollectorIgnoresItsFence,
     CollectorRemovesListsOfTheDead,
     IndexGoesBeforeItsReplacement,
+    CollectorReliesOnCondemnedCopies,
+    CopiesAreIndexedLast,
 }
 
 /// Who takes part, and what is wrong.
@@ -54,6 +79,10 @@ pub(crate) struct Collection {
     pub(crate) collectors: usize,
     /// Whether the snapshot of the second writer may be forgotten as well.
     pub(crate) forgets_child: bool,
+    /// Whether collectors condemn packs with the shared chunk as well, and copy it where they must.
+    pub(crate) copies: bool,
+    /// Whether there is a second pack with the shared chunk from the start.
+    pub(crate) twin: bool,
     /// What a collector that died with its lists in place had condemned, and whether it had put its verdict.
     pub(crate) dead_collector: Option<(Packs, bool)>,
     pub(crate) mutation: Option<Mutation>,
@@ -63,8 +92,8 @@ pub(crate) struct Collection {
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub(crate) struct Store {
     pub(crate) parent: bool,
-    pub(crate) snapshots: [Option<Packs>; WRITERS],
-    pub(crate) drafts: [Option<Packs>; WRITERS],
+    pub(crate) snapshots: [bool; WRITERS],
+    pub(crate) drafts: [bool; WRITERS],
     pub(crate) intents: u8,
     pub(crate) fences: u8,
     pub(crate) condemned: [Option<Packs>; SESSIONS],
@@ -79,13 +108,16 @@ impl Store {
         self.index.iter().fold(0, |packs, (_, named)| packs | named)
     }
 
-    fn used_by_snapshots(&self) -> Packs {
-        let listed = self.snapshots.iter().flatten().fold(0, |packs, used| packs | used);
-        OTHER | listed | if self.parent { KEPT } else { 0 }
+    fn used_by_snapshots(&self) -> Chunks {
+        LASTING | if self.parent || self.snapshots.contains(&true) { SHARED } else { 0 }
     }
 
-    fn used_by_drafts(&self) -> Packs {
-        self.drafts.iter().flatten().fold(0, |packs, used| packs | used)
+    fn used_by_drafts(&self) -> Chunks {
+        if self.drafts.contains(&true) { SHARED } else { 0 }
+    }
+
+    fn condemned(&self) -> Packs {
+        self.condemned.iter().flatten().fold(0, |packs, list| packs | list)
     }
 
     fn has(&self, flags: u8, who: Who) -> bool {
@@ -121,6 +153,12 @@ pub(crate) enum Step {
     MarkSnapshots,
     /// Only where writers keep their pins beside condemned lists.
     MarkIntents,
+    // Only for packs that are condemned although something in them is reached: what writers do too.
+    ReadLists2,
+    ReadIndex2,
+    ListPacks2,
+    PutCopy,
+    PutIndexOfCopy,
     PutVerdict,
     ReadIndexObjects,
     PutReplacement,
@@ -143,8 +181,13 @@ pub(crate) struct Process {
     parent: Option<Parent>,
     /// Writer: the condemned packs it knows. Collector: what it condemned; later its verdict.
     condemned: Packs,
-    /// Writer: what its index names; later what its snapshot needs. Collector: what its marking reached.
+    /// Writer: what its index names. Collector: what it may rely on beside what it condemned; later what stays in the
+    /// index.
     known: Packs,
+    /// Collector: what its marking reached.
+    reached: Chunks,
+    /// Collector: what it condemned although it is reached.
+    moved: Packs,
     /// Collector: sessions that it waits for, or collectors that it ended.
     sessions: u8,
     ended: u8,
@@ -156,21 +199,14 @@ pub(crate) struct Process {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 enum Parent {
     First,
-    Child(Packs),
+    Child,
 }
 
 impl Parent {
-    fn packs(self) -> Packs {
-        match self {
-            Self::First => KEPT,
-            Self::Child(packs) => packs,
-        }
-    }
-
     fn is_listed(self, store: &Store) -> bool {
         match self {
             Self::First => store.parent,
-            Self::Child(_) => store.snapshots[1].is_some(),
+            Self::Child => store.snapshots[1],
         }
     }
 }
@@ -178,7 +214,17 @@ impl Parent {
 impl Process {
     fn new(next: Step) -> Self {
         let objects = BTreeSet::new();
-        Self { next, parent: None, condemned: 0, known: 0, sessions: 0, ended: 0, objects }
+        Self {
+            next,
+            parent: None,
+            condemned: 0,
+            known: 0,
+            reached: 0,
+            moved: 0,
+            sessions: 0,
+            ended: 0,
+            objects,
+        }
     }
 }
 
@@ -194,9 +240,16 @@ pub(crate) struct State {
 pub(crate) struct Action {
     pub(crate) process: usize,
     pub(crate) step: Step,
-    /// The other way: the child as parent, the child forgotten, or a collector that condemns only some of what it could.
-    pub(crate) otherwise: bool,
+    /// [`PLAIN`], or another way to take it: the child as parent, the child forgotten, a collector that condemns only some
+    /// of what it could, or also what is reached.
+    pub(crate) way: Way,
 }
+
+type Way = u8;
+const PLAIN: Way = 0;
+const OTHERWISE: Way = 1;
+/// Condemns also all packs with the shared chunk; greater ones condemn one of them.
+const MOVES_ALL: Way = 2;
 
 impl Collection {
     fn is(&self, mutation: Mutation) -> bool {
@@ -208,18 +261,20 @@ impl Collection {
         if process < writers { process as Who } else { (WRITERS + process - writers) as Who }
     }
 
-    fn writer(&self, store: &mut Store, me: usize, process: &mut Process, otherwise: bool) {
+    fn writer(&self, store: &mut Store, me: usize, process: &mut Process, way: Way) {
         let who = me as Who;
         process.next = match process.next {
             Step::ChooseParent => {
-                let child = store.snapshots[1].map(Parent::Child);
-                process.parent = if otherwise { child } else { store.parent.then_some(Parent::First) };
+                process.parent = match way {
+                    PLAIN => store.parent.then_some(Parent::First),
+                    _ => store.snapshots[1].then_some(Parent::Child),
+                };
                 Step::PutIntent
             }
             Step::PutIntent => {
                 store.intents |= 1 << who;
                 // Its local index is from before.
-                process.known = KEPT | OTHER;
+                process.known = KEPT | OTHER | TWIN;
                 let confirms = self.is(Mutation::WriterConfirmsItsParentBeforeLists);
                 if confirms && process.parent.is_some() { Step::ConfirmParent } else { self.first_reading() }
             }
@@ -230,34 +285,30 @@ impl Collection {
                 if self.is(Mutation::WriterConfirmsItsParentBeforeLists) {
                     Step::ReadLists
                 } else {
-                    self.after_lists(me, process)
+                    self.after_lists(process)
                 }
             }
             Step::ReadLists => {
-                let lists = || store.condemned.iter().flatten();
                 if !self.is(Mutation::WriterIgnoresLists) {
-                    process.condemned = lists().fold(0, |packs, list| packs | list);
-                    let keeps = lists().next().is_none() || self.is(Mutation::WriterKeepsItsPinBesideLists);
+                    process.condemned = store.condemned();
+                    let is_any = store.condemned.iter().any(Option::is_some);
+                    let keeps = !is_any || self.is(Mutation::WriterKeepsItsPinBesideLists);
                     process.parent = process.parent.filter(|_| keeps);
                 }
                 let confirms = !self.is(Mutation::WriterConfirmsItsParentBeforeLists);
                 if confirms && process.parent.is_some() {
                     Step::ConfirmParent
                 } else {
-                    self.after_lists(me, process)
+                    self.after_lists(process)
                 }
             }
             Step::ReadIndex => {
                 process.known = store.indexed();
-                if self.is(Mutation::WriterDoesNotListPacks) {
-                    self.rely(me, process)
-                } else {
-                    Step::ListPacks
-                }
+                if self.is(Mutation::WriterDoesNotListPacks) { self.rely(process) } else { Step::ListPacks }
             }
             Step::ListPacks => {
                 process.known &= store.packs;
-                if self.is(Mutation::WriterReadsListsLast) { Step::ReadLists } else { self.rely(me, process) }
+                if self.is(Mutation::WriterReadsListsLast) { Step::ReadLists } else { self.rely(process) }
             }
             Step::PutPack => {
                 store.packs |= NEW[me];
@@ -268,17 +319,18 @@ impl Collection {
                 Step::PutDraft
             }
             Step::PutDraft => {
-                store.drafts[me] = Some(process.known);
+                process.known = 0;
+                store.drafts[me] = true;
                 if self.is(Mutation::WriterIgnoresFence) { Step::PutSnapshot } else { Step::ReadFence }
             }
             Step::ReadFence if store.has(store.fences, who) => Step::RemoveDraft,
             Step::ReadFence => Step::PutSnapshot,
             Step::PutSnapshot => {
-                store.snapshots[me] = Some(process.known);
+                store.snapshots[me] = true;
                 Step::RemoveDraft
             }
             Step::RemoveDraft => {
-                store.drafts[me] = None;
+                store.drafts[me] = false;
                 Step::RemoveIntent
             }
             Step::RemoveIntent => {
@@ -294,189 +346,17 @@ impl Collection {
         if self.is(Mutation::WriterReadsListsLast) { Step::ReadIndex } else { Step::ReadLists }
     }
 
-    fn after_lists(&self, me: usize, process: &mut Process) -> Step {
+    fn after_lists(&self, process: &Process) -> Step {
         match self.mutation {
-            Some(Mutation::WriterReadsListsLast | Mutation::WriterTrustsAnOldIndex) => self.rely(me, process),
+            Some(Mutation::WriterReadsListsLast | Mutation::WriterTrustsAnOldIndex) => self.rely(process),
             _ => Step::ReadIndex,
         }
     }
 
-    /// Decides what its snapshot will need.
-    fn rely(&self, me: usize, process: &mut Process) -> Step {
-        let usable = process.known & !process.condemned;
-        let (needs, next) = match process.parent {
-            Some(parent) => (parent.packs(), Step::PutDraft),
-            None if usable & KEPT != 0 => (KEPT, Step::PutDraft),
-            None => (NEW[me], Step::PutPack),
-        };
-        process.known = needs;
-        next
-    }
-
-    fn collector(&self, store: &mut Store, who: Who, process: &mut Process, otherwise: bool, pins: Packs) {
-        let others = (WRITERS as Who..SESSIONS as Who).filter(|other| *other != who);
-        process.next = match process.next {
-            Step::PutIntent => {
-                store.intents |= 1 << who;
-                Step::ListCollectors
-            }
-            Step::ListCollectors => {
-                let with_lists = |other: &Who| {
-                    let other = usize::from(*other);
-                    store.condemned[other].is_some() || store.verdicts[other].is_some()
-                };
-                process.ended = others.filter(with_lists).fold(0, |ended, other| ended | 1 << other);
-                process.sessions = process.ended & !store.fences;
-                if process.sessions == 0 { Step::Mark } else { Step::EndCollector }
-            }
-            Step::EndCollector => {
-                let first = process.sessions & process.sessions.wrapping_neg();
-                store.fences |= first;
-                process.sessions &= !first;
-                if process.sessions == 0 { Step::Mark } else { Step::EndCollector }
-            }
-            Step::Mark => {
-                process.condemned = store.packs & !(store.used_by_snapshots() | store.used_by_drafts());
-                if otherwise {
-                    process.condemned &= UNUSED;
-                }
-                Step::PutCondemned
-            }
-            Step::PutCondemned => {
-                store.condemned[usize::from(who)] = Some(process.condemned);
-                let marks = !self.is(Mutation::CollectorMarksOnce);
-                if marks { Step::ListIntents } else { Step::PutVerdict }
-            }
-            Step::ListIntents => {
-                process.sessions = store.intents & !store.fences & !(1 << who);
-                let waits = process.sessions != 0 && !self.is(Mutation::CollectorDoesNotWait);
-                if waits { Step::WaitOrFence } else { self.first_marking() }
-            }
-            Step::WaitOrFence => {
-                let first = process.sessions & process.sessions.wrapping_neg();
-                store.fences |= first & store.intents;
-                process.sessions &= !first;
-                if process.sessions == 0 { self.first_marking() } else { Step::WaitOrFence }
-            }
-            Step::MarkDrafts => {
-                if !self.is(Mutation::CollectorIgnoresDrafts) {
-                    process.known |= store.used_by_drafts();
-                }
-                if self.is(Mutation::CollectorListsSnapshotsFirst) {
-                    Step::PutVerdict
-                } else {
-                    Step::MarkSnapshots
-                }
-            }
-            Step::MarkSnapshots => {
-                process.known |= store.used_by_snapshots();
-                match self.mutation {
-                    Some(Mutation::CollectorListsSnapshotsFirst) => Step::MarkDrafts,
-                    Some(Mutation::WriterKeepsItsPinBesideLists) => Step::MarkIntents,
-                    _ => Step::PutVerdict,
-                }
-            }
-            Step::MarkIntents => {
-                process.known |= pins;
-                Step::PutVerdict
-            }
-            Step::PutVerdict => {
-                process.condemned &= !process.known;
-                store.verdicts[usize::from(who)] = Some(process.condemned);
-                if self.is(Mutation::CollectorIgnoresItsFence) {
-                    Step::ReadIndexObjects
-                } else {
-                    Step::ReadFence
-                }
-            }
-            // Another collector ended this one. It will never delete anything, so its lists can go.
-            Step::ReadFence if store.has(store.fences, who) => {
-                process.ended = 0;
-                Step::RemoveVerdict
-            }
-            Step::ReadFence => Step::ReadIndexObjects,
-            Step::ReadIndexObjects => {
-                let named = |object: &&(Who, Packs)| object.1 & process.condemned != 0;
-                process.objects = store.index.iter().filter(named).copied().collect();
-                process.known = process.objects.iter().fold(0, |packs, object| packs | object.1);
-                process.known &= !process.condemned;
-                let early = self.is(Mutation::IndexGoesBeforeItsReplacement);
-                if process.objects.is_empty() {
-                    Step::RemovePacks
-                } else if process.known == 0 || early {
-                    Step::RemoveIndexObjects
-                } else {
-                    Step::PutReplacement
-                }
-            }
-            Step::PutReplacement => {
-                store.index.insert((who, process.known));
-                let early = self.is(Mutation::IndexGoesBeforeItsReplacement);
-                if early { Step::RemovePacks } else { Step::RemoveIndexObjects }
-            }
-            Step::RemoveIndexObjects => {
-                if let Some(object) = process.objects.pop_first() {
-                    store.index.remove(&object);
-                }
-                let early = self.is(Mutation::IndexGoesBeforeItsReplacement) && process.known != 0;
-                match (process.objects.is_empty(), early) {
-                    (false, _) => Step::RemoveIndexObjects,
-                    (true, true) => Step::PutReplacement,
-                    (true, false) => Step::RemovePacks,
-                }
-            }
-            Step::RemovePacks => {
-                store.packs &= !process.condemned;
-                process.known = 0;
-                Step::RemoveVerdict
-            }
-            Step::RemoveVerdict => {
-                store.verdicts[usize::from(who)] = None;
-                process.condemned = 0;
-                Step::RemoveCondemned
-            }
-            Step::RemoveCondemned => {
-                store.condemned[usize::from(who)] = None;
-                if process.ended == 0 { Step::RemoveIntent } else { Step::ReadVerdictOfTheEnded }
-            }
-            Step::ReadVerdictOfTheEnded => {
-                let first = process.ended.trailing_zeros() as usize;
-                // Without a verdict it can delete nothing any more, as it would see the fence after its verdict. With
-                // one it may wake and delete those packs at any time: they must be gone before they are not condemned.
-                // A verdict without a condemned list came too late to count.
-                let verdict = store.verdicts[first].filter(|_| store.condemned[first].is_some());
-                let harmless = verdict.is_none_or(|verdict| verdict & store.packs == 0);
-                if harmless || self.is(Mutation::CollectorRemovesListsOfTheDead) {
-                    Step::RemoveListsOfTheEnded
-                } else {
-                    process.ended &= !(1 << first);
-                    if process.ended == 0 { Step::RemoveIntent } else { Step::ReadVerdictOfTheEnded }
-                }
-            }
-            Step::RemoveListsOfTheEnded => {
-                let first = process.ended.trailing_zeros() as usize;
-                // The verdict first, so that no verdict counts that is there without its list.
-                if store.verdicts[first].take().is_none() {
-                    store.condemned[first] = None;
-                    process.ended &= !(1 << first);
-                }
-                match process.ended {
-                    0 => Step::RemoveIntent,
-                    ended if ended.trailing_zeros() as usize == first => Step::RemoveListsOfTheEnded,
-                    _ => Step::ReadVerdictOfTheEnded,
-                }
-            }
-            Step::RemoveIntent => {
-                store.intents &= !(1 << who);
-                *process = Process::new(Step::Over);
-                Step::Over
-            }
-            other => unreachable!("a collector has no step {other:?}"),
-        };
-    }
-
-    fn first_marking(&self) -> Step {
-        if self.is(Mutation::CollectorListsSnapshotsFirst) { Step::MarkSnapshots } else { Step::MarkDrafts }
+    /// Decides whether it has to store its chunk.
+    fn rely(&self, process: &Process) -> Step {
+        let is_stored = process.known & !process.condemned & SHARING != 0;
+        if process.parent.is_some() || is_stored { Step::PutDraft } else { Step::PutPack }
     }
 }
 
@@ -487,8 +367,8 @@ impl Model for Collection {
     fn init_states(&self) -> Vec<State> {
         let mut store = Store {
             parent: true,
-            snapshots: [None; WRITERS],
-            drafts: [None; WRITERS],
+            snapshots: [false; WRITERS],
+            drafts: [false; WRITERS],
             intents: 0,
             fences: 0,
             condemned: [None; SESSIONS],
@@ -496,6 +376,10 @@ impl Model for Collection {
             packs: KEPT | OTHER | UNUSED,
             index: BTreeSet::from([(Who::MAX, KEPT | OTHER | UNUSED)]),
         };
+        if self.twin {
+            store.packs |= TWIN;
+            store.index.insert((Who::MAX - 1, TWIN));
+        }
         if let Some((packs, has_verdict)) = self.dead_collector {
             store.condemned[SESSIONS - 1] = Some(packs);
             store.verdicts[SESSIONS - 1] = has_verdict.then_some(packs);
@@ -511,7 +395,7 @@ impl Model for Collection {
     fn actions(&self, state: &State, actions: &mut Vec<Action>) {
         for (process, running) in state.processes.iter().enumerate() {
             let step = running.next;
-            let child = state.store.snapshots[1].is_some();
+            let child = state.store.snapshots[1];
             let (plainly, otherwise) = match step {
                 Step::Over => (false, false),
                 Step::ChooseParent => (true, child),
@@ -519,8 +403,14 @@ impl Model for Collection {
                 Step::Mark => (true, true),
                 _ => (true, false),
             };
-            actions.extend(plainly.then_some(Action { process, step, otherwise: false }));
-            actions.extend(otherwise.then_some(Action { process, step, otherwise: true }));
+            actions.extend(plainly.then_some(Action { process, step, way: PLAIN }));
+            actions.extend(otherwise.then_some(Action { process, step, way: OTHERWISE }));
+            if step == Step::Mark && self.copies {
+                let sharing = state.store.packs & SHARING;
+                actions.push(Action { process, step, way: MOVES_ALL });
+                let one = (0..16).filter(|bit| sharing & 1 << bit != 0 && sharing.count_ones() > 1);
+                actions.extend(one.map(|bit| Action { process, step, way: MOVES_ALL + 1 + bit }));
+            }
         }
     }
 
@@ -528,17 +418,16 @@ impl Model for Collection {
         let mut next = state.clone();
         let State { store, processes } = &mut next;
         let pinned = processes.iter().enumerate().take(self.writers.len());
-        let pinned = pinned.filter(|(who, _)| store.has(store.intents, *who as Who));
-        let pins =
-            pinned.filter_map(|(_, writer)| writer.parent).fold(0, |pins, parent| pins | parent.packs());
+        let mut pinned = pinned.filter(|(who, _)| store.has(store.intents, *who as Who));
+        let pins = if pinned.any(|(_, writer)| writer.parent.is_some()) { SHARED } else { 0 };
         let process = &mut processes[action.process];
         match action.step {
-            Step::Forget if action.otherwise => store.snapshots[1] = None,
+            Step::Forget if action.way == OTHERWISE => store.snapshots[1] = false,
             Step::Forget => store.parent = false,
             _ if action.process < self.writers.len() => {
-                self.writer(store, action.process, process, action.otherwise);
+                self.writer(store, action.process, process, action.way);
             }
-            _ => self.collector(store, self.who(action.process), process, action.otherwise, pins),
+            _ => self.collector(store, self.who(action.process), process, action.way, pins),
         }
         Some(next)
     }
@@ -546,19 +435,23 @@ impl Model for Collection {
     fn properties(&self) -> Vec<Property<Self>> {
         vec![
             Property::always(
-                "every snapshot that is listed has its packs, and the index names them",
+                "every snapshot that is listed has its chunks, in packs that the index names",
                 |_: &Self, state: &State| {
+                    let readable = state.store.packs & state.store.indexed();
                     let used = state.store.used_by_snapshots();
-                    used & !state.store.packs == 0 && used & !state.store.indexed() == 0
+                    [SHARED, LASTING].iter().all(|chunk| used & chunk == 0 || readable & holding(*chunk) != 0)
                 },
             ),
             Property::sometimes("space returns", |_: &Self, state: &State| state.store.packs & KEPT == 0),
             Property::sometimes(
-                "a writer completes although a collection runs",
+                "a writer, if there is one, completes although a collection runs",
                 |model: &Self, state: &State| {
                     let writers = model.writers.len();
+                    if writers == 0 {
+                        return true;
+                    }
                     let collecting = state.processes[writers..].iter().any(|process| process.condemned != 0);
-                    collecting && state.store.snapshots.iter().any(Option::is_some)
+                    collecting && state.store.snapshots.contains(&true)
                 },
             ),
             Property::sometimes(

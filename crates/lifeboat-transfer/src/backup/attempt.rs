@@ -193,7 +193,9 @@ impl Attempt<'_> {
         let is_pinned = match member.parent {
             Some(listed) => {
                 let repository = self.session.repository();
-                repository.is_listed(listed.session)? && repository.lookup()?.is_whole()
+                self.session.may_pin()
+                    && repository.is_listed(listed.session)?
+                    && repository.lookup()?.is_whole()
             }
             None => false,
         };

@@ -103,11 +103,21 @@ impl<'r> ParentCursor<'r> {
         let values: Vec<ChunkId> = values.collect();
         let content = match &entry.node {
             Node::File { content, size } => {
-                Pieces::new(self.reader, content, *size).all(|piece| match piece {
-                    Ok(Piece::Chunk(id, _)) => has(&[id]),
-                    Ok(_) => true,
-                    Err(_) => false,
-                })
+                // The nodes of its list are chunks as well: what can be read may be condemned.
+                let mut pieces = Pieces::new(self.reader, content, *size).with_nodes();
+                loop {
+                    let piece = pieces.next();
+                    let nodes = pieces.take_nodes();
+                    let is_there = match piece {
+                        None => break nodes.is_empty() || has(&nodes),
+                        Some(Ok(Piece::Chunk(id, _))) => has(&[id]),
+                        Some(Ok(_)) => true,
+                        Some(Err(_)) => false,
+                    };
+                    if !is_there || !(nodes.is_empty() || has(&nodes)) {
+                        break false;
+                    }
+                }
             }
             _ => true,
         };
