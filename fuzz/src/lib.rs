@@ -7,6 +7,7 @@
 //! The same file is compiled into `tests/decoders.rs`, where every target runs over its seeds on a stable toolchain.
 //! Read next: `seeds.rs`, real objects for the fuzzer to begin with.
 
+mod bundles;
 mod decoders;
 mod keyring;
 mod pages;
@@ -25,6 +26,7 @@ pub struct Target {
 
 /// Every target.
 pub const TARGETS: &[Target] = &[
+    Target { name: "bundle", run: bundles::bundle, seeds: bundles::seeds },
     Target { name: "config", run: decoders::config, seeds: seeds::configs },
     Target { name: "directory", run: decoders::directory, seeds: seeds::directories },
     Target { name: "index", run: sealed::index, seeds: seeds::indexes },

@@ -264,6 +264,14 @@ def read_snapshot(kind: int, keys: Keys, session: bytes, data: bytes) -> Snapsho
     snapshot = Snapshot(author=reader.bytes(16), signature=reader.string(1024))
     binding = Binding(keys.repository, SEAL_SNAPSHOT[kind], envelope.id, session)
     plain = open_box(keys.session_key(envelope), binding, reader.rest(), 16 * MIB)
+    body = read_snapshot_body(plain)
+    body.author, body.signature = snapshot.author, snapshot.signature
+    return body
+
+
+def read_snapshot_body(plain: bytes) -> Snapshot:
+    snapshot = Snapshot()
+    reader = Reader(plain, "snapshot")
     for tag, value in fields(Reader(plain, "snapshot")):
         read_snapshot_field(snapshot, tag, value)
         if max(len(snapshot.sources), len(snapshot.tags), len(snapshot.unhealthy)) > NAMES_MAX:

@@ -14,6 +14,7 @@ import sys
 from pathlib import Path
 
 from budget import budget
+from bundle import entries, read_bundle
 from objects import Snapshot, Source
 from primitives import FormatError, WrongKey
 from repository import Repository
@@ -66,8 +67,20 @@ def choose(repository: Repository, wanted: str) -> Snapshot:
     return found[0]
 
 
+def show_bundle(bundle: dict) -> None:
+    base = bundle["manifest"].base
+    print(json.dumps(describe(bytes(16), bundle["manifest"].snapshot) | {"base": hexed(base and base.id)}))
+    for source, entry, digest in entries(bundle):
+        path = os.fsdecode(entry["key"].replace(b"\0", b"/"))
+        print(json.dumps({"source": source, "path": path, "type": entry["type"], "size": entry["size"],
+                          "mtime": entry["mtime"], "blake3": digest}))
+
+
 def run(arguments: argparse.Namespace) -> None:
     secret = read_secret(arguments.password_file, arguments.key_file)
+    if arguments.command == "bundle":
+        show_bundle(read_bundle(Path(arguments.repository).read_bytes(), secret))
+        return
     repository = Repository(Path(arguments.repository), secret, arguments.from_packs)
     if arguments.command == "list":
         snapshots = sorted(repository.snapshots(), key=lambda pair: pair[1].started)
@@ -89,6 +102,7 @@ def main() -> int:
     commands = parser.add_subparsers(dest="command", required=True)
     commands.add_parser("list", help="print one JSON line for each snapshot")
     commands.add_parser("budget", help="print what the repository's bytes are spent on")
+    commands.add_parser("bundle", help="verify REPO, which is a bundle, and print a JSON line for each entry in it")
     restore = commands.add_parser("restore", help="recreate a snapshot's sources below OUT")
     restore.add_argument("snapshot", metavar="SNAPSHOT", help="beginning of its id, or `latest`")
     restore.add_argument("out", metavar="OUT", help="a new or empty directory")

@@ -14,6 +14,7 @@ from pathlib import Path
 
 from blake3 import blake3
 
+import bundle
 import objects
 import trees
 from primitives import Damaged, FormatError, Reader
@@ -160,6 +161,8 @@ DECODERS = {
     "snapshot": lambda case, keys, data:
         objects.read_snapshot(case["kind"], keys, bytes.fromhex(case["session"]), data),
     "intent": lambda case, keys, data: objects.read_intent(keys, bytes.fromhex(case["session"]), data),
+    "bundle": lambda case, keys, data:
+        bundle.read_bundle(data, Secret(key_file=bytes.fromhex(case["key_file"]))),
     "condemned": lambda case, keys, data:
         objects.read_condemned(case["kind"], keys, bytes.fromhex(case["session"]), data),
 }

@@ -106,7 +106,7 @@ impl Chunker {
         }
     }
 
-    fn from_byte(byte: u8, reader: &Reader<'_>) -> Result<Self> {
+    pub(crate) fn from_byte(byte: u8, reader: &Reader<'_>) -> Result<Self> {
         match byte {
             0 => Ok(Self::Content),
             1 => Ok(Self::Pages8K),
@@ -167,16 +167,16 @@ pub struct Entry {
     pub torn: bool,
 }
 
-const DIRECTORY: u8 = 1;
-const FILE: u8 = 2;
-const SYMLINK: u8 = 3;
-const FIFO: u8 = 4;
-const SOCKET: u8 = 5;
-const CHAR_DEVICE: u8 = 6;
-const BLOCK_DEVICE: u8 = 7;
-const FLAG_LINK: u8 = 0x08;
-const FLAG_XATTRS: u8 = 0x10;
-const FLAG_TORN: u8 = 0x20;
+pub(crate) const DIRECTORY: u8 = 1;
+pub(crate) const FILE: u8 = 2;
+pub(crate) const SYMLINK: u8 = 3;
+pub(crate) const FIFO: u8 = 4;
+pub(crate) const SOCKET: u8 = 5;
+pub(crate) const CHAR_DEVICE: u8 = 6;
+pub(crate) const BLOCK_DEVICE: u8 = 7;
+pub(crate) const FLAG_LINK: u8 = 0x08;
+pub(crate) const FLAG_XATTRS: u8 = 0x10;
+pub(crate) const FLAG_TORN: u8 = 0x20;
 
 impl Entry {
     /// A directory.
@@ -267,7 +267,7 @@ impl Entry {
     }
 }
 
-fn encode_metadata(metadata: &Metadata, output: &mut Vec<u8>) {
+pub(crate) fn encode_metadata(metadata: &Metadata, output: &mut Vec<u8>) {
     output.put_varint(u64::from(metadata.mode));
     output.put_varint(u64::from(metadata.uid));
     output.put_varint(u64::from(metadata.gid));
@@ -296,7 +296,7 @@ fn encode_metadata(metadata: &Metadata, output: &mut Vec<u8>) {
     }
 }
 
-fn decode_metadata(reader: &mut Reader<'_>, with_xattrs: bool) -> Result<Metadata> {
+pub(crate) fn decode_metadata(reader: &mut Reader<'_>, with_xattrs: bool) -> Result<Metadata> {
     let mut metadata = Metadata {
         mode: reader.varint_max(0o7777)? as u16,
         uid: reader.varint_max(u32::MAX)?,

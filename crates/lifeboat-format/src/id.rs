@@ -125,7 +125,11 @@ name_type!(
     /// Who wrote an index object or a snapshot. Version 1 always writes zeros.
     AuthorId, 16
 );
-random_name!(RepositoryId, SessionId, SnapshotId, SlotId, EnvelopeId, RegionId, HostId);
+name_type!(
+    /// A bundle's random identity; its seals are bound to it as a repository's are to theirs.
+    BundleId, 16
+);
+random_name!(BundleId, RepositoryId, SessionId, SnapshotId, SlotId, EnvelopeId, RegionId, HostId);
 
 impl AuthorId {
     /// The only author of version 1.

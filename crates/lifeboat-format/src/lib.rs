@@ -8,6 +8,7 @@
 //!
 //! Read next: [`object`] for how objects are framed, [`keys`] for who can open what, [`pack`] for where data lives.
 
+pub mod bundle;
 mod compress;
 pub mod condemned;
 pub mod config;
@@ -33,8 +34,8 @@ pub mod wire;
 pub use entry::{Content, Entry, LinkGroup, Metadata, Node, Timestamp, Xattr, XattrValue};
 pub use error::{Error, ErrorKind, Result};
 pub use id::{
-    AuthorId, ChunkId, EnvelopeId, HostId, IndexName, PackName, RegionId, RepositoryId, SessionId, SlotId,
-    SnapshotId, hex,
+    AuthorId, BundleId, ChunkId, EnvelopeId, HostId, IndexName, PackName, RegionId, RepositoryId, SessionId,
+    SlotId, SnapshotId, hex,
 };
 pub use object::{ObjectKey, ObjectKind};
 pub use path::TreePath;

@@ -68,3 +68,13 @@ pub const ARGON2_MEMORY_KIB_MIN: u32 = 64 << 10;
 pub const ARGON2_PASSES_MAX: u32 = 16;
 /// Argon2id lanes accepted from a key slot.
 pub const ARGON2_LANES_MAX: u32 = 8;
+/// Longest key slot in a bundle's header.
+pub const BUNDLE_SLOT_BYTES_MAX: u32 = 64 << 10;
+/// Longest plaintext of a bundle's frame of chunks, or of records: one entry is at most a node and a path long.
+pub const BUNDLE_FRAME_BYTES_MAX: u32 = 8 << 20;
+/// Most chunks in one frame of a bundle.
+pub const BUNDLE_CHUNKS_MAX: u32 = 1 << 16;
+/// Most items in one record of a bundle.
+pub const BUNDLE_ITEMS_MAX: u32 = 1 << 16;
+/// Longest name of a link group in a bundle: a path, two zero bytes and a number.
+pub const LINK_NAME_BYTES_MAX: u32 = PATH_BYTES_MAX + 16;

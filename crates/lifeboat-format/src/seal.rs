@@ -114,6 +114,8 @@ pub enum Purpose {
     Condemned = 12,
     /// A verdict.
     Verdict = 13,
+    /// A frame of a bundle.
+    Bundle = 14,
 }
 
 /// How the plaintext was transformed before sealing.
@@ -254,6 +256,7 @@ fn purpose_name(purpose: Purpose) -> &'static str {
         Purpose::Intent => "intent",
         Purpose::Condemned => "condemned list",
         Purpose::Verdict => "verdict",
+        Purpose::Bundle => "bundle",
     }
 }
 

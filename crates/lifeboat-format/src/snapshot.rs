@@ -29,7 +29,7 @@ impl SnapshotKind {
         }
     }
 
-    fn from_byte(byte: u8, reader: &Reader<'_>) -> Result<Self> {
+    pub(crate) fn from_byte(byte: u8, reader: &Reader<'_>) -> Result<Self> {
         match byte {
             1 => Ok(Self::Full),
             2 => Ok(Self::Incremental),
@@ -330,6 +330,25 @@ impl Snapshot {
         snapshot.author = author;
         snapshot.signature = signature;
         Ok(snapshot)
+    }
+
+    /// What a bundle says of the snapshot: all of it but the names of chunks, which mean something in one repository
+    /// only.
+    pub(crate) fn encode_portable(&self) -> Result<Vec<u8>> {
+        let mut portable = self.clone();
+        for source in &mut portable.sources {
+            source.root = TreeRoot { id: ChunkId([0; ChunkId::BYTES]), height: 0, ..source.root };
+        }
+        let plain = portable.encode_body();
+        match plain.len() > SNAPSHOT_BYTES_MAX as usize - 8192 {
+            true => Err(Error::limit("snapshot", format!("{} bytes", plain.len()))),
+            false => Ok(plain),
+        }
+    }
+
+    /// Reads what [`Self::encode_portable`] made; the roots are empty.
+    pub(crate) fn decode_portable(plain: &[u8]) -> Result<Self> {
+        Self::decode_body(plain)
     }
 
     /// Errors of all sources.

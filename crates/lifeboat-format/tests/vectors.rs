@@ -5,6 +5,8 @@
 
 #![expect(clippy::unwrap_used, reason = "a vector that cannot be read fails its test")]
 
+#[path = "vectors/bundle.rs"]
+mod bundle;
 #[path = "vectors/case.rs"]
 mod case;
 #[path = "../examples/make_vectors/describe.rs"]
@@ -98,6 +100,7 @@ topics! {
     list_nodes_decode_as_stated: "lists", 2, 12;
     chunk_lists_walk_as_stated: "files", 2, 5;
     snapshots_decode_as_stated: "snapshots", 6, 27;
+    bundles_decode_as_stated: "bundles", 2, 39;
 }
 
 fn golden(key: &ObjectKey) -> Vec<u8> {

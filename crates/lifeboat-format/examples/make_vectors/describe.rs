@@ -3,6 +3,10 @@
 //! Must stay true: byte strings are lower-case hexadecimal digits, numbers are numbers, times are `[seconds, nanos]`.
 //! The generator describes what it encoded and the tests describe what they decoded, so both sides use this file.
 
+use lifeboat_format::bundle::Manifest;
+use lifeboat_format::bundle::record::{
+    Body, Item as BundleItem, PortableEntry, Record, Value as BundleValue,
+};
 use lifeboat_format::config::Config;
 use lifeboat_format::entry::{Chunker, Content, Entry, Node, Xattr, XattrValue};
 use lifeboat_format::index::IndexObject;
@@ -289,4 +293,81 @@ pub(crate) fn intent(intent: &Intent) -> Value {
 
 pub(crate) fn condemned(packs: &[PackName]) -> Value {
     json!({ "packs": hexes(packs.iter().map(|pack| pack.0)) })
+}
+
+pub(crate) fn manifest(manifest: &Manifest) -> Value {
+    let base = manifest.base.as_ref().map(|base| {
+        json!({
+            "id": hex(&base.id.0),
+            "chunks": base.chunks,
+            "digest": hex(&base.digest),
+            "host": base.host,
+            "started": time(base.started),
+        })
+    });
+    json!({ "snapshot": snapshot(&manifest.snapshot), "base": base, "kind": manifest.kind.word() })
+}
+
+pub(crate) fn record(record: &Record) -> Value {
+    match record {
+        Record::Source(base) => json!({ "record": "source", "base": base }),
+        Record::Removed(path) => json!({ "record": "removed", "key": hex(path.as_key()) }),
+        Record::Entry(entry) => portable_entry(entry),
+        Record::Items(items) => json!({ "record": "items", "items": bundle_items(items) }),
+    }
+}
+
+fn bundle_items(items: &[BundleItem]) -> Vec<Value> {
+    let item = |item: &BundleItem| match item {
+        BundleItem::Chunk(number, bytes) => json!(["chunk", number, bytes]),
+        BundleItem::Hole(bytes) => json!(["hole", null, bytes]),
+        BundleItem::Zeros(bytes) => json!(["zeros", null, bytes]),
+    };
+    items.iter().map(item).collect()
+}
+
+fn portable_entry(entry: &PortableEntry) -> Value {
+    let (mut target, mut device, mut size, mut chunker, mut items) = (None, None, 0, None, vec![]);
+    let word = match &entry.body {
+        Body::File(bytes, cut, some) => {
+            (size, chunker, items) = (*bytes, Some(*cut as u8), bundle_items(some));
+            "file"
+        }
+        Body::Other(node) => {
+            match node {
+                Node::Symlink { target: to } => target = Some(hex(to)),
+                Node::CharDevice { major, minor } | Node::BlockDevice { major, minor } => {
+                    device = Some([*major, *minor]);
+                }
+                _ => {}
+            }
+            node_type(node)
+        }
+    };
+    let xattr = |(name, value): &(Vec<u8>, BundleValue)| match value {
+        BundleValue::Inline(value) => json!({ "name": hex(name), "value": hex(value), "chunk": null }),
+        BundleValue::Chunk(number, bytes) => {
+            json!({ "name": hex(name), "value": null, "chunk": ["chunk", number, bytes] })
+        }
+    };
+    let metadata = &entry.metadata;
+    json!({
+        "record": "entry",
+        "key": hex(entry.path.as_key()),
+        "type": word,
+        "mode": metadata.mode,
+        "uid": metadata.uid,
+        "gid": metadata.gid,
+        "mtime": time(metadata.mtime),
+        "ctime": time(metadata.ctime),
+        "inode": metadata.inode,
+        "xattrs": entry.xattrs.iter().map(xattr).collect::<Vec<_>>(),
+        "link": entry.link.as_ref().map(|name| hex(name)),
+        "torn": entry.torn,
+        "size": size,
+        "chunker": chunker,
+        "items": items,
+        "target": target,
+        "device": device,
+    })
 }

@@ -4,6 +4,7 @@
 //! are random, so every run gives other bytes: committed vectors are kept, not made anew, because they stand for what
 //! earlier versions wrote. `docs/format/vectors/README.md` says when to run it.
 
+mod bundles;
 mod describe;
 mod lists;
 mod objects;
@@ -42,6 +43,7 @@ fn main() -> Result<(), Box<dyn Error>> {
         lists::lists(),
         lists::files(),
         snapshots::snapshots()?,
+        bundles::bundles()?,
     ] {
         topic.write(&folder)?;
     }

@@ -110,6 +110,7 @@ impl Case<'_> {
                 let session = SessionId(self.array("session"));
                 describe::condemned(&sentence.decode(self.keys, session, &self.bytes("bytes"))?)
             }
+            "bundle" => crate::bundle::decode(&self.bytes("bytes"), &Key::new(self.array("key_file")))?,
             other => panic!("no decoder {other}"),
         })
     }
