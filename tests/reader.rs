@@ -6,6 +6,10 @@ use scene::{Done, Scene, noise, tree};
 use std::process::Command;
 
 fn read_repo(scene: &Scene, arguments: &[&str]) -> Done {
+    read_at(scene, "repository", arguments)
+}
+
+fn read_at(scene: &Scene, name: &str, arguments: &[&str]) -> Done {
     let script = concat!(env!("CARGO_MANIFEST_DIR"), "/reader/read-repo");
     let venv = Command::new("python3").args(["-c", "import venv, ensurepip"]).output();
     assert!(
@@ -14,7 +18,7 @@ fn read_repo(scene: &Scene, arguments: &[&str]) -> Done {
     );
     // Its environment is made once and kept in the real home, not in the scene's.
     let mut command = Command::new(script);
-    command.arg(scene.path("repository")).args(arguments).current_dir(scene.path(""));
+    command.arg(scene.path(name)).args(arguments).current_dir(scene.path(""));
     Done::of(&mut command)
 }
 
@@ -131,4 +135,37 @@ fn a_snapshot_whose_tags_changed_is_one_to_both_readers_while_its_older_object_i
     scene.assert_sound();
     scene.run(&["tag", "--unpin", "latest"]).expect(0);
     assert_eq!(scene.objects_in("snapshots").len(), 1);
+}
+
+#[test]
+fn a_bundle_is_verified_without_lifeboat() {
+    let scene = Scene::with_repository();
+    fill(&scene);
+    scene.snapshot(&["source"]);
+    scene.write("source/many/0/file 0", "changed");
+    scene.snapshot(&["source"]);
+    scene.write("password", "carried by hand\n");
+    let secret = ["--bundle-password-file", "password"];
+    scene.run(&[&["export", "latest~1", "-o", "full"], &secret[..]].concat()).expect(0);
+    scene.run(&[&["export", "latest", "--incremental", "-o", "more"], &secret[..]].concat()).expect(0);
+    let read = |name: &str| -> Vec<serde_json::Value> {
+        let text = read_at(&scene, name, &["--password-file", "password", "bundle"]).expect(0).text();
+        text.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
+    };
+    let full = read("full");
+    assert_eq!(full.len(), 1 + tree::survey(&scene.path("source")).len());
+    for line in full.iter().skip(1).filter(|line| line["type"] == "file") {
+        let path = line["path"].as_str().unwrap();
+        // This one changed since.
+        if path != "many/0/file 0" {
+            let content = std::fs::read(scene.path("source").join(path)).unwrap();
+            assert_eq!(line["blake3"], blake3::hash(&content).to_string(), "{path}");
+        }
+    }
+    let more = read("more");
+    assert_eq!((more.len(), &more[0]["base"]), (2, &full[0]["id"]));
+    assert_eq!(more[1]["blake3"], blake3::hash(b"changed").to_string());
+    let bytes = std::fs::read(scene.path("more")).unwrap();
+    scene.write("cut", &bytes[..bytes.len() - 1]);
+    read_at(&scene, "cut", &["--password-file", "password", "bundle"]).expect(1).says("ends 1 bytes early");
 }

@@ -2,7 +2,7 @@
 //!
 //! Must stay true: a secret never comes from an argument, and never reaches a message.
 
-use crate::args::{Global, NewKeyArgs};
+use crate::args::{BundleKeyArgs, CopyArgs, Global, NewKeyArgs};
 use anyhow::{Context, Result, bail};
 use lifeboat::format::seal::Key;
 use lifeboat::{Repository, Secret};
@@ -49,11 +49,7 @@ fn first_line(file: &Path) -> Result<Zeroizing<String>> {
 /// The secret that opens the repository.
 pub(crate) fn secret(global: &Global, is_new: bool) -> Result<OwnedSecret> {
     if let Some(file) = &global.key_file {
-        let key = match is_new && !file.exists() {
-            true => lifeboat::write_key_file(file)?,
-            false => lifeboat::read_key_file(file)?,
-        };
-        return Ok(OwnedSecret::KeyFile(key));
+        return from_key_file(file, is_new);
     }
     if let Some(file) = &global.password_file {
         return passphrase(first_line(file)?);
@@ -61,11 +57,59 @@ pub(crate) fn secret(global: &Global, is_new: bool) -> Result<OwnedSecret> {
     if let Some(command) = &global.password_command {
         return passphrase(output_of(command)?);
     }
-    if let Some(password) = std::env::var_os("LIFEBOAT_PASSWORD") {
-        let password = password.into_string().ok().context("LIFEBOAT_PASSWORD is not UTF-8")?;
-        return passphrase(Zeroizing::new(password));
+    match from_environment("LIFEBOAT_PASSWORD")? {
+        Some(secret) => Ok(secret),
+        None => prompt(is_new),
     }
-    prompt(is_new)
+}
+
+fn from_environment(variable: &str) -> Result<Option<OwnedSecret>> {
+    let Some(password) = std::env::var_os(variable) else { return Ok(None) };
+    let password = password.into_string().ok().with_context(|| format!("{variable} is not UTF-8"))?;
+    passphrase(Zeroizing::new(password)).map(Some)
+}
+
+fn from_key_file(file: &Path, is_new: bool) -> Result<OwnedSecret> {
+    Ok(OwnedSecret::KeyFile(match is_new && !file.exists() {
+        true => lifeboat::write_key_file(file)?,
+        false => lifeboat::read_key_file(file)?,
+    }))
+}
+
+/// The secret that opens a bundle.
+pub(crate) fn bundle_secret(arguments: &BundleKeyArgs, is_new: bool) -> Result<OwnedSecret> {
+    if let Some(file) = &arguments.bundle_key_file {
+        return from_key_file(file, is_new);
+    }
+    if let Some(file) = &arguments.bundle_password_file {
+        return passphrase(first_line(file)?);
+    }
+    match from_environment("LIFEBOAT_BUNDLE_PASSWORD")? {
+        Some(secret) => Ok(secret),
+        None => ask(
+            is_new,
+            "the bundle's password",
+            "export LIFEBOAT_BUNDLE_PASSWORD_FILE=/path/to/file    # or LIFEBOAT_BUNDLE_PASSWORD, --bundle-key-file",
+        ),
+    }
+}
+
+/// Opens the repository that snapshots are copied from.
+pub(crate) fn open_from(global: &Global, arguments: &CopyArgs) -> Result<Repository> {
+    let store = lifeboat::open_store(&arguments.from)?;
+    let secret = match (&arguments.from_key_file, &arguments.from_password_file) {
+        (Some(file), _) => from_key_file(file, false)?,
+        (None, Some(file)) => passphrase(first_line(file)?)?,
+        (None, None) => match from_environment("LIFEBOAT_FROM_PASSWORD")? {
+            Some(secret) => secret,
+            None => ask(
+                false,
+                "the other repository's password",
+                "export LIFEBOAT_FROM_PASSWORD_FILE=/path/to/file    # or LIFEBOAT_FROM_PASSWORD, --from-key-file",
+            )?,
+        },
+    };
+    Ok(Repository::open(store, &secret.borrow())?.with_cache(cache(global)))
 }
 
 fn passphrase(text: Zeroizing<String>) -> Result<OwnedSecret> {
@@ -90,15 +134,28 @@ fn output_of(command: &str) -> Result<Zeroizing<String>> {
 }
 
 fn prompt(is_new: bool) -> Result<OwnedSecret> {
+    let hint = "export LIFEBOAT_PASSWORD_FILE=/path/to/file    # or LIFEBOAT_PASSWORD, LIFEBOAT_PASSWORD_COMMAND, --key-file";
+    ask(is_new, "password", hint)
+}
+
+fn ask(is_new: bool, what: &str, hint: &str) -> Result<OwnedSecret> {
     if !std::io::stdin().is_terminal() {
+        let what = what.strip_prefix("the ").unwrap_or(what);
         bail!(crate::failure::Hinted::new(
-            "no password is given, and there is no terminal to ask on",
-            "export LIFEBOAT_PASSWORD_FILE=/path/to/file    # or LIFEBOAT_PASSWORD, LIFEBOAT_PASSWORD_COMMAND, --key-file",
+            format!("no {what} is given, and there is no terminal to ask on"),
+            hint
         ));
     }
-    let ask =
-        |text| rpassword::prompt_password(text).map(Zeroizing::new).context("the password cannot be read");
-    let first = ask(if is_new { "New password: " } else { "Password: " })?;
+    let ask = |text: &str| {
+        rpassword::prompt_password(text).map(Zeroizing::new).context("the password cannot be read")
+    };
+    let mut name = what.to_owned();
+    name[..1].make_ascii_uppercase();
+    let first = ask(&if is_new {
+        format!("New {}: ", what.strip_prefix("the ").unwrap_or(what))
+    } else {
+        format!("{name}: ")
+    })?;
     if is_new && *first != *ask("Again: ")? {
         bail!("the two passwords differ");
     }
@@ -117,11 +174,10 @@ pub(crate) fn new_secret(arguments: &NewKeyArgs) -> Result<OwnedSecret> {
     if let Some(file) = &arguments.new_password_file {
         return passphrase(first_line(file)?);
     }
-    if let Some(password) = std::env::var_os("LIFEBOAT_NEW_PASSWORD") {
-        let password = password.into_string().ok().context("LIFEBOAT_NEW_PASSWORD is not UTF-8")?;
-        return passphrase(Zeroizing::new(password));
+    match from_environment("LIFEBOAT_NEW_PASSWORD")? {
+        Some(secret) => Ok(secret),
+        None => prompt(true),
     }
-    prompt(true)
 }
 
 /// Where local indexes are kept.

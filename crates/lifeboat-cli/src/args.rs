@@ -1,8 +1,10 @@
 //! What can be typed.
 
 mod retention;
+mod transfer;
 
 pub(crate) use retention::{Filter, ForgetArgs, PolicyArgs, TagArgs};
+pub(crate) use transfer::{BundleKeyArgs, CopyArgs, ExportArgs, ImportArgs};
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use std::ffi::OsString;
@@ -144,6 +146,12 @@ pub(crate) enum Command {
     Forget(ForgetArgs),
     /// Change the tags of snapshots, pin or unpin them
     Tag(TagArgs),
+    /// Write a snapshot, or what differs from another one, into a file or pipe
+    Export(ExportArgs),
+    /// Take in what export wrote, also into a repository with other keys
+    Import(ImportArgs),
+    /// Copy snapshots from another repository
+    Copy(CopyArgs),
     /// See whether everything can be read back
     Check {
         /// Read and verify all data too

@@ -1,5 +1,6 @@
 //! From errors to exit codes, messages and hints.
 
+use lifeboat::bundle;
 use lifeboat::repo::ErrorKind;
 use lifeboat::workload::layer::LayerError;
 use lifeboat::workload::{capture, engine, recreate, volume};
@@ -53,7 +54,10 @@ fn repository_error(error: &anyhow::Error) -> Option<&lifeboat::repo::Error> {
                 Some(lifeboat::Error::Repository(error)) => Some(error),
                 _ => match cause.downcast_ref::<lifeboat::RestoreError>() {
                     Some(lifeboat::RestoreError::Repository(error)) => Some(error),
-                    _ => None,
+                    _ => match cause.downcast_ref::<bundle::Error>() {
+                        Some(bundle::Error::Repository(error)) => Some(error),
+                        _ => None,
+                    },
                 },
             }
         })
@@ -98,6 +102,10 @@ fn of_layer(error: &LayerError) -> Option<&engine::Error> {
     }
 }
 
+fn bundle_error(error: &anyhow::Error) -> Option<&bundle::Error> {
+    error.chain().find_map(|cause| cause.downcast_ref())
+}
+
 fn is_interrupted(error: &anyhow::Error) -> bool {
     let restore = error.chain().find_map(|cause| {
         cause.downcast_ref::<lifeboat::restore::Error>().or_else(|| {
@@ -128,6 +136,9 @@ pub(crate) fn exit_code(error: &anyhow::Error) -> u8 {
         kind
     {
         return NO_ENGINE;
+    }
+    if let Some(bundle::Error::WrongKey) = bundle_error(error) {
+        return WRONG_KEY;
     }
     match repository_error(error) {
         Some(Error::NoRepository { .. } | Error::HalfCreated { .. }) => NO_REPOSITORY,
@@ -164,6 +175,9 @@ pub(crate) fn hint(error: &anyhow::Error) -> Option<String> {
     if let Some(error) = error.chain().find_map(|cause| cause.downcast_ref::<recreate::Error>()) {
         return error.hint();
     }
+    if let Some(hint) = bundle_error(error).and_then(bundle_hint) {
+        return Some(hint);
+    }
     let error = repository_error(error)?;
     Some(match error {
         Error::NoRepository { location } => format!("lifeboat init -r {location}"),
@@ -183,6 +197,31 @@ pub(crate) fn hint(error: &anyhow::Error) -> Option<String> {
             ErrorKind::Unsupported => "install a newer lifeboat".into(),
             _ => return None,
         },
+    })
+}
+
+fn bundle_hint(error: &bundle::Error) -> Option<String> {
+    let short = |id: &lifeboat::format::SnapshotId| id.to_string()[..8].to_owned();
+    Some(match error {
+        bundle::Error::MissingBase { id, .. } => {
+            format!(
+                "lifeboat export {} -o FILE    # where the bundle came from; import that first",
+                short(id)
+            )
+        }
+        bundle::Error::OtherBase { .. } => {
+            "lifeboat export ID --full -o FILE    # where the bundle came from".to_owned()
+        }
+        bundle::Error::ParentGone { id, .. } => {
+            format!("lifeboat export {} --full -o FILE    # or --since another snapshot", short(id))
+        }
+        bundle::Error::WrongKey => {
+            "check LIFEBOAT_BUNDLE_PASSWORD, --bundle-password-file and --bundle-key-file".to_owned()
+        }
+        bundle::Error::CutOff(_) | bundle::Error::Damaged(_) => {
+            "lifeboat import --check FILE    # fetch or export the bundle again if that fails".to_owned()
+        }
+        _ => return None,
     })
 }
 

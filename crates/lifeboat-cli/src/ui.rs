@@ -50,6 +50,11 @@ impl Ui {
         Self { json: global.json, quiet: global.quiet, verbose: global.verbose, line: Arc::default() }
     }
 
+    /// For a run whose standard output is not for messages: progress on a terminal only.
+    pub(crate) fn beside_output(&self) -> Self {
+        Self { json: false, quiet: self.quiet || self.json, ..self.clone() }
+    }
+
     /// A line for people.
     pub(crate) fn say(&self, text: impl AsRef<str>) {
         if !self.quiet && !self.json {

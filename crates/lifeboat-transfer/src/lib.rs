@@ -4,6 +4,7 @@
 //! verified before it is acknowledged, what is written is verified before it is written.
 
 pub mod backup;
+pub mod bundle;
 mod descriptors;
 pub mod dump;
 mod error;

@@ -39,7 +39,7 @@ pub use lifeboat_format::slot::Secret;
 pub use lifeboat_repo as repo;
 pub use lifeboat_repo::Repository;
 pub use lifeboat_store as store;
-pub use lifeboat_transfer::{Error, Result, backup, dump, pieces, restore, snapshot_source, source};
+pub use lifeboat_transfer::{Error, Result, backup, bundle, dump, pieces, restore, snapshot_source, source};
 pub use lifeboat_workload as workload;
 pub use restoring::{RestoreError, restore_path, restore_places, restore_snapshot};
 

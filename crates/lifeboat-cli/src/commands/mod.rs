@@ -1,9 +1,11 @@
 //! The commands, one module for each group.
 
 mod browse;
+mod bundle;
 mod check;
 mod compare;
 mod containers;
+mod copy;
 mod docker;
 mod dump;
 mod forget;
@@ -49,6 +51,9 @@ pub(crate) fn run(cli: Cli, interrupted: &Arc<AtomicBool>) -> Result<u8> {
         Command::Dump { snapshot, tar } => dump::run(&global, &ui, &snapshot, tar),
         Command::Restore(arguments) => restore::run(&global, &ui, &arguments, interrupted),
         Command::Forget(arguments) => forget::run(&global, &ui, &arguments),
+        Command::Export(arguments) => bundle::export(&global, &ui, &arguments, interrupted),
+        Command::Import(arguments) => bundle::import(&global, &ui, &arguments, interrupted),
+        Command::Copy(arguments) => copy::run(&global, &ui, &arguments, interrupted),
         Command::Tag(arguments) => tag::run(&global, &ui, &arguments),
         Command::Check { read_data } => check::run(&global, &ui, read_data, interrupted),
         Command::Gc { dry_run, max_unused, max_repack, grace } => {
