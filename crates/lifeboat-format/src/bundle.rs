@@ -17,9 +17,11 @@ use crate::seal::{
     self, BOX_HEADER_BYTES, Binding, Codec, FORMAT_VERSION, Key, OVERHEAD_BYTES, Purpose, Suite,
 };
 use crate::slot::{Argon2Cost, Role, RoleBundle, Secret, Slot};
-use crate::snapshot::{Snapshot, SnapshotKind};
+use crate::snapshot::{Snapshot, SnapshotKind, TreeRoot};
 use crate::wire::{Reader, Write};
-use crate::{BundleId, EnvelopeId, Error, RepositoryId, Result, SlotId, SnapshotId, Timestamp, TreePath};
+use crate::{
+    BundleId, ChunkId, EnvelopeId, Error, RepositoryId, Result, SlotId, SnapshotId, Timestamp, TreePath,
+};
 
 /// The kind's byte in a bundle's header; objects of repositories have lower ones.
 pub const KIND: u8 = 32;
@@ -69,11 +71,24 @@ fn put_field(output: &mut Vec<u8>, tag: u64, value: &[u8]) {
     output.put_string(value);
 }
 
+/// All of a snapshot but the names of chunks, which mean something in one repository only.
+fn portable(snapshot: &Snapshot) -> Result<Vec<u8>> {
+    let mut portable = snapshot.clone();
+    for source in &mut portable.sources {
+        source.root = TreeRoot { id: ChunkId([0; ChunkId::BYTES]), height: 0, ..source.root };
+    }
+    let plain = portable.encode_body();
+    match plain.len() > SNAPSHOT_BYTES_MAX as usize - 8192 {
+        true => Err(Error::limit("snapshot", format!("{} bytes", plain.len()))),
+        false => Ok(plain),
+    }
+}
+
 impl Manifest {
     /// The plaintext of its frame.
     pub fn encode(&self) -> Result<Vec<u8>> {
         let mut plain = Vec::new();
-        put_field(&mut plain, TAG_SNAPSHOT, &self.snapshot.encode_portable()?);
+        put_field(&mut plain, TAG_SNAPSHOT, &portable(&self.snapshot)?);
         if let Some(base) = &self.base {
             put_field(&mut plain, TAG_BASE, &base.id.0);
             let mut number = Vec::new();
@@ -101,7 +116,7 @@ impl Manifest {
             let value = reader.string(SNAPSHOT_BYTES_MAX)?;
             let mut field = Reader::new(value, WHAT);
             match tag {
-                TAG_SNAPSHOT => snapshot = Some(Snapshot::decode_portable(value)?),
+                TAG_SNAPSHOT => snapshot = Some(Snapshot::decode_body(value)?),
                 TAG_BASE => base = Some(SnapshotId(field.array()?)),
                 TAG_BASE_CHUNKS => chunks = field.varint()?,
                 TAG_BASE_DIGEST => digest = field.array()?,

@@ -332,31 +332,12 @@ impl Snapshot {
         Ok(snapshot)
     }
 
-    /// What a bundle says of the snapshot: all of it but the names of chunks, which mean something in one repository
-    /// only.
-    pub(crate) fn encode_portable(&self) -> Result<Vec<u8>> {
-        let mut portable = self.clone();
-        for source in &mut portable.sources {
-            source.root = TreeRoot { id: ChunkId([0; ChunkId::BYTES]), height: 0, ..source.root };
-        }
-        let plain = portable.encode_body();
-        match plain.len() > SNAPSHOT_BYTES_MAX as usize - 8192 {
-            true => Err(Error::limit("snapshot", format!("{} bytes", plain.len()))),
-            false => Ok(plain),
-        }
-    }
-
-    /// Reads what [`Self::encode_portable`] made; the roots are empty.
-    pub(crate) fn decode_portable(plain: &[u8]) -> Result<Self> {
-        Self::decode_body(plain)
-    }
-
     /// Errors of all sources.
     pub fn errors(&self) -> u64 {
         self.sources.iter().map(|source| source.errors).sum()
     }
 
-    fn encode_body(&self) -> Vec<u8> {
+    pub(crate) fn encode_body(&self) -> Vec<u8> {
         let mut body = Vec::new();
         let mut field = |tag: u64, value: &[u8]| {
             body.put_varint(tag);
@@ -392,7 +373,7 @@ impl Snapshot {
         body
     }
 
-    fn decode_body(plain: &[u8]) -> Result<Self> {
+    pub(crate) fn decode_body(plain: &[u8]) -> Result<Self> {
         let mut reader = Reader::new(plain, "snapshot");
         let mut snapshot = Self::new(SnapshotId([0; 16]), HostId([0; 16]));
         let mut has_id = false;

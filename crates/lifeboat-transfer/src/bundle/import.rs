@@ -85,11 +85,12 @@ fn receive(
         if find_base(repository, wanted)?.sources != base.sources {
             return Err(Error::OtherBase { id: base.id });
         }
-        if !repository.lookup()?.is_whole() {
-            let detail = "objects of it are missing or damaged, so that no snapshot can be a base".into();
-            return Err(lifeboat_repo::Error::Damaged { what: "the repository's index".into(), detail }.into());
-        }
-        let digest = walk_base(&reader, base, counters, &mut |id, bytes| table.push(id, bytes))?;
+        let mut unsure = Unsure::new(session)?;
+        let digest = walk_base(&reader, base, counters, &mut |id, bytes| {
+            unsure.ask(id)?;
+            table.push(id, bytes)
+        })?;
+        unsure.finish()?;
         if digest.finish() != wanted.digest || digest.chunks != wanted.chunks {
             return Err(Error::OtherBase { id: base.id });
         }
@@ -126,6 +127,44 @@ fn receive(
     }
     session.commit(&snapshot)?;
     Ok((snapshot, totals))
+}
+
+/// Chunks of the base that the index has to be asked for.
+///
+/// An index that lacks objects may lack what the base needs: then nothing of it is relied on without being looked up. Its
+/// nodes are, by reading them.
+struct Unsure<'s> {
+    session: &'s Session,
+    is_asking: bool,
+    ids: Vec<ChunkId>,
+}
+
+/// Chunks that are asked for at once.
+const ASKED: usize = 1024;
+
+impl<'s> Unsure<'s> {
+    fn new(session: &'s Session) -> Result<Self> {
+        let is_asking = !session.repository().lookup()?.is_whole();
+        Ok(Self { session, is_asking, ids: Vec::new() })
+    }
+
+    fn ask(&mut self, id: &ChunkId) -> Result<()> {
+        if self.is_asking {
+            self.ids.push(*id);
+        }
+        if self.ids.len() >= ASKED { self.finish() } else { Ok(()) }
+    }
+
+    fn finish(&mut self) -> Result<()> {
+        let present = self.session.has(&self.ids)?;
+        match self.ids.iter().zip(present).find(|(_, present)| !present) {
+            Some((id, _)) => Err(lifeboat_repo::Error::MissingChunk(*id).into()),
+            None => {
+                self.ids.clear();
+                Ok(())
+            }
+        }
+    }
 }
 
 struct Import<'i> {
