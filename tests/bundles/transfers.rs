@@ -3,7 +3,10 @@
 use crate::place::{Place, assert_same, portable};
 use crate::scene::noise;
 use lifeboat::bundle::{Error, Since};
+use lifeboat::format::SessionId;
+use lifeboat::format::condemned::Sentence;
 use lifeboat::format::snapshot::{Snapshot, SnapshotKind};
+use lifeboat_store::Store;
 use std::fs::File;
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
@@ -221,7 +224,6 @@ fn a_bundle_that_comes_again_changes_nothing() {
     receiver.import(&bundle).unwrap();
     let before = receiver.store.clone();
     let objects = |store: &lifeboat_store::MemoryStore| {
-        use lifeboat_store::Store;
         lifeboat::format::ObjectKind::ALL.map(|kind| store.list(kind).unwrap())
     };
     let before = objects(&before);
@@ -242,4 +244,23 @@ fn a_snapshot_without_a_parent_is_a_full_bundle_and_a_parent_that_is_gone_is_nam
         "{error:?}"
     );
     assert_eq!(portable(&plan.snapshot), portable(&story.snapshots[0]));
+}
+
+#[test]
+fn a_base_is_not_relied_on_beside_a_collection() {
+    let story = Story::tell();
+    let receiver = Place::new();
+    receiver.import(&story.place.export(&story.snapshots[0], Since::Nothing)).unwrap();
+    let collector = SessionId([9; 16]);
+    let list = Sentence::Condemned.encode(receiver.repository.keys(), collector, &[]).unwrap();
+    receiver.store.put(&Sentence::Condemned.key(collector), &list).unwrap();
+    let difference = story.place.export(&story.snapshots[1], Since::Parent);
+    let error = receiver.import(&difference).unwrap_err();
+    assert!(matches!(error, Error::Repository(lifeboat_repo::Error::Collecting)), "{error:?}");
+    assert_eq!(receiver.snapshots().len(), 1);
+    // What needs no base waits for nobody.
+    receiver.import(&story.place.export(&story.snapshots[2], Since::Nothing)).unwrap();
+    receiver.store.delete(&Sentence::Condemned.key(collector)).unwrap();
+    receiver.import(&difference).unwrap();
+    story.snapshots[..3].iter().for_each(|snapshot| assert_same(&story.place, &receiver, snapshot));
 }

@@ -81,6 +81,10 @@ fn receive(
     let reader = ChunkReader::new(repository);
     let mut table = ChunkTable::new();
     if let (Some(wanted), Some(base)) = (&manifest.base, &base) {
+        // Beside a condemned list nothing is pinned.
+        if !session.may_pin() {
+            return Err(lifeboat_repo::Error::Collecting.into());
+        }
         // The intent pins what is listed after it was put.
         if find_base(repository, wanted)?.sources != base.sources {
             return Err(Error::OtherBase { id: base.id });
