@@ -227,6 +227,15 @@ fn keys_are_added_replaced_and_removed() {
     let left = scene.run(&["key", "list", "--json", "--key-file", "key2"]).expect(0).json();
     assert_eq!((left.len(), &left[0]["kind"], &left[0]["current"]), (1, &"key file".into(), &true.into()));
     scene.run(&["key", "remove", left[0]["id"].as_str().unwrap(), "--key-file", "key2"]).expect(1);
+    // All that may be known to somebody goes at once.
+    scene.run(&["key", "add", "--key-file", "key2", "--new-key-file", "key3"]).expect(0);
+    let rotated = ["key", "rotate", "--key-file", "key2", "--new-key-file", "key4", "--label", "new"];
+    scene.run(&rotated).expect(0).prints("2 removed");
+    for old in ["key2", "key3"] {
+        scene.run(&["snapshots", "--key-file", old]).expect(12);
+    }
+    let left = scene.run(&["key", "list", "--json", "--key-file", "key4"]).expect(0).json();
+    assert_eq!((left.len(), &left[0]["label"]), (1, &"new".into()));
 }
 
 #[test]

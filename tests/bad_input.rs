@@ -241,7 +241,7 @@ fn secrets_reach_no_message_no_argument_and_no_file() {
     let key = format!("lifeboat-key-1 {}", "5e".repeat(32));
     scene.write("secret key", format!("{key}\n"));
     let mut shown = String::new();
-    let commands: [&[&str]; 14] = [
+    let commands: [&[&str]; 15] = [
         &["init"],
         &["snapshot", "source"],
         &["snapshot", "command:environment", "--", "true"],
@@ -256,6 +256,7 @@ fn secrets_reach_no_message_no_argument_and_no_file() {
         &["key", "passwd", "--new-password-file", "other"],
         &["snapshots"],
         &["key", "list", "-r", "absent"],
+        &["key", "rotate", "--new-password-file", "other"],
     ];
     for arguments in commands {
         for more in [&["-vvv"][..], &["-vvv", "--json"]] {

@@ -194,5 +194,6 @@ pub(crate) fn open(global: &Global) -> Result<Repository> {
     // Before the password is asked for: somebody who mistyped the path should not type it in vain.
     let store = lifeboat::open_store(&location)?;
     let secret = secret(global, false)?;
-    Ok(Repository::open(store, &secret.borrow())?.with_cache(cache(global)))
+    let repository = Repository::open(store, &secret.borrow())?;
+    Ok(repository.with_cache(cache(global)).with_state(lifeboat::state_directory()))
 }

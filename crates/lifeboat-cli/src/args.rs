@@ -369,6 +369,8 @@ pub(crate) enum KeyCommand {
     },
     /// Replace the password or key file that is in use
     Passwd(NewKeyArgs),
+    /// Replace all of them by a new one
+    Rotate(NewKeyArgs),
 }
 
 /// A new password or key file.
@@ -390,6 +392,8 @@ pub(crate) struct NewKeyArgs {
 pub(crate) enum RepoCommand {
     /// Show its identity, features and parameters
     Info,
+    /// Take it as it is, where this machine saw newer snapshots in it before
+    Accept,
 }
 
 /// Reads `500M`, `2G`, `100`; powers of 1024.

@@ -1,6 +1,7 @@
 //! What is printed: text for people, JSON lines for programs, progress on terminals.
 
 use crate::args::Global;
+use lifeboat::Repository;
 use serde_json::{Value, json};
 use std::ffi::OsStr;
 use std::io::{IsTerminal, Write};
@@ -79,6 +80,24 @@ impl Ui {
         if !self.quiet && !self.json {
             self.clear_line();
             eprintln!("note: {}", escape(text.as_bytes()));
+        }
+    }
+
+    /// Says what the last listing lacked that this machine saw before, however quiet it was asked to be.
+    pub(crate) fn tell_set_back(&self, repository: &Repository) {
+        for set_back in repository.take_set_back() {
+            self.clear_line();
+            if self.json {
+                let (number, id) = set_back.seen;
+                let seen = json!({"sequence": number, "id": id.to_string()});
+                let mut value =
+                    json!({"message_type": "set_back", "message": set_back.to_string(), "seen": seen});
+                value["host_id"] = json!(set_back.host.to_string());
+                value["sequence"] = json!(set_back.found);
+                eprintln!("{value}");
+            } else {
+                eprintln!("Warning: {set_back}\n  if that is as it should be: lifeboat repo accept");
+            }
         }
     }
 

@@ -7,6 +7,7 @@
 
 pub mod amend;
 mod announcement;
+pub mod chains;
 pub mod check;
 pub mod collect;
 pub mod cursor;

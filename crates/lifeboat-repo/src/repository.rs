@@ -3,6 +3,7 @@
 //! Must stay true: the config is written last, so a repository exists exactly when its config does; opening reads two or
 //! three small objects and nothing else. The index is opened by whoever needs it first.
 
+use crate::chains::{Chains, SetBack};
 use crate::error::{Error, ErrorKind, Result};
 use crate::lookup::Lookup;
 use lifeboat_format::config::{Config, Features, Parameters};
@@ -12,7 +13,7 @@ use lifeboat_format::slot::{Argon2Cost, Role, RoleBundle, Secret, Slot};
 use lifeboat_format::{ObjectKey, ObjectKind, RepositoryId, SlotId, Timestamp};
 use lifeboat_store::Store;
 use std::path::PathBuf;
-use std::sync::{Arc, OnceLock};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 /// An open repository; clones share it.
 #[derive(Clone)]
@@ -25,6 +26,8 @@ struct Inner {
     master: Key,
     slot: SlotId,
     cache: Option<PathBuf>,
+    state: Option<PathBuf>,
+    set_back: Mutex<Vec<SetBack>>,
     lookup: OnceLock<Lookup>,
 }
 
@@ -116,7 +119,18 @@ impl Repository {
     }
 
     fn assemble(store: Arc<dyn Store>, config: Config, keys: Keys, master: Key, slot: SlotId) -> Self {
-        Self(Arc::new(Inner { store, config, keys, master, slot, cache: None, lookup: OnceLock::new() }))
+        let (set_back, lookup) = (Mutex::default(), OnceLock::new());
+        Self(Arc::new(Inner {
+            store,
+            config,
+            keys,
+            master,
+            slot,
+            cache: None,
+            state: None,
+            set_back,
+            lookup,
+        }))
     }
 
     /// The same repository with its local index below `cache`, in a folder of its own.
@@ -128,6 +142,32 @@ impl Repository {
         let inner = Arc::get_mut(&mut self.0).expect("the cache is set before the repository is shared");
         inner.cache = cache.map(|cache| cache.join(inner.config.repository.to_string()));
         self
+    }
+
+    /// The same repository, watched for being set back to an older state: what was seen of it is remembered below
+    /// `state`. See [`Repository::take_set_back`].
+    ///
+    /// # Panics
+    /// When the repository is shared already.
+    #[must_use]
+    pub fn with_state(mut self, state: PathBuf) -> Self {
+        let inner = Arc::get_mut(&mut self.0).expect("the state is set before the repository is shared");
+        inner.state = Some(state);
+        self
+    }
+
+    /// What this machine saw of the chains of snapshots, if it remembers anything.
+    pub(crate) fn chains(&self) -> Option<Chains> {
+        self.0.state.as_ref().map(|state| Chains::open(state, self.id()))
+    }
+
+    pub(crate) fn note_set_back(&self, found: Vec<SetBack>) {
+        *self.0.set_back.lock().unwrap_or_else(PoisonError::into_inner) = found;
+    }
+
+    /// What the last listing lacked that this machine saw before.
+    pub fn take_set_back(&self) -> Vec<SetBack> {
+        std::mem::take(&mut *self.0.set_back.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
     /// The folder that holds what this machine caches of this repository.
@@ -233,6 +273,23 @@ impl Repository {
         let id = self.add_slot(secret, label, now)?;
         self.remove_slot(self.0.slot)?;
         Ok(id)
+    }
+
+    /// Replaces all slots by one: the new one is durable before the first of the old ones goes. Gives its id and theirs.
+    pub fn rotate_slots(
+        &self,
+        secret: &Secret<'_>,
+        label: &str,
+        now: Timestamp,
+    ) -> Result<(SlotId, Vec<SlotId>)> {
+        let id = self.add_slot(secret, label, now)?;
+        let listed =
+            self.store().list(ObjectKind::Slot).map_err(Error::store("key slots cannot be listed"))?;
+        let old: Vec<SlotId> =
+            listed.iter().map(|listed| slot_id(&listed.key)).filter(|old| *old != id).collect();
+        let keys: Vec<ObjectKey> = old.iter().map(|old| ObjectKey::new(ObjectKind::Slot, &old.0)).collect();
+        self.store().delete_many(&keys).map_err(Error::store("old key slots cannot be removed"))?;
+        Ok((id, old))
     }
 }
 

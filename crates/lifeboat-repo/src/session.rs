@@ -425,6 +425,9 @@ impl Session {
         store
             .put(&key(ObjectKind::Snapshot), &listed)
             .map_err(Error::store("the snapshot cannot be listed"))?;
+        if let Some(mut chains) = self.repository.chains() {
+            chains.learn([snapshot]);
+        }
         self.clean_up(&[ObjectKind::Draft, ObjectKind::Checkpoint]);
         Ok(())
     }

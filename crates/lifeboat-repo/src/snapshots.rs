@@ -4,6 +4,7 @@
 //! whether they come from the store or are remembered from an earlier listing; so a listing costs the store one
 //! operation and a bounded number of reads, however many snapshots there are. Read next: [`crate::remembered`].
 
+use crate::chains::SetBack;
 use crate::error::{Error, Result};
 use crate::remembered::Remembered;
 use crate::repository::Repository;
@@ -55,7 +56,21 @@ impl Repository {
         let mut list = self.read_snapshots(ObjectKind::Snapshot, Remembered::open(folder))?;
         list.snapshots = newest_of_each(list.snapshots);
         list.sort();
+        if let Some(mut chains) = self.chains() {
+            self.note_set_back(chains.set_back(&list));
+            chains.learn(list.iter());
+        }
         Ok(list)
+    }
+
+    /// Takes what is listed now for all there is: what this machine saw before and is gone is not missed any more.
+    pub fn accept_set_back(&self) -> Result<Vec<SetBack>> {
+        let list = self.snapshots()?;
+        list.demand_sound()?;
+        if let Some(mut chains) = self.chains() {
+            chains.accept(&list);
+        }
+        Ok(self.take_set_back())
     }
 
     /// Every object of `snapshots/` by itself, also those that another one of the same snapshot replaces, read from the
@@ -155,6 +170,11 @@ fn newest_of_each(mut objects: Vec<ListedSnapshot>) -> Vec<ListedSnapshot> {
 }
 
 impl SnapshotList {
+    /// The snapshots, oldest first.
+    pub(crate) fn iter(&self) -> impl Iterator<Item = &Snapshot> {
+        self.snapshots.iter().map(|listed| &listed.snapshot)
+    }
+
     fn sort(&mut self) {
         self.snapshots
             .sort_by_key(|listed| (listed.snapshot.started, listed.snapshot.sequence, listed.session));

@@ -26,6 +26,7 @@ pub(crate) fn snapshots(
 ) -> Result<u8> {
     let repository = access::open(global)?;
     let list = repository.snapshots()?;
+    ui.tell_set_back(&repository);
     let wanted = list.snapshots.iter().map(|listed| &listed.snapshot).filter(|snapshot| {
         host.is_none_or(|host| snapshot.host == host)
             && tags.iter().all(|tag| snapshot.tags.contains(tag))

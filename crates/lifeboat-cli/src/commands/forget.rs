@@ -25,6 +25,7 @@ pub(crate) fn run(global: &Global, ui: &Ui, arguments: &ForgetArgs) -> Result<u8
     }
     let repository = access::open(global)?;
     let list = repository.snapshots()?;
+    ui.tell_set_back(&repository);
     list.demand_sound()?;
     let plan = if arguments.snapshots.is_empty() {
         let chosen = list.snapshots.iter().filter(|listed| matches(&arguments.filter, listed));

@@ -7,6 +7,7 @@ use crate::ui::{self, Ui, bytes};
 use anyhow::{Context, Result, bail};
 use lifeboat::format::{ObjectKind, SlotId, Timestamp};
 use lifeboat::repo::SlotInfo;
+use lifeboat::repo::chains::SetBack;
 use serde_json::json;
 
 /// Makes a repository.
@@ -52,6 +53,15 @@ pub(crate) fn key(global: &Global, ui: &Ui, command: &KeyCommand) -> Result<u8> 
                 repository.replace_slot(&access::new_secret(arguments)?.borrow(), &arguments.label, now())?;
             tell_added(ui, "Replaced the key in use by key", added);
         }
+        KeyCommand::Rotate(arguments) => {
+            let (added, removed) =
+                repository.rotate_slots(&access::new_secret(arguments)?.borrow(), &arguments.label, now())?;
+            if ui.json {
+                let removed: Vec<String> = removed.iter().map(SlotId::to_string).collect();
+                ui.emit("keys_rotated", json!({"id": added.to_string(), "removed": removed}));
+            }
+            ui.say(format!("Key {added} is the only one now; {} removed", removed.len()));
+        }
         KeyCommand::Remove { id } => {
             let slots = repository.slots(None)?;
             let mut matching = slots.iter().filter(|slot| slot.id.to_string().starts_with(id.as_str()));
@@ -95,8 +105,19 @@ fn show_slot(ui: &Ui, slot: &SlotInfo) {
 
 /// The repository itself.
 pub(crate) fn repo(global: &Global, ui: &Ui, command: &RepoCommand) -> Result<u8> {
-    let RepoCommand::Info = command;
     let repository = access::open(global)?;
+    if let RepoCommand::Accept = command {
+        let accepted = repository.accept_set_back()?;
+        let one = |set_back: &SetBack| set_back.seen.1.to_string();
+        if ui.json {
+            ui.emit("accepted", json!({"snapshots": accepted.iter().map(one).collect::<Vec<_>>()}));
+        }
+        accepted.iter().for_each(|set_back| ui.say(format!("{} is not missed any more", one(set_back))));
+        if accepted.is_empty() {
+            ui.say("nothing is missed: the repository is no older than this machine saw it");
+        }
+        return Ok(DONE);
+    }
     let config = repository.config();
     let parameters = &config.parameters;
     if ui.json {

@@ -107,6 +107,7 @@ pub(crate) fn run(
         }
     })?;
     repository.take_notices().iter().for_each(|text| ui.notice(text));
+    ui.tell_set_back(&repository);
     print(ui, &report, arguments, began);
     let kept_back = arguments.delete && unread > 0;
     Ok(if report.is_exact() && !kept_back { DONE } else { PARTIAL })

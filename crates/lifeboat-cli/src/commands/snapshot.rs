@@ -77,6 +77,7 @@ pub(crate) fn run(
         totals.stop.store(true, Ordering::Relaxed);
         outcome
     });
+    ui.tell_set_back(&repository);
     // Whatever came of it, the services go on and get what they are owed.
     let ended = capture.map(|capture| services::end(capture, ui));
     let outcome = outcome?;

@@ -37,5 +37,9 @@ pub fn apply(repository: &Repository, plan: &Plan<'_>) -> Result<()> {
     let sessions =
         plan.removed().into_iter().flat_map(|listed| listed.replaces.iter().chain([&listed.session]));
     let keys: Vec<ObjectKey> = sessions.map(key).collect();
-    repository.store().delete_many(&keys).map_err(Error::store("a snapshot cannot be forgotten"))
+    repository.store().delete_many(&keys).map_err(Error::store("a snapshot cannot be forgotten"))?;
+    if let Some(mut chains) = repository.chains() {
+        chains.forget(plan.removed().into_iter().map(|listed| listed.snapshot.id));
+    }
+    Ok(())
 }
