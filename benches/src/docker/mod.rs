@@ -75,32 +75,38 @@ pub(crate) struct Kind {
 pub(crate) struct Server {
     pub(crate) engine: Engine,
     kind: Kind,
+    /// Its labels.
+    labels: &'static [&'static str],
     /// Of the container and of the volume.
     pub(crate) name: String,
 }
 
 impl Server {
     /// Starts one on a new volume.
-    pub(crate) fn start(engine: &Engine, kind: Kind) -> Result<Self> {
+    pub(crate) fn start(engine: &Engine, kind: Kind, labels: &'static [&'static str]) -> Result<Self> {
         static COUNT: AtomicU32 = AtomicU32::new(0);
         let number = COUNT.fetch_add(1, Ordering::Relaxed);
         let name = format!("lifeboat-bench-{}-{number}", std::process::id());
-        let server = Self { engine: engine.clone(), kind, name };
+        let server = Self { engine: engine.clone(), kind, labels, name };
         server.run()?;
         Ok(server)
     }
 
     /// Restores nothing and starts nothing: a name for a volume that somebody else makes.
     pub(crate) fn named_after(other: &Self) -> Self {
-        Self { engine: other.engine.clone(), kind: other.kind, name: format!("{}-restored", other.name) }
+        let name = format!("{}-restored", other.name);
+        Self { engine: other.engine.clone(), kind: other.kind, labels: &[], name }
     }
 
     /// Starts the server on its volume, and waits until it is ready.
     pub(crate) fn run(&self) -> Result<()> {
         let mount = format!("{}:{}", self.name, self.kind.data);
         let image = format!("lifeboat-test/{}:1", self.kind.image);
-        let run = ["run", "--detach", "--name", &self.name, "--shm-size", "256m", "--volume", &mount, &image];
-        self.engine.say(&[&run, self.kind.words].concat())?;
+        let mut run = vec!["run", "--detach", "--name", &self.name, "--shm-size", "256m", "--volume", &mount];
+        run.extend(self.labels.iter().flat_map(|label| ["--label", *label]));
+        run.push(&image);
+        run.extend(self.kind.words);
+        self.engine.say(&run)?;
         let begun = Instant::now();
         while self.exec(self.kind.ready).is_err() {
             if begun.elapsed() > READY_MAX {
@@ -120,11 +126,6 @@ impl Server {
         self.engine.say(&[&["exec", &self.name], words].concat())
     }
 
-    /// Does something to the container: `server.does("pause")`.
-    pub(crate) fn does(&self, verb: &str) -> Result<()> {
-        self.engine.say(&[verb, &self.name]).map(drop)
-    }
-
     /// Writes that it has kept.
     pub(crate) fn count(&self) -> Result<u64> {
         let text = self.exec(self.kind.count)?;
@@ -142,7 +143,12 @@ impl Server {
         text.split_whitespace().next().and_then(|word| word.parse().ok()).with_context(|| format!("`{text}`"))
     }
 
-    /// As a source and as a target of lifeboat.
+    /// As a source of lifeboat.
+    pub(crate) fn container(&self) -> String {
+        format!("container:{}", self.name)
+    }
+
+    /// Its volume as a source and as a target.
     pub(crate) fn volume(&self) -> String {
         format!("volume:{}", self.name)
     }

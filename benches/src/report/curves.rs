@@ -102,7 +102,7 @@ fn panel(drawing: &mut Drawing, top: f64, row: &str, unit: Unit, all: &[&Series]
 /// What the axis is labelled with.
 fn axis(unit: Unit) -> &'static str {
     match unit {
-        Unit::Seconds => "seconds (less is better)",
+        Unit::Seconds | Unit::LongestSeconds => "seconds (less is better)",
         Unit::Bytes => "MB (less is better)",
         Unit::Memory => "MiB (less is better)",
         Unit::BytesPerSecond => "GB/s (more is better)",

@@ -3,8 +3,8 @@
 //! Must stay true: the clients write all the time, before, during and after; in the warm-up round the snapshot is
 //! restored into a new volume, a server started on it, and what clients were told is done must be there.
 //!
-//! The first snapshot is taken while the server runs on, for its time and its effect on the clients alone: nobody should
-//! restore it. The second is taken while the container is paused.
+//! Each participant is a server of its own, captured by its recipe, or paused where a label says so. The second snapshot is
+//! taken at once after the first: it adds what was written meanwhile.
 
 use crate::bench::Bench;
 use crate::docker::load::{Acknowledged, Load, now};
@@ -13,7 +13,8 @@ use crate::meter::{Call, Metered};
 use crate::results::{RowResult, Unit};
 use crate::rounds::{Participant, Sample};
 use crate::tools::{Home, Tool, quietly};
-use anyhow::{Result, ensure};
+use anyhow::{Context, Result, ensure};
+use serde_json::Value;
 use std::process::Command;
 use std::time::Duration;
 
@@ -64,30 +65,49 @@ const REDIS: Kind = Kind {
     ],
 };
 
+const REDIS_WITHOUT_LOG: Kind = Kind {
+    words: &["redis-server", "--save", ""],
+    check: &["sh", "-c", "redis-check-rdb /data/dump.rdb && test $(redis-cli DBSIZE) -gt 1000"],
+    ..REDIS
+};
+
+const PAUSED: &[&str] = &["lifeboat.pause=true"];
+
+/// Who takes part, and a server to capture.
+type Captured = (&'static str, Server);
+
+fn pgbench(bench: &Bench, bytes: u64, labels: &'static [&'static str]) -> Result<Server> {
+    let server = Server::start(&Engine::find()?, POSTGRES, labels)?;
+    // What pgbench makes for each step of its scale.
+    let scale = (bench.sized(bytes) / 15_000_000).max(1).to_string();
+    // Made by the server itself (G), which is faster.
+    let words =
+        ["pgbench", "--initialize", "--init-steps", "dtGvp", "--scale", &scale, "-U", "postgres", "postgres"];
+    server.exec(&words)?;
+    Ok(server)
+}
+
 pub(crate) fn postgres(bench: &Bench) -> Result<RowResult> {
-    let engine = Engine::find()?;
-    let mut servers = Vec::new();
-    for bytes in [1_000_000_000, 4_000_000_000] {
-        let server = Server::start(&engine, POSTGRES)?;
-        // What pgbench makes for each step of its scale.
-        let scale = (bench.sized(bytes) / 15_000_000).max(1).to_string();
-        server.exec(&[
-            "pgbench",
-            "--initialize",
-            "--quiet",
-            "--scale",
-            &scale,
-            "-U",
-            "postgres",
-            "postgres",
-        ])?;
-        servers.push((server, Some(bytes)));
-    }
+    let servers = [
+        ("lifeboat", pgbench(bench, 1_000_000_000, &[])?),
+        ("lifeboat, paused", pgbench(bench, 1_000_000_000, PAUSED)?),
+    ];
     row(bench, "docker-postgres", &servers, Load::Pgbench { clients: 4 })
 }
 
+/// Two rows, because a machine that others share cannot be had for so long.
+pub(crate) fn postgres_large(bench: &Bench) -> Result<RowResult> {
+    let servers = [("lifeboat", pgbench(bench, 4_000_000_000, &[])?)];
+    row(bench, "docker-postgres-4gb", &servers, Load::Pgbench { clients: 4 })
+}
+
+pub(crate) fn postgres_large_paused(bench: &Bench) -> Result<RowResult> {
+    let servers = [("lifeboat, paused", pgbench(bench, 4_000_000_000, PAUSED)?)];
+    row(bench, "docker-postgres-4gb-paused", &servers, Load::Pgbench { clients: 4 })
+}
+
 pub(crate) fn mariadb(bench: &Bench) -> Result<RowResult> {
-    let server = Server::start(&Engine::find()?, MARIADB)?;
+    let server = Server::start(&Engine::find()?, MARIADB, &[])?;
     let rows = bench.sized(200_000);
     let fill = format!(
         "CREATE DATABASE bench; USE bench; \
@@ -101,32 +121,39 @@ pub(crate) fn mariadb(bench: &Bench) -> Result<RowResult> {
         line: "INSERT INTO written (text) VALUES (REPEAT(MD5(RAND()), 32)); SELECT LAST_INSERT_ID();",
         clients: 4,
     };
-    row(bench, "docker-mariadb", &[(server, None)], load)
+    row(bench, "docker-mariadb", &[("lifeboat", server)], load)
 }
 
 pub(crate) fn redis(bench: &Bench) -> Result<RowResult> {
-    let server = Server::start(&Engine::find()?, REDIS)?;
+    let engine = Engine::find()?;
     let keys = bench.sized(200_000).max(2_000);
     let fill = format!(
         "for i = 1, {keys} do redis.call('SET', 'key:' .. i, string.rep(redis.sha1hex(i), 25)) end return {keys}"
     );
-    server.exec(&["redis-cli", "EVAL", &fill, "0"])?;
+    let filled = |kind| -> Result<Server> {
+        let server = Server::start(&engine, kind, &[])?;
+        server.exec(&["redis-cli", "EVAL", &fill, "0"])?;
+        Ok(server)
+    };
+    let servers = [
+        ("lifeboat, append-only file", filled(REDIS)?),
+        ("lifeboat, without one", filled(REDIS_WITHOUT_LOG)?),
+    ];
     let load = Load::Lines { program: &["redis-cli"], line: "INCR written", clients: 4 };
-    row(bench, "docker-redis", &[(server, None)], load)
+    row(bench, "docker-redis", &servers, load)
 }
 
-fn row(bench: &Bench, name: &str, servers: &[(Server, Option<u64>)], load: Load) -> Result<RowResult> {
-    let mut data = Vec::new();
-    let mut participants = Vec::new();
-    for (server, size) in servers {
-        data.push(format!("{:.0} MB", server.bytes()? as f64 / 1e6));
-        participants.push(Participant::new("lifeboat", move |round| {
-            let sample = Round { bench, tool: bench.lifeboat(), server, home: Home(bench.work.join("home")) }
-                .run(round, load)?;
-            Ok(size.iter().fold(sample, |sample, size| sample.sized(*size)))
-        }));
-    }
-    bench.row(name, format!("{} in a volume, 4 clients writing", data.join(" and ")), participants)
+fn row(bench: &Bench, name: &str, servers: &[Captured], load: Load) -> Result<RowResult> {
+    let size = servers.iter().map(|(_, server)| server.bytes()).collect::<Result<Vec<u64>>>()?;
+    let size = size.into_iter().max().unwrap_or_default();
+    let participants = servers.iter().map(|(who, server)| {
+        Participant::new(*who, move |round| {
+            let home = Home(bench.work.join("home"));
+            Round { bench, tool: bench.lifeboat(), server, home }.run(round, load)
+        })
+    });
+    let data = format!("{:.0} MB in the database's volume, 4 clients writing", size as f64 / 1e6);
+    bench.row(name, data, participants.collect())
 }
 
 /// One round of one server.
@@ -139,13 +166,15 @@ struct Round<'r> {
 
 /// What was done while the clients wrote. Times are seconds since 1970.
 struct Done {
-    quiet: (f64, f64),
+    undisturbed: (f64, f64),
     first: (f64, f64),
-    held: (f64, f64),
+    second: (f64, f64),
     first_cost: Metered,
     second_cost: Metered,
+    /// How long the second held services, as its snapshot says.
+    held_seconds: f64,
     added: u64,
-    /// Writes that the server had kept before it was paused, and after.
+    /// Writes that the server had kept before the second, and after.
     kept: (u64, u64),
 }
 
@@ -168,7 +197,7 @@ impl Round<'_> {
         std::thread::sleep(Duration::from_secs(1));
         let begun = now();
         std::thread::sleep(QUIET);
-        let quiet = (begun, now());
+        let undisturbed = (begun, now());
         let begun = now();
         let first_cost = self.bench.run(&self.snapshot())?;
         let first = (begun, now());
@@ -176,15 +205,27 @@ impl Round<'_> {
         rustix::fs::sync();
         let kept = self.server.count()?;
         let begun = now();
-        self.server.does("pause")?;
-        let second_cost = self.snapshot().run();
-        self.server.does("unpause")?;
-        let held = (begun, now());
+        let second_cost = self.snapshot().run()?;
+        let second = (begun, now());
         let kept = (kept, self.server.count()?);
         // So that the last stall has an end.
         std::thread::sleep(Duration::from_secs(1));
         let added = self.home.stored_bytes()?.saturating_sub(before);
-        Ok(Done { quiet, first, held, first_cost, second_cost: second_cost?, added, kept })
+        let held_seconds = self.held_seconds()?;
+        Ok(Done { undisturbed, first, second, first_cost, second_cost, held_seconds, added, kept })
+    }
+
+    /// What the newest snapshot says of its quiet time. Where it is not of one moment, nothing counts.
+    fn held_seconds(&self) -> Result<f64> {
+        let output =
+            self.command().args(["snapshots", "--json"]).output().context("cannot list snapshots")?;
+        let newest =
+            String::from_utf8_lossy(&output.stdout).lines().next_back().unwrap_or_default().to_owned();
+        let newest: Value = serde_json::from_str(&newest).context("the newest snapshot cannot be read")?;
+        let consistency = &newest["consistency"];
+        let is_kept = consistency["one_moment"] == Value::Bool(true);
+        ensure!(is_kept, "the snapshot is not of one moment: {consistency}");
+        Ok(consistency["quiet_millis"].as_f64().unwrap_or(0.0) / 1e3)
     }
 
     fn command(&self) -> Command {
@@ -195,25 +236,24 @@ impl Round<'_> {
 
     fn snapshot(&self) -> Call {
         let mut command = self.command();
-        command.arg("snapshot").arg(self.server.volume());
+        command.arg("snapshot").arg(self.server.container());
         Call::new(command)
     }
 
     fn sample(&self, done: &Done, acknowledged: &Acknowledged) -> Sample {
-        let (held_from, held_to) = done.held;
+        let rate = |(from, to): (f64, f64)| acknowledged.rate(from, to);
+        let wait = |(from, to): (f64, f64)| acknowledged.stall(from, to).as_secs_f64();
         let memory = done.first_cost.memory_bytes.max(done.second_cost.memory_bytes);
-        Sample::new("lifeboat snapshot volume:NAME")
+        Sample::new("lifeboat snapshot container:NAME")
             .with("first: time", Unit::Seconds, done.first_cost.seconds)
             .with("second: time", Unit::Seconds, done.second_cost.seconds)
-            .with("second: paused", Unit::Seconds, held_to - held_from)
-            .with(
-                "second: longest wait of a client",
-                Unit::Seconds,
-                acknowledged.stall(held_from, held_to).as_secs_f64(),
-            )
+            .with("second: paused", Unit::Seconds, done.held_seconds)
+            .with("second: longest wait of a client", Unit::LongestSeconds, wait(done.second))
             .with("second: added", Unit::Bytes, done.added as f64)
-            .with("writes, undisturbed", Unit::PerSecond, acknowledged.rate(done.quiet.0, done.quiet.1))
-            .with("writes, during the first", Unit::PerSecond, acknowledged.rate(done.first.0, done.first.1))
+            .with("undisturbed: longest wait of a client", Unit::LongestSeconds, wait(done.undisturbed))
+            .with("undisturbed: writes", Unit::PerSecond, rate(done.undisturbed))
+            .with("first: writes", Unit::PerSecond, rate(done.first))
+            .with("second: writes", Unit::PerSecond, rate(done.second))
             .with("memory", Unit::Memory, memory as f64)
     }
 

@@ -52,6 +52,8 @@ pub(crate) const ROWS: &[Row] = &[
     row("chunks", "a repository of ten million chunks", scale::chunks),
     row("index", "an index of a hundred million chunks", scale::index),
     row("docker-postgres", "PostgreSQL in a container under pgbench's load", docker::postgres),
+    row("docker-postgres-4gb", "the same with 4 GB, in backup mode", docker::postgres_large),
+    row("docker-postgres-4gb-paused", "the same with 4 GB, paused", docker::postgres_large_paused),
     row("docker-mariadb", "MariaDB in a container under load", docker::mariadb),
     row("docker-redis", "Redis in a container under load", docker::redis),
     row("latency", "listing the snapshots of a small repository", latency::latency),
