@@ -37,7 +37,7 @@ pub(super) fn supervisor(state: &Path) -> Option<u32> {
     })
 }
 
-fn journals(state: &Path) -> Vec<PathBuf> {
+pub(super) fn journals(state: &Path) -> Vec<PathBuf> {
     let Ok(entries) = std::fs::read_dir(state.join("holds")) else { return Vec::new() };
     let paths = entries.map(|entry| entry.unwrap().path());
     paths.filter(|path| path.extension().is_some_and(|suffix| suffix == "jsonl")).collect()
