@@ -254,6 +254,7 @@ class Snapshot:
     consistency: str = ""
     revision: int = 0
     pinned: bool = False
+    lacking: bool = False
     author: bytes = bytes(16)
     signature: bytes = b""
 
@@ -325,6 +326,8 @@ def read_snapshot_field(snapshot: Snapshot, tag: int, value: bytes) -> None:
             snapshot.revision = part.varint()
         case 17:
             snapshot.pinned = part.unsigned(1) == 1
+        case 18:
+            snapshot.lacking = part.unsigned(1) == 1
 
 
 # Intents: session.md.

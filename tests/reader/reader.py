@@ -54,6 +54,7 @@ def describe(session: bytes, snapshot: Snapshot) -> dict:
         "sources": [describe_source(source) for source in snapshot.sources],
         "unhealthy": snapshot.unhealthy, "consistency": snapshot.consistency,
         "revision": snapshot.revision, "pinned": snapshot.pinned,
+        "lacking": snapshot.lacking,
     }
 
 

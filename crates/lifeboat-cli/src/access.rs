@@ -2,7 +2,7 @@
 //!
 //! Must stay true: a secret never comes from an argument, and never reaches a message.
 
-use crate::args::{BundleKeyArgs, CopyArgs, Global, NewKeyArgs};
+use crate::args::{BundleKeyArgs, FromKeyArgs, Global, NewKeyArgs};
 use anyhow::{Context, Result, bail};
 use lifeboat::format::seal::Key;
 use lifeboat::{Repository, Secret};
@@ -94,10 +94,10 @@ pub(crate) fn bundle_secret(arguments: &BundleKeyArgs, is_new: bool) -> Result<O
     }
 }
 
-/// Opens the repository that snapshots are copied from.
-pub(crate) fn open_from(global: &Global, arguments: &CopyArgs) -> Result<Repository> {
-    let store = lifeboat::open_store(&arguments.from)?;
-    let secret = match (&arguments.from_key_file, &arguments.from_password_file) {
+/// Opens the repository that something is taken from.
+pub(crate) fn open_from(global: &Global, from: &str, key: &FromKeyArgs) -> Result<Repository> {
+    let store = lifeboat::open_store(from)?;
+    let secret = match (&key.from_key_file, &key.from_password_file) {
         (Some(file), _) => from_key_file(file, false)?,
         (None, Some(file)) => passphrase(first_line(file)?)?,
         (None, None) => match from_environment("LIFEBOAT_FROM_PASSWORD")? {

@@ -1,10 +1,12 @@
 //! What can be typed.
 
+mod repair;
 mod retention;
 mod transfer;
 
+pub(crate) use repair::{RepairCommand, RepairPacksArgs};
 pub(crate) use retention::{Filter, ForgetArgs, PolicyArgs, TagArgs};
-pub(crate) use transfer::{BundleKeyArgs, CopyArgs, ExportArgs, ImportArgs};
+pub(crate) use transfer::{BundleKeyArgs, CopyArgs, ExportArgs, FromKeyArgs, ImportArgs};
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use std::ffi::OsString;
@@ -173,6 +175,11 @@ pub(crate) enum Command {
         #[arg(long, value_name = "SECONDS", default_value_t = 900)]
         grace: u64,
     },
+    /// Verify all stored bytes without any key
+    Scrub,
+    /// Mend what check or scrub found: the index, then packs, then snapshots
+    #[command(subcommand)]
+    Repair(RepairCommand),
     /// Manage passwords and key files
     #[command(subcommand)]
     Key(KeyCommand),

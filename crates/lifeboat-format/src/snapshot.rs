@@ -1,123 +1,15 @@
 //! A snapshot: what was protected at one moment. `docs/format/snapshot.md`
 
+mod source;
+
+pub use source::{SnapshotKind, Source, SourceKind, TreeRoot};
+
 use crate::keys::{Envelope, Keys, SessionKey};
-use crate::limits::{DETAIL_BYTES_MAX, NAMES_MAX, NODE_DEPTH_MAX, PATH_BYTES_MAX, SNAPSHOT_BYTES_MAX};
+use crate::limits::{DETAIL_BYTES_MAX, NAMES_MAX, SNAPSHOT_BYTES_MAX};
 use crate::object::{ObjectKind, frame, unframe};
 use crate::seal::{self, Binding, Codec, Purpose};
 use crate::wire::{Reader, Write};
-use crate::{AuthorId, ChunkId, Error, HostId, Result, SessionId, SnapshotId, Timestamp};
-
-/// How a snapshot was taken; every kind is complete on restore.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-#[repr(u8)]
-pub enum SnapshotKind {
-    /// Everything was read.
-    Full = 1,
-    /// What the newest snapshot of the same source had unchanged was not read.
-    Incremental = 2,
-    /// What the newest full snapshot of the same source had unchanged was not read.
-    Differential = 3,
-}
-
-impl SnapshotKind {
-    /// The word that users see and type.
-    pub fn word(self) -> &'static str {
-        match self {
-            Self::Full => "full",
-            Self::Incremental => "incremental",
-            Self::Differential => "differential",
-        }
-    }
-
-    pub(crate) fn from_byte(byte: u8, reader: &Reader<'_>) -> Result<Self> {
-        match byte {
-            1 => Ok(Self::Full),
-            2 => Ok(Self::Incremental),
-            3 => Ok(Self::Differential),
-            other => Err(reader.damaged(format!("there is no kind {other}"))),
-        }
-    }
-}
-
-/// What sort of thing a source is.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-#[repr(u8)]
-pub enum SourceKind {
-    /// A directory tree or file; the name is its path.
-    Path = 1,
-    /// Standard input; the tree's root is the file itself.
-    Stdin = 2,
-    /// A command's output; the tree's root is the file itself.
-    Command = 3,
-    /// A Docker volume.
-    Volume = 4,
-    /// A Docker container: `container.json`, and its writable layer below `layer`.
-    Container = 5,
-    /// What a tar archive holds.
-    Tar = 6,
-}
-
-impl SourceKind {
-    /// The word before the colon; empty for paths.
-    pub fn word(self) -> &'static str {
-        match self {
-            Self::Path => "path",
-            Self::Stdin => "stdin",
-            Self::Command => "command",
-            Self::Volume => "volume",
-            Self::Container => "container",
-            Self::Tar => "tar",
-        }
-    }
-
-    fn from_byte(byte: u8) -> Result<Self> {
-        match byte {
-            1 => Ok(Self::Path),
-            2 => Ok(Self::Stdin),
-            3 => Ok(Self::Command),
-            4 => Ok(Self::Volume),
-            5 => Ok(Self::Container),
-            6 => Ok(Self::Tar),
-            other => Err(Error::Unsupported { what: "snapshot", feature: format!("source kind {other}") }),
-        }
-    }
-}
-
-/// The top of a tree of nodes.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub struct TreeRoot {
-    /// The top node.
-    pub id: ChunkId,
-    /// Its height; 0 is a leaf.
-    pub height: u8,
-    /// Entries in the tree.
-    pub entries: u64,
-}
-
-/// One source of a snapshot.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Source {
-    /// What sort of thing it is.
-    pub kind: SourceKind,
-    /// Its name: for paths the canonical absolute path.
-    pub name: Vec<u8>,
-    /// Its content.
-    pub root: TreeRoot,
-    /// The snapshot whose unchanged entries were trusted.
-    pub parent: Option<SnapshotId>,
-    /// How this source was read: a source without a parent is full, whatever was asked for.
-    pub snapshot_kind: SnapshotKind,
-    /// Files and directories that could not be read; 0 when the source is complete.
-    pub errors: u64,
-    /// Bytes of its regular files.
-    pub bytes: u64,
-    /// Names of the owners that occur in it, sorted by id.
-    pub users: Vec<(u32, Vec<u8>)>,
-    /// Names of the groups that occur in it, sorted by id.
-    pub groups: Vec<(u32, Vec<u8>)>,
-    /// What else must come back, and how it was read: a JSON object for volumes and containers, empty for others.
-    pub detail: String,
-}
+use crate::{AuthorId, Error, HostId, Result, SessionId, SnapshotId, Timestamp};
 
 /// Figures of the run that made a snapshot.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -184,24 +76,6 @@ impl Statistics {
     }
 }
 
-impl Source {
-    /// A complete source read as `full`, of which nothing more is said.
-    pub fn new(kind: SourceKind, name: impl Into<Vec<u8>>, root: TreeRoot) -> Self {
-        Self {
-            kind,
-            name: name.into(),
-            root,
-            parent: None,
-            snapshot_kind: SnapshotKind::Full,
-            errors: 0,
-            bytes: 0,
-            users: Vec::new(),
-            groups: Vec::new(),
-            detail: String::new(),
-        }
-    }
-}
-
 /// A snapshot.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Snapshot {
@@ -239,6 +113,8 @@ pub struct Snapshot {
     pub revision: u64,
     /// Whether it is kept whatever the rules say.
     pub pinned: bool,
+    /// Whether something that it needs was found lost: nothing of it is carried over unseen.
+    pub lacking: bool,
     /// Who vouches for it; zeros in version 1.
     pub author: AuthorId,
     /// Signature by the author; empty in version 1.
@@ -262,6 +138,7 @@ const TAG_UNHEALTHY: u64 = 14;
 const TAG_CONSISTENCY: u64 = 15;
 const TAG_REVISION: u64 = 16;
 const TAG_PINNED: u64 = 17;
+const TAG_LACKING: u64 = 18;
 
 impl Snapshot {
     const SIGNATURE_BYTES_MAX: u32 = 1024;
@@ -286,6 +163,7 @@ impl Snapshot {
             consistency: String::new(),
             revision: 0,
             pinned: false,
+            lacking: false,
             author: AuthorId::NONE,
             signature: Vec::new(),
         }
@@ -370,6 +248,9 @@ impl Snapshot {
         if self.pinned {
             field(TAG_PINNED, &[1]);
         }
+        if self.lacking {
+            field(TAG_LACKING, &[1]);
+        }
         body
     }
 
@@ -406,6 +287,7 @@ impl Snapshot {
                 TAG_CONSISTENCY => snapshot.consistency = text()?,
                 TAG_REVISION => snapshot.revision = field.varint()?,
                 TAG_PINNED => snapshot.pinned = field.u8()? == 1,
+                TAG_LACKING => snapshot.lacking = field.u8()? == 1,
                 // Later versions add fields; what changes the meaning of the known ones changes the version.
                 _ => {}
             }
@@ -416,83 +298,6 @@ impl Snapshot {
         }
         if has_id { Ok(snapshot) } else { Err(field_error("it has no id")) }
     }
-}
-
-impl Source {
-    /// What people call it: a path, or a word and a name: `volume:pgdata`.
-    pub fn full_name(&self) -> Vec<u8> {
-        let mut full = Vec::new();
-        if self.kind != SourceKind::Path {
-            full.extend_from_slice(self.kind.word().as_bytes());
-            full.push(b':');
-        }
-        full.extend_from_slice(&self.name);
-        full
-    }
-
-    fn encode(&self) -> Vec<u8> {
-        let mut bytes = vec![self.kind as u8];
-        bytes.put_string(&self.name);
-        bytes.extend_from_slice(&self.root.id.0);
-        bytes.push(self.root.height);
-        bytes.put_varint(self.root.entries);
-        bytes.push(self.snapshot_kind as u8);
-        bytes.put_string(self.parent.as_ref().map_or(&[][..], |parent| &parent.0));
-        bytes.put_varint(self.errors);
-        bytes.put_varint(self.bytes);
-        for owners in [&self.users, &self.groups] {
-            bytes.put_varint(owners.len() as u64);
-            for (id, name) in owners {
-                bytes.put_varint(u64::from(*id));
-                bytes.put_string(name);
-            }
-        }
-        bytes.put_string(self.detail.as_bytes());
-        bytes
-    }
-
-    fn decode(reader: &mut Reader<'_>) -> Result<Self> {
-        let kind = SourceKind::from_byte(reader.u8()?)?;
-        let name = reader.string(PATH_BYTES_MAX)?.to_vec();
-        let root = TreeRoot { id: ChunkId(reader.array()?), height: reader.u8()?, entries: reader.varint()? };
-        if root.height >= NODE_DEPTH_MAX {
-            return Err(reader.damaged("a tree is too high"));
-        }
-        let snapshot_kind = SnapshotKind::from_byte(reader.u8()?, reader)?;
-        let parent = reader.string(16)?;
-        let parent = match parent.len() {
-            0 => None,
-            _ => {
-                Some(SnapshotId(parent.try_into().map_err(|_| reader.damaged("a parent's id is too short"))?))
-            }
-        };
-        Ok(Self {
-            kind,
-            name,
-            root,
-            parent,
-            snapshot_kind,
-            errors: reader.varint()?,
-            bytes: reader.varint()?,
-            users: decode_owners(reader)?,
-            groups: decode_owners(reader)?,
-            detail: decode_detail(reader)?,
-        })
-    }
-}
-
-fn decode_owners(reader: &mut Reader<'_>) -> Result<Vec<(u32, Vec<u8>)>> {
-    let count = reader.varint_max(NAMES_MAX)?;
-    (0..count).map(|_| Ok((reader.varint_max(u32::MAX)?, reader.string(1024)?.to_vec()))).collect()
-}
-
-/// Sources that were written before there were details end with their groups.
-fn decode_detail(reader: &mut Reader<'_>) -> Result<String> {
-    if reader.remaining() == 0 {
-        return Ok(String::new());
-    }
-    let detail = reader.string(DETAIL_BYTES_MAX)?.to_vec();
-    String::from_utf8(detail).map_err(|_| reader.damaged("a source's detail is not UTF-8"))
 }
 
 fn binding(kind: ObjectKind, keys: &Keys, envelope: &Envelope, session: SessionId) -> Binding {
@@ -535,8 +340,8 @@ fn decode_time(reader: &mut Reader<'_>) -> Result<Timestamp> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::RepositoryId;
     use crate::seal::{Key, Suite};
+    use crate::{ChunkId, RepositoryId};
     use proptest::prelude::*;
 
     fn snapshot() -> Snapshot {
@@ -570,6 +375,7 @@ mod tests {
             consistency: "{}".into(),
             revision: 300,
             pinned: true,
+            lacking: true,
             author: AuthorId::NONE,
             signature: vec![],
         }

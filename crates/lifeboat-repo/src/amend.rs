@@ -1,4 +1,4 @@
-//! Changes what people say about a snapshot: its tags and its pin.
+//! Changes what people say about a snapshot: its tags and its pin, and what a repair found of it.
 //!
 //! Must stay true: at every moment, whatever dies, `snapshots/` has an object of the snapshot, and that object's data is
 //! pinned: by the intent until it is listed, by itself afterwards. A change that was acknowledged is not lost to another
@@ -25,6 +25,8 @@ pub struct Amendment {
     pub remove: Vec<String>,
     /// Whether to pin it.
     pub pinned: Option<bool>,
+    /// Whether something that it needs is known to be lost.
+    pub lacking: Option<bool>,
 }
 
 impl Amendment {
@@ -38,6 +40,7 @@ impl Amendment {
         tags.dedup();
         changed.tags = tags;
         changed.pinned = self.pinned.unwrap_or(changed.pinned);
+        changed.lacking = self.lacking.unwrap_or(changed.lacking);
         changed
     }
 }

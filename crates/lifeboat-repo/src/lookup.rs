@@ -371,6 +371,29 @@ impl Lookup {
         })
     }
 
+    /// Every place where a chunk lies: for who found that one of them cannot be read.
+    pub(crate) fn find_all(&self, id: &ChunkId) -> Result<Vec<Found>> {
+        self.with_index(|index| {
+            let mut found = Vec::new();
+            for copy in index.copies(id)? {
+                let region = index.region(copy.pack, copy.region)?;
+                found.extend(region.map(|region| Found { region, offset: copy.offset, bytes: copy.length }));
+            }
+            Ok(found)
+        })
+    }
+
+    /// The pack and region of every place where a chunk lies.
+    pub(crate) fn all_places(&self, id: &ChunkId) -> Result<Vec<(PackName, u16)>> {
+        self.with_index(|index| {
+            let mut places = Vec::new();
+            for copy in index.copies(id)? {
+                places.extend(index.name_of(copy.pack)?.map(|name| (name, copy.region)));
+            }
+            Ok(places)
+        })
+    }
+
     /// Every pack that an index object names, with its length.
     pub fn packs(&self) -> Result<Vec<(PackName, u32)>> {
         self.with_index(|index| index.packs()?.map(|pack| pack.map(|pack| (pack.name, pack.bytes))).collect())

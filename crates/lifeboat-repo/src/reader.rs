@@ -124,9 +124,25 @@ impl ChunkReader {
         Ok(Some(named))
     }
 
+    /// Reads a chunk from the place that comes first, or from another one where that cannot be read.
     fn read_found(&self, lookup: &Lookup, kind: ChunkKind, id: &ChunkId, output: &mut Vec<u8>) -> Result<()> {
         let found = lookup.find(id)?.ok_or(Error::MissingChunk(*id))?;
-        let region = self.region(&found)?;
+        let error = match self.read_at(&found, kind, id, output) {
+            Err(error) if matches!(error.kind(), ErrorKind::Damaged | ErrorKind::NotFound) => error,
+            result => return result,
+        };
+        let is_other =
+            |copy: &Found| copy.region.pack != found.region.pack || copy.region.offset != found.region.offset;
+        for copy in lookup.find_all(id)?.into_iter().filter(is_other) {
+            if self.read_at(&copy, kind, id, output).is_ok() {
+                return Ok(());
+            }
+        }
+        Err(error)
+    }
+
+    fn read_at(&self, found: &Found, kind: ChunkKind, id: &ChunkId, output: &mut Vec<u8>) -> Result<()> {
+        let region = self.region(found)?;
         let end = found.offset as usize + found.bytes as usize;
         let damaged = |detail: &str| Error::Damaged { what: format!("chunk {id}"), detail: detail.into() };
         let chunk =

@@ -62,6 +62,17 @@ pub(crate) struct ImportArgs {
     pub(crate) key: BundleKeyArgs,
 }
 
+/// What opens another repository.
+#[derive(Debug, Args)]
+pub(crate) struct FromKeyArgs {
+    /// Read its password from the first line of a file [default: LIFEBOAT_FROM_PASSWORD, or ask]
+    #[arg(long, env = "LIFEBOAT_FROM_PASSWORD_FILE", value_name = "FILE")]
+    pub(crate) from_password_file: Option<PathBuf>,
+    /// Open it with a key file
+    #[arg(long, env = "LIFEBOAT_FROM_KEY_FILE", value_name = "FILE")]
+    pub(crate) from_key_file: Option<PathBuf>,
+}
+
 /// What to copy.
 #[derive(Debug, Args)]
 pub(crate) struct CopyArgs {
@@ -71,12 +82,8 @@ pub(crate) struct CopyArgs {
     /// The repository to copy from
     #[arg(long, env = "LIFEBOAT_FROM_REPOSITORY", value_name = "PATH")]
     pub(crate) from: String,
-    /// Read its password from the first line of a file [default: LIFEBOAT_FROM_PASSWORD, or ask]
-    #[arg(long, env = "LIFEBOAT_FROM_PASSWORD_FILE", value_name = "FILE")]
-    pub(crate) from_password_file: Option<PathBuf>,
-    /// Open it with a key file
-    #[arg(long, env = "LIFEBOAT_FROM_KEY_FILE", value_name = "FILE")]
-    pub(crate) from_key_file: Option<PathBuf>,
+    #[command(flatten)]
+    pub(crate) from_key: FromKeyArgs,
     #[command(flatten)]
     pub(crate) filter: Filter,
     /// Only say what would be copied

@@ -63,6 +63,9 @@ fn row(snapshot: &Snapshot) -> String {
     if snapshot.pinned {
         sources.push("(pinned)".into());
     }
+    if snapshot.lacking {
+        sources.push("(damaged)".into());
+    }
     if !snapshot.unhealthy.is_empty() {
         sources.push("(unhealthy)".into());
     }
@@ -104,6 +107,9 @@ pub(crate) fn describe(snapshot: &Snapshot) -> Value {
     });
     if snapshot.pinned {
         value["pinned"] = json!(true);
+    }
+    if snapshot.lacking {
+        value["lacking"] = json!(true);
     }
     if !snapshot.unhealthy.is_empty() {
         value["unhealthy"] = json!(snapshot.unhealthy);

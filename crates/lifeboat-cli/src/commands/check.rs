@@ -5,7 +5,7 @@ use crate::args::Global;
 use crate::failure::{DONE, FAILED};
 use crate::ui::{Status, Ui, bytes, escape};
 use anyhow::Result;
-use lifeboat::repo::check::{self, Depth, Progress};
+use lifeboat::repo::check::{self, Depth, Finding, Progress, Report};
 use serde_json::json;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -22,21 +22,7 @@ pub(crate) fn run(global: &Global, ui: &Ui, read_data: bool, interrupted: &Arc<A
     let depth = if read_data { Depth::Data } else { Depth::Structure };
     let report = ui.with_progress(&status, || check::check(&repository, depth, &progress))?;
     repository.take_notices().iter().for_each(|text| ui.notice(text));
-    for finding in &report.findings {
-        let snapshots: Vec<String> = finding.snapshots.iter().map(ToString::to_string).collect();
-        if ui.json {
-            ui.emit(
-                "error",
-                json!({"message": finding.detail, "item": finding.what, "snapshots": snapshots}),
-            );
-        } else {
-            eprintln!("{}: {}", finding.what, escape(finding.detail.as_bytes()));
-            if !snapshots.is_empty() {
-                let short: Vec<&str> = snapshots.iter().map(|id| &id[..8]).collect();
-                eprintln!("    needed by {}", short.join(", "));
-            }
-        }
-    }
+    show_findings(ui, &report.findings);
     if ui.json {
         ui.emit(
             "summary",
@@ -67,8 +53,42 @@ pub(crate) fn run(global: &Global, ui: &Ui, read_data: bool, interrupted: &Arc<A
         match (report.findings.len(), read_data) {
             (0, true) => ui.say("No errors: every stored byte was read and verified"),
             (0, false) => ui.say("No errors; --read-data would also read and verify the stored data"),
-            (count, _) => eprintln!("Error: {count} problems were found"),
+            (count, _) => {
+                eprintln!("Error: {count} problems were found\nHint: {}", next_step(&report, read_data));
+            }
         }
     }
     Ok(if report.findings.is_empty() { DONE } else { FAILED })
+}
+
+/// What to type next. What is mended first decides what is wrong with the rest.
+fn next_step(report: &Report, read_data: bool) -> &'static str {
+    let is_wrong = |what: &str| report.findings.iter().any(|finding| finding.what.starts_with(what));
+    let is_lacking = is_wrong("chunk") || is_wrong("tree");
+    let is_index = is_wrong("index object") || (is_lacking && report.unindexed_packs > 0);
+    match (is_index, is_lacking || is_wrong("pack"), read_data) {
+        (true, _, _) => "lifeboat repair index --dry-run    # then without it",
+        (false, true, _) => {
+            "lifeboat repair packs --dry-run    # then without it, and snapshot the same data again"
+        }
+        (false, false, false) => "lifeboat check --read-data    # reads everything",
+        _ => "lifeboat repair snapshots --dry-run",
+    }
+}
+
+/// Prints what is wrong, one thing after the other.
+pub(super) fn show_findings(ui: &Ui, findings: &[Finding]) {
+    for finding in findings {
+        let snapshots: Vec<String> = finding.snapshots.iter().map(ToString::to_string).collect();
+        if ui.json {
+            let value = json!({"message": finding.detail, "item": finding.what, "snapshots": snapshots});
+            ui.emit("error", value);
+        } else {
+            eprintln!("{}: {}", finding.what, escape(finding.detail.as_bytes()));
+            if !snapshots.is_empty() {
+                let short: Vec<&str> = snapshots.iter().map(|id| &id[..8]).collect();
+                eprintln!("    needed by {}", short.join(", "));
+            }
+        }
+    }
 }

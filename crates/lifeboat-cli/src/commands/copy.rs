@@ -22,8 +22,8 @@ pub(crate) fn run(
     interrupted: &Arc<AtomicBool>,
 ) -> Result<u8> {
     let to = access::open(global)?;
-    let from =
-        access::open_from(global, arguments).context("the repository to copy from cannot be opened")?;
+    let from = access::open_from(global, &arguments.from, &arguments.from_key)
+        .context("the repository to copy from cannot be opened")?;
     let list = from.snapshots()?;
     for (key, error) in &list.damaged {
         ui.notice(&format!("{key} of the other repository cannot be read and is not copied: {error}"));

@@ -13,7 +13,9 @@ mod gc;
 mod manage;
 mod places;
 mod recover;
+mod repair;
 mod restore;
+mod scrub;
 mod select;
 mod services;
 mod snapshot;
@@ -61,6 +63,8 @@ pub(crate) fn run(cli: Cli, interrupted: &Arc<AtomicBool>) -> Result<u8> {
                 Room { unused_share_max: max_unused.0, moved_bytes_max: max_repack.unwrap_or(u64::MAX) };
             gc::run(&global, &ui, dry_run, room, grace, interrupted)
         }
+        Command::Scrub => scrub::run(&global, &ui, interrupted),
+        Command::Repair(command) => repair::run(&global, &ui, &command, interrupted),
         Command::Key(command) => manage::key(&global, &ui, &command),
         Command::Repo(command) => manage::repo(&global, &ui, &command),
         Command::Recover { dry_run, docker_host } => recover::run(&ui, dry_run, docker_host.as_deref()),

@@ -68,5 +68,6 @@ fn amendment(arguments: &TagArgs) -> Amendment {
         add: words(&arguments.add),
         remove: words(&arguments.remove),
         pinned: (arguments.pin || arguments.unpin).then_some(arguments.pin),
+        lacking: None,
     }
 }

@@ -277,6 +277,7 @@ pub(crate) fn snapshot(snapshot: &Snapshot) -> Value {
         "consistency": snapshot.consistency,
         "revision": snapshot.revision,
         "pinned": snapshot.pinned,
+        "lacking": snapshot.lacking,
         "author": hex(&snapshot.author.0),
         "signature": hex(&snapshot.signature),
     })

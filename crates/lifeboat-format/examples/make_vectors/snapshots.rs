@@ -49,6 +49,7 @@ fn snapshot() -> Snapshot {
         consistency: r#"{"moment":"paused"}"#.into(),
         revision: 300,
         pinned: true,
+        lacking: true,
         author: AuthorId::NONE,
         signature: vec![],
     }

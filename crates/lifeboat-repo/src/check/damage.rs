@@ -27,7 +27,7 @@ pub(super) struct Damage {
 impl Damage {
     pub(super) fn add(&mut self, pack: PackName, loss: Loss) {
         match loss {
-            Loss::Nothing => {}
+            Loss::Nothing => drop(self.packs.entry(pack).or_insert_with(|| Some(BTreeSet::new()))),
             Loss::Pack => drop(self.packs.insert(pack, None)),
             Loss::Region(region) => {
                 if let Some(regions) = self.packs.entry(pack).or_insert_with(|| Some(BTreeSet::new())) {
@@ -37,7 +37,12 @@ impl Damage {
         }
     }
 
-    /// For each chunk whether it lies in a damaged region: in the copy that restoring reads. One that is nowhere does not.
+    /// Every pack that is not as it was stored.
+    pub(super) fn packs(&self) -> impl Iterator<Item = &PackName> {
+        self.packs.keys()
+    }
+
+    /// For each chunk whether every place that it is in is damaged. One that is nowhere does not count.
     pub(super) fn hits(&self, lookup: &Lookup, ids: &[ChunkId]) -> Result<Vec<bool>> {
         if self.packs.is_empty() {
             return Ok(vec![false; ids.len()]);
@@ -47,7 +52,14 @@ impl Damage {
             Some(None) => true,
             Some(Some(regions)) => regions.contains(region),
         };
-        let places = lookup.places(ids)?;
-        Ok(places.iter().map(|place| place.as_ref().is_some_and(is_lost)).collect())
+        let mut hits = Vec::with_capacity(ids.len());
+        for (id, place) in ids.iter().zip(lookup.places(ids)?) {
+            let mut is_hit = place.as_ref().is_some_and(is_lost);
+            if is_hit {
+                is_hit = lookup.all_places(id)?.iter().all(is_lost);
+            }
+            hits.push(is_hit);
+        }
+        Ok(hits)
     }
 }

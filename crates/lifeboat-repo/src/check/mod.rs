@@ -92,23 +92,24 @@ struct Check<'r> {
 
 /// Checks `repository`.
 pub fn check(repository: &Repository, depth: Depth, progress: &Progress) -> Result<Report> {
-    // The local index was opened for it, so the folder is there; without one there is still the system's.
-    let scratch = repository.cache_directory().filter(|folder| folder.is_dir()).cloned();
-    let scratch = scratch.unwrap_or_else(std::env::temp_dir);
-    let mut check = Check {
-        repository,
-        reader: ChunkReader::new(repository),
-        report: Report::default(),
-        findings: Findings::default(),
-        sound: SeenNodes::new(scratch),
-        damage: Damage::default(),
-        current: None,
-    };
+    let mut check = Check::new(repository);
     check.slots()?;
     let packs = check.index_objects()?;
     check.packs(&packs, depth, progress)?;
     check.snapshots(progress)?;
     Ok(Report { findings: check.findings.finish(), ..check.report })
+}
+
+/// Reads all packs; gives what is wrong with them, and the names of those that are damaged or missing.
+pub(crate) fn damaged_packs(
+    repository: &Repository,
+    progress: &Progress,
+) -> Result<(Vec<Finding>, BTreeSet<PackName>)> {
+    let mut check = Check::new(repository);
+    let packs = check.index_objects()?;
+    check.packs(&packs, Depth::Data, progress)?;
+    let damaged = check.damage.packs().copied().collect();
+    Ok((check.findings.finish(), damaged))
 }
 
 fn chain(error: &dyn std::error::Error) -> String {
@@ -122,7 +123,21 @@ fn chain(error: &dyn std::error::Error) -> String {
     text
 }
 
-impl Check<'_> {
+impl<'r> Check<'r> {
+    fn new(repository: &'r Repository) -> Self {
+        // The local index was opened for it, so the folder is there; without one there is still the system's.
+        let scratch = repository.cache_directory().filter(|folder| folder.is_dir()).cloned();
+        Self {
+            repository,
+            reader: ChunkReader::new(repository),
+            report: Report::default(),
+            findings: Findings::default(),
+            sound: SeenNodes::new(scratch.unwrap_or_else(std::env::temp_dir)),
+            damage: Damage::default(),
+            current: None,
+        }
+    }
+
     fn finding(&mut self, what: String, error: &dyn std::error::Error) {
         self.findings.object(what, chain(error));
     }

@@ -6,10 +6,10 @@
 //! `docs/format/session.md#collection`, steps 7 and 8.
 
 use super::Heart;
-use super::mark::Mark;
+use super::mark::Reached;
 use super::objects::each_index_object;
 use super::survey::{Survey, regions};
-use crate::error::{Error, Result};
+use crate::error::{Error, ErrorKind, Result};
 use crate::lookup::Found;
 use crate::reader::ChunkReader;
 use crate::repository::Repository;
@@ -21,18 +21,27 @@ use lifeboat_index::RegionLocation;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-/// Copies what `mark` reached in `packs`; how many bytes that took.
+/// What to do about a region that cannot be read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Unreadable {
+    /// It ends the collection: what it held would be lost with its pack.
+    Stops,
+    /// It is lost already, and left out.
+    IsLeftOut,
+}
+
+/// Copies what is `reached` in `packs`; how many bytes that took.
 pub(super) fn copy(
     repository: &Repository,
     options: SessionOptions,
-    mark: &Mark<'_>,
+    (reached, unreadable): (&dyn Reached, Unreadable),
     survey: &Survey,
     packs: &BTreeMap<PackName, u64>,
     heart: &dyn Heart,
 ) -> Result<u64> {
     // `ReadLists2`, `ReadIndex2`, `ListPacks2`
     let session = Session::begin(repository, options, Vec::new())?;
-    let result = copy_into(&session, mark, survey, packs, heart);
+    let result = copy_into(&session, (reached, unreadable), survey, packs, heart);
     // `PutCopy`, `PutIndexOfCopy`
     let result = result.and_then(|()| session.settle());
     let copied_bytes = session.packed_bytes();
@@ -42,65 +51,82 @@ pub(super) fn copy(
 
 fn copy_into(
     session: &Arc<Session>,
-    mark: &Mark<'_>,
+    (reached, unreadable): (&dyn Reached, Unreadable),
     survey: &Survey,
     packs: &BTreeMap<PackName, u64>,
     heart: &dyn Heart,
 ) -> Result<()> {
     let repository = session.repository();
     let reader = ChunkReader::new(repository);
-    let mut sink = ChunkSink::new(session)?;
+    let mut copier = Copier { reached, unreadable, reader, sink: ChunkSink::new(session)?, heart };
     let mut copied = BTreeSet::new();
     each_index_object(repository, survey.may_name(packs.keys()), |_, object| {
         for pack in object.packs.iter().filter(|pack| packs.contains_key(&pack.name)) {
             if copied.insert(pack.name) {
-                copy_pack(pack, mark, &reader, &mut sink, heart)?;
+                copier.pack(pack)?;
             }
         }
         Ok(())
     })?;
-    sink.flush()
+    copier.sink.flush()
 }
 
-fn copy_pack(
-    pack: &IndexedPack,
-    mark: &Mark<'_>,
-    reader: &ChunkReader,
-    sink: &mut ChunkSink,
-    heart: &dyn Heart,
-) -> Result<()> {
-    let offsets: Vec<u32> = pack.directory.offsets().collect();
-    for (number, ids) in regions(pack) {
-        heart.beat()?;
+struct Copier<'c> {
+    reached: &'c dyn Reached,
+    unreadable: Unreadable,
+    reader: ChunkReader,
+    sink: ChunkSink,
+    heart: &'c dyn Heart,
+}
+
+impl Copier<'_> {
+    fn pack(&mut self, pack: &IndexedPack) -> Result<()> {
+        let offsets: Vec<u32> = pack.directory.offsets().collect();
+        for (number, ids) in regions(pack) {
+            self.heart.beat()?;
+            match self.region(pack, number, offsets[number], ids) {
+                Err(error) if self.unreadable == Unreadable::IsLeftOut && is_damage(&error) => {}
+                result => result?,
+            }
+        }
+        Ok(())
+    }
+
+    fn region(&mut self, pack: &IndexedPack, number: usize, offset: u32, ids: &[ChunkId]) -> Result<()> {
         let mut reached = Vec::with_capacity(ids.len());
         for id in ids {
-            reached.push(mark.is_reached(id)?);
+            reached.push(self.reached.is_reached(id)?);
         }
         if !reached.contains(&true) {
-            continue;
+            return Ok(());
         }
         let region = &pack.directory.regions[number];
         let envelope = Arc::new(pack.directory.envelopes[usize::from(region.head.envelope)].clone());
-        let location =
-            RegionLocation { pack: pack.name, offset: offsets[number], head: region.head, envelope };
-        let plain = reader.open_region(&Found { region: location, offset: 0, bytes: 0 })?;
+        let location = RegionLocation { pack: pack.name, offset, head: region.head, envelope };
+        let plain = self.reader.open_region(&Found { region: location, offset: 0, bytes: 0 })?;
         let mut rest = &plain[..];
         let mut chunks: Vec<(ChunkId, &[u8])> = Vec::with_capacity(ids.len());
         for ((id, bytes), is_reached) in ids.iter().zip(&region.chunk_bytes).zip(reached) {
             let (chunk, others) = rest.split_at_checked(*bytes as usize).ok_or_else(|| too_short(pack))?;
             rest = others;
-            if is_reached {
-                if !reader.is_named(region.head.kind, id, chunk) {
-                    let detail = "its bytes have another name".into();
-                    return Err(Error::Damaged { what: format!("chunk {id} in pack {}", pack.name), detail });
-                }
+            if !is_reached {
+                continue;
+            }
+            if self.reader.is_named(region.head.kind, id, chunk) {
                 chunks.push((*id, chunk));
+            } else if self.unreadable == Unreadable::Stops {
+                let detail = "its bytes have another name".into();
+                return Err(Error::Damaged { what: format!("chunk {id} in pack {}", pack.name), detail });
             }
         }
-        sink.add_named(region.head.kind, &chunks)?;
-        sink.seal_full()?;
+        self.sink.add_named(region.head.kind, &chunks)?;
+        self.sink.seal_full()
     }
-    Ok(())
+}
+
+/// Whether an error says that something stored is not as it was; a truncated pack ends before its regions.
+fn is_damage(error: &Error) -> bool {
+    matches!(error.kind(), ErrorKind::Damaged | ErrorKind::NotFound)
 }
 
 fn too_short(pack: &IndexedPack) -> Error {

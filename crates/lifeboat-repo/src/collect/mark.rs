@@ -34,6 +34,27 @@ pub(super) struct Mark<'r> {
     pub(super) snapshots: u64,
 }
 
+/// Tells which chunks have to stay.
+pub(super) trait Reached {
+    /// Whether a chunk has to stay. Nodes above something that is missing may not be, if only drafts reach them.
+    fn is_reached(&self, id: &ChunkId) -> Result<bool>;
+}
+
+/// Whatever can be read stays: for who does not know what is reached.
+pub(super) struct Everything;
+
+impl Reached for Everything {
+    fn is_reached(&self, _: &ChunkId) -> Result<bool> {
+        Ok(true)
+    }
+}
+
+impl Reached for Mark<'_> {
+    fn is_reached(&self, id: &ChunkId) -> Result<bool> {
+        self.reached.try_contains(id).map_err(no_room)
+    }
+}
+
 fn damaged(what: String, detail: &str) -> Error {
     Error::Damaged { what, detail: detail.into() }
 }
@@ -75,11 +96,6 @@ impl<'r> Mark<'r> {
         let list = self.repository.stored_snapshots()?;
         self.snapshots = list.snapshots.len() as u64;
         self.roots(list)
-    }
-
-    /// Whether a chunk is reached. Nodes above something that is missing may not be, if only drafts reach them.
-    pub(super) fn is_reached(&self, id: &ChunkId) -> Result<bool> {
-        self.reached.try_contains(id).map_err(no_room)
     }
 
     fn roots(&mut self, list: SnapshotList) -> Result<()> {

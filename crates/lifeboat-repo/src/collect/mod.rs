@@ -11,12 +11,15 @@ mod condemned;
 mod copies;
 mod mark;
 mod objects;
+mod salvage;
 mod survey;
 mod sweep;
 mod wait;
 
 pub use choose::Room;
 pub(crate) use condemned::Condemned;
+pub(crate) use objects::name_of;
+pub(crate) use salvage::salvage;
 
 use crate::announcement::Announcement;
 use crate::error::{Error, Result};
@@ -24,10 +27,11 @@ use crate::repository::Repository;
 use crate::session::SessionOptions;
 use choose::{Choice, choose};
 use condemned::{read_list, session_of};
+use copies::Unreadable;
 use lifeboat_format::condemned::Sentence;
 use lifeboat_format::object::frame;
 use lifeboat_format::{HostId, ObjectKey, ObjectKind, PackName, SessionId};
-use mark::Mark;
+use mark::{Mark, Reached};
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -143,6 +147,16 @@ pub fn plan(repository: &Repository, room: &Room, progress: &Progress) -> Result
 /// [`Error::Fenced`] when another collection ended this one; it does the work. Damage to anything that is reached stops a
 /// collection before it deletes anything.
 pub fn collect(repository: &Repository, options: &CollectOptions, progress: &Progress) -> Result<Collected> {
+    as_collector(repository, options, progress, |collector| collector.run())
+}
+
+/// Announces a collector, and lets it `work`.
+fn as_collector(
+    repository: &Repository,
+    options: &CollectOptions,
+    progress: &Progress,
+    work: impl FnOnce(&mut Collector<'_>) -> Result<()>,
+) -> Result<Collected> {
     repository.config().check_writable().map_err(Error::format("this repository cannot be written to"))?;
     // `PutIntent`
     let announcement = Announcement::begin(repository.store(), repository.keys(), options.host, Vec::new())?;
@@ -158,7 +172,7 @@ pub fn collect(repository: &Repository, options: &CollectOptions, progress: &Pro
         fenced: BTreeSet::new(),
         collected: Collected::default(),
     };
-    let result = collector.run();
+    let result = work(&mut collector);
     let collected = collector.collected;
     // `RemoveIntent`
     let announcement = heart.announcement.into_inner().unwrap_or_else(PoisonError::into_inner);
@@ -200,15 +214,17 @@ impl Collector<'_> {
             self.sweep(&survey, &BTreeMap::new())?;
             return self.put_away_the_ended();
         }
-        let verdict = match self.judge(&mut mark, &survey, &choice) {
-            Ok(verdict) => verdict,
-            Err(error) => {
-                // This collector deletes nothing any more, so its lists mean nothing: the verdict first.
-                let _ = self.remove_lists(self.id);
-                return Err(error);
-            }
-        };
-        self.sweep(&survey, &verdict)?;
+        let verdict = self.judge(&mut mark, &survey, &choice);
+        self.execute(&survey, verdict)
+    }
+
+    /// Does what was judged.
+    fn execute(&mut self, survey: &Survey, verdict: Result<BTreeMap<PackName, u64>>) -> Result<()> {
+        let verdict = verdict.inspect_err(|_| {
+            // This collector deletes nothing any more, so its lists mean nothing: the verdict first.
+            let _ = self.remove_lists(self.id);
+        })?;
+        self.sweep(survey, &verdict)?;
         self.remove_lists(self.id)?;
         self.put_away_the_ended()
     }
@@ -264,10 +280,7 @@ impl Collector<'_> {
         self.collected.snapshots = mark.snapshots;
         let mut verdict = survey.still_dead(self.repository, mark, &choice.dead)?;
         if !choice.moved.is_empty() {
-            let options =
-                SessionOptions { compression_level: self.options.compression_level, host: self.options.host };
-            let moved_bytes =
-                copies::copy(self.repository, options, mark, survey, &choice.moved, self.heart)?;
+            let moved_bytes = self.copy((mark, Unreadable::Stops), survey, &choice.moved)?;
             self.collected.packs_moved = choice.moved.len() as u64;
             self.collected.moved_bytes = moved_bytes;
             self.collected.live_bytes += moved_bytes;
@@ -278,6 +291,18 @@ impl Collector<'_> {
         self.put_list(Sentence::Verdict, &verdict)?;
         // `ReadFence`
         if self.is_fenced(self.id)? { Err(Error::Fenced) } else { Ok(verdict) }
+    }
+
+    /// `ReadLists2` to `PutIndexOfCopy`
+    fn copy(
+        &self,
+        what: (&dyn Reached, Unreadable),
+        survey: &Survey,
+        packs: &BTreeMap<PackName, u64>,
+    ) -> Result<u64> {
+        let options =
+            SessionOptions { compression_level: self.options.compression_level, host: self.options.host };
+        copies::copy(self.repository, options, what, survey, packs, self.heart)
     }
 
     fn put_list(&self, sentence: Sentence, packs: &BTreeMap<PackName, u64>) -> Result<()> {

@@ -12,7 +12,7 @@ use std::collections::BTreeSet;
 const LISTINGS_MAX: usize = 100;
 
 /// The index object in a listing.
-pub(super) fn name_of(listed: &Listed) -> IndexName {
+pub(crate) fn name_of(listed: &Listed) -> IndexName {
     IndexName(listed.key.name().try_into().expect("an index object's name has 32 bytes"))
 }
 

@@ -4,7 +4,7 @@
 //! object names is dead: who is still writing it is waited for, and then it is looked at again.
 
 use super::choose::PackUse;
-use super::mark::Mark;
+use super::mark::Reached;
 use super::objects::{each_index_object, name_of};
 use crate::error::{Error, Result};
 use crate::repository::Repository;
@@ -42,9 +42,9 @@ pub(super) fn regions(pack: &IndexedPack) -> impl Iterator<Item = (usize, &[Chun
 }
 
 /// Whether anything in a pack is reached.
-fn holds_reached(mark: &Mark<'_>, pack: &IndexedPack) -> Result<bool> {
+fn holds_reached(reached: &dyn Reached, pack: &IndexedPack) -> Result<bool> {
     for id in &pack.ids {
-        if mark.is_reached(id)? {
+        if reached.is_reached(id)? {
             return Ok(true);
         }
     }
@@ -53,7 +53,7 @@ fn holds_reached(mark: &Mark<'_>, pack: &IndexedPack) -> Result<bool> {
 
 impl Survey {
     /// Reads every index object.
-    pub(super) fn new(repository: &Repository, mark: &Mark<'_>) -> Result<Self> {
+    pub(super) fn new(repository: &Repository, reached: &dyn Reached) -> Result<Self> {
         // Listed first: a pack that comes later is no candidate.
         let stored = stored_packs(repository)?;
         let empty = |bytes| PackUse { bytes, ..PackUse::default() };
@@ -73,7 +73,7 @@ impl Survey {
                     named_by.push(number);
                     // What another object says of the same pack is the same.
                     if let (1, Some(found)) = (named_by.len(), survey.packs.get_mut(&pack.name)) {
-                        use_of(mark, pack, found)?;
+                        use_of(reached, pack, found)?;
                     }
                 }
                 Ok(())
@@ -106,13 +106,13 @@ impl Survey {
     pub(super) fn still_dead(
         &self,
         repository: &Repository,
-        mark: &Mark<'_>,
+        reached: &dyn Reached,
         dead: &BTreeMap<PackName, u64>,
     ) -> Result<BTreeMap<PackName, u64>> {
         let mut still = dead.clone();
         each_index_object(repository, self.may_name(dead.keys()), |_, object| {
             for pack in &object.packs {
-                if still.contains_key(&pack.name) && holds_reached(mark, pack)? {
+                if still.contains_key(&pack.name) && holds_reached(reached, pack)? {
                     still.remove(&pack.name);
                 }
             }
@@ -123,13 +123,13 @@ impl Survey {
 }
 
 /// Says what of a pack is reached.
-fn use_of(mark: &Mark<'_>, pack: &IndexedPack, found: &mut PackUse) -> Result<()> {
+fn use_of(reached: &dyn Reached, pack: &IndexedPack, found: &mut PackUse) -> Result<()> {
     found.is_tree = pack.directory.regions.iter().any(|region| region.head.kind != ChunkKind::Data);
     for (number, ids) in regions(pack) {
         let region = &pack.directory.regions[number];
         let mut reached_bytes = 0;
         for (id, bytes) in ids.iter().zip(&region.chunk_bytes) {
-            if mark.is_reached(id)? {
+            if reached.is_reached(id)? {
                 found.is_live = true;
                 reached_bytes += u64::from(*bytes);
             }

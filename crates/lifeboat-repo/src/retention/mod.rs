@@ -132,9 +132,9 @@ fn age_key(listed: &ListedSnapshot) -> impl Ord + use<> {
     (listed.snapshot.started, listed.snapshot.sequence, listed.session)
 }
 
-/// Whether a snapshot counts as a good one: its session finished, and no service was unhealthy.
+/// Whether a snapshot counts as a good one: its session finished, no service was unhealthy, and nothing of it was lost.
 fn is_good(listed: &ListedSnapshot) -> bool {
-    listed.snapshot.complete && listed.snapshot.unhealthy.is_empty()
+    listed.snapshot.complete && listed.snapshot.unhealthy.is_empty() && !listed.snapshot.lacking
 }
 
 /// Whether a snapshot has all of `tags`.

@@ -194,6 +194,7 @@ impl Attempt<'_> {
             Some(listed) => {
                 let repository = self.session.repository();
                 self.session.may_pin()
+                    && !listed.snapshot.lacking
                     && repository.is_listed(listed.session)?
                     && repository.lookup()?.is_whole()
             }

@@ -4,6 +4,7 @@
 //! objects of the receiving repository.
 
 use super::error::Result;
+use super::import::Goal;
 use super::{Counters, Imported, Plan, export, import, is_full, piped, same_source};
 use lifeboat_format::snapshot::{Snapshot, SnapshotKind};
 use lifeboat_repo::Repository;
@@ -39,7 +40,26 @@ pub fn copy(
     let other = Counters { interrupted: counters.interrupted.clone(), ..Counters::default() };
     let (_, imported) = piped(
         |send| export::export(from, &plan, true, counters, send),
-        |parts| import::import(to, options, &other, parts),
+        |parts| import::import(to, options, Goal::List, &other, parts),
+    )?;
+    Ok(imported)
+}
+
+/// Stores what `to` lacks of a snapshot that both have: chunks and nodes that were lost. Nothing new is listed.
+///
+/// All of it is read from `from`; what `to` has is not stored again.
+pub fn mend(
+    from: &Repository,
+    to: &Repository,
+    snapshot: &Snapshot,
+    options: SessionOptions,
+    counters: &Counters,
+) -> Result<Copied> {
+    let plan = Plan { snapshot: snapshot.clone(), base: None, kind: SnapshotKind::Full };
+    let other = Counters { interrupted: counters.interrupted.clone(), ..Counters::default() };
+    let (_, imported) = piped(
+        |send| export::export(from, &plan, true, counters, send),
+        |parts| import::import(to, options, Goal::Mend, &other, parts),
     )?;
     Ok(imported)
 }

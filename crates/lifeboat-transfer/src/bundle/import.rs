@@ -25,16 +25,26 @@ use lifeboat_repo::tree::TreeBuilder;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
+/// What comes of what was received.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Goal {
+    /// The snapshot is listed.
+    List,
+    /// The repository has the snapshot; what it lacks of it is stored.
+    Mend,
+}
+
 /// Takes a bundle in.
 pub(super) fn import(
     repository: &Repository,
     options: SessionOptions,
+    goal: Goal,
     counters: &Counters,
     parts: &mut Parts<'_>,
 ) -> Result<Imported> {
     let manifest = next_manifest(parts)?;
     let id = manifest.snapshot.id;
-    if find(repository, id)?.is_some() {
+    if goal == Goal::List && find(repository, id)?.is_some() {
         return Ok(Imported::there_already(manifest));
     }
     let base = match &manifest.base {
@@ -43,7 +53,7 @@ pub(super) fn import(
     };
     let roots = base.iter().flat_map(|base| base.sources.iter().map(|source| source.root.id)).collect();
     let session = Session::begin(repository, options, roots)?;
-    let result = receive(repository, &session, &manifest, base, counters, parts);
+    let result = receive(repository, (&session, goal), &manifest, base, counters, parts);
     match result {
         Ok((snapshot, totals)) => Ok(Imported {
             snapshot,
@@ -72,7 +82,7 @@ fn find_base(repository: &Repository, base: &Base) -> Result<Snapshot> {
 
 fn receive(
     repository: &Repository,
-    session: &Arc<Session>,
+    (session, goal): (&Arc<Session>, Goal),
     manifest: &Manifest,
     base: Option<Snapshot>,
     counters: &Counters,
@@ -129,7 +139,13 @@ fn receive(
     for (source, root) in snapshot.sources.iter_mut().zip(import.roots) {
         source.root = root;
     }
-    session.commit(&snapshot)?;
+    match goal {
+        Goal::List => session.commit(&snapshot)?,
+        Goal::Mend => {
+            session.settle()?;
+            session.abandon();
+        }
+    }
     Ok((snapshot, totals))
 }
 

@@ -13,7 +13,7 @@ mod import;
 mod numbers;
 mod table;
 
-pub use copy::{Copied, copy};
+pub use copy::{Copied, copy, mend};
 pub use error::{Error, Result};
 pub use file::{BundleFile, BundleReader, BundleWriter};
 pub use lifeboat_format::bundle::{Base, Part, Totals};
@@ -211,7 +211,7 @@ pub fn import<R: Read + Send>(
             let mut reader = reader;
             reader.try_for_each(|part| send(part?))
         },
-        |parts| import::import(repository, options, counters, parts),
+        |parts| import::import(repository, options, import::Goal::List, counters, parts),
     )?;
     Ok(imported)
 }
