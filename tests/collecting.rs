@@ -2,6 +2,7 @@
 
 mod scene;
 
+use scene::disk::Disk;
 use scene::{Done, Scene, noise};
 use std::process::{Child, Stdio};
 
@@ -105,6 +106,35 @@ fn a_killed_snapshot_holds_a_collection_back_no_longer_than_the_grace() {
     assert_eq!(scene.objects_in("intents").len(), 1);
     scene.run(&["gc", "--grace", "0"]).expect(0).prints("1 sessions stood still and were ended");
     assert!(scene.objects_in("intents").is_empty());
+    scene.assert_sound();
+    scene.assert_restores(&scene.path("source"));
+}
+
+#[test]
+fn a_full_disk_costs_a_collection_and_nothing_else() {
+    let scene = Scene::new();
+    let disk = Disk::tmpfs(&scene.path("repository"), "40m");
+    scene.run(&["init"]).expect(0);
+    for number in 0..30 {
+        scene.write(&format!("source/{number}"), noise(&format!("{number}"), 600_000));
+    }
+    scene.snapshot(&["source"]);
+    for number in (0..30).filter(|number| number % 3 > 0) {
+        std::fs::remove_file(scene.path(format!("source/{number}"))).unwrap();
+    }
+    scene.snapshot(&["source"]);
+    scene.run(&["forget", "--keep-last", "1"]).expect(0);
+    let before = pack_bytes(&scene);
+    disk.fill();
+    // What is needed of the packs has to be copied, and there is no room for it.
+    scene.run(&["gc"]).expect(1).says("Hint: df -h");
+    assert_eq!(pack_bytes(&scene), before);
+    std::fs::remove_file(scene.path("repository/ballast")).unwrap();
+    scene.assert_sound();
+    scene.assert_restores(&scene.path("source"));
+    let done = scene.run(&["gc", "--grace", "0", "--json"]).expect(0).message("summary");
+    assert!(done["packs_rewritten"].as_u64().unwrap() > 0, "{done}");
+    assert!(pack_bytes(&scene) < before / 2, "{} of {before}", pack_bytes(&scene));
     scene.assert_sound();
     scene.assert_restores(&scene.path("source"));
 }

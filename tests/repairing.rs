@@ -39,6 +39,12 @@ fn a_damaged_pack_is_healed_by_the_next_snapshot() {
         .says("1 objects are damaged")
         .says("Hint: lifeboat check --read-data");
     scene.run(&["check", "--read-data"]).expect(1).says("needed by").says("Hint: lifeboat repair packs");
+    // One of the two halves has it, and all of it has it.
+    let halves = ["1/2", "2/2"].map(|part| scene.run(&["check", "--read-data-subset", part]).code);
+    assert!(halves == [Some(0), Some(1)] || halves == [Some(1), Some(0)], "{halves:?}");
+    scene.run(&["check", "--read-data-subset", "100%"]).expect(1);
+    scene.run(&["check", "--read-data-subset", "1000G"]).expect(1);
+    scene.run(&["check", "--read-data-subset", "3/2"]).expect(1).says("is no part of the data");
     scene.run(&["repair", "packs", "--dry-run"]).expect(0).prints("1 packs are damaged");
     scene.run(&["check", "--read-data"]).expect(1);
     scene

@@ -180,19 +180,21 @@ impl Bench {
         data: impl Into<String>,
         participants: Vec<Participant<'_>>,
     ) -> Result<RowResult> {
-        let result = self.row_keeping(name, data, participants)?;
+        let outcome = interleave(participants, self.choice.rounds);
+        let result = self.result(name, data.into(), outcome)?;
         fresh(&self.work)?;
         Ok(result)
     }
 
-    /// The same without clearing up, for a row that has something mounted.
-    pub(crate) fn row_keeping(
+    /// The same without clearing up, for a row that has something mounted, and with one round, for a row without times.
+    pub(crate) fn quiet_row(
         &self,
         name: &str,
         data: impl Into<String>,
         participants: Vec<Participant<'_>>,
     ) -> Result<RowResult> {
-        let outcome = interleave(participants, self.choice.rounds);
+        let mut outcome = interleave(participants, 1);
+        outcome.series.retain(|series| !series.unit.is_time());
         self.result(name, data.into(), outcome)
     }
 

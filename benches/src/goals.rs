@@ -177,6 +177,7 @@ pub(crate) const GOALS: &[Goal] = &[
     scale_memory("chunks", "restore: memory", 224.0, 160.0),
     scale_memory("chunks", "check: memory", 224.0, 160.0),
     scale_memory("chunks", "check --read-data: memory", 224.0, 160.0),
+    scale_memory("chunks", "gc --dry-run: memory", 224.0, 160.0),
     scale_memory("index", "memory", 192.0, 128.0),
     at_least("index", which("lifeboat", "present"), Unit::PerSecond, 40e3, 60e3),
     at_least("index", which("lifeboat", "absent"), Unit::PerSecond, 400e3, 600e3),

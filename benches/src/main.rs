@@ -78,7 +78,8 @@ fn run(request: &RunRequest) -> Result<ExitCode> {
         };
         report::print(&result);
         refused += usize::from(result.refused.is_some());
-        if request.rounds < rounds::ROUNDS_LEAST || request.small {
+        let is_trial = !row.is_quiet && request.rounds < rounds::ROUNDS_LEAST;
+        if is_trial || request.small {
             println!("(a trial: small data or fewer than {} rounds are not kept)", rounds::ROUNDS_LEAST);
             continue;
         }

@@ -21,7 +21,8 @@ How it is measured:
   what was written before is synced.
 - *Spread* is the middle half of the rounds over their median. Where it is over 15 %, up to five more rounds are run;
   where it still is, the number is refused, and every ratio with it. Bytes are not noisy.
-- Memory is the largest resident set of the command (`ru_maxrss`); of a pipeline, that of its largest process.
+- Memory is the largest resident set of the command (`ru_maxrss`); of a pipeline, that of its largest process. Rows that take
+  many minutes and state nothing else (`huge`, `chunks`) have one round after the warm-up, and no times.
 - *Stored* and *added* are bytes of the whole repository, as `du --apparent-size` counts them. MB are 10^6 bytes.
 - In the warm-up round of what backs up, each program's snapshot is restored and compared with its source: names, bytes, permissions,
   owners, times, links. In the row `restore` every round is. A difference, or a program that fails, refuses the row.
@@ -179,8 +180,9 @@ pub(crate) fn section(row: &RowResult, notes: Option<&str>) -> Vec<String> {
     lines.push("".into());
     let versions: Vec<String> = row.versions.values().cloned().collect();
     lines.push(format!(
-        "{} rounds, {} cache, {}, commit {}. {}.",
+        "{} round{}, {} cache, {}, commit {}. {}.",
         row.rounds,
+        if row.rounds == 1 { "" } else { "s" },
         row.cache,
         row.date,
         row.commit,

@@ -4,6 +4,7 @@
 //! warm-up round by restoring and comparing.
 
 mod backup;
+mod collecting;
 mod database;
 mod docker;
 mod files;
@@ -26,10 +27,17 @@ pub(crate) struct Row {
     /// What it measures, in a line.
     pub(crate) about: &'static str,
     pub(crate) run: fn(&Bench) -> Result<RowResult>,
+    /// It states memory and bytes alone, which are the same however busy the machine is: after the warm-up one round is
+    /// enough.
+    pub(crate) is_quiet: bool,
 }
 
 const fn row(name: &'static str, about: &'static str, run: fn(&Bench) -> Result<RowResult>) -> Row {
-    Row { name, about, run }
+    Row { name, about, run, is_quiet: false }
+}
+
+const fn quiet_row(name: &'static str, about: &'static str, run: fn(&Bench) -> Result<RowResult>) -> Row {
+    Row { name, about, run, is_quiet: true }
 }
 
 /// All rows in the order of the report.
@@ -43,13 +51,15 @@ pub(crate) const ROWS: &[Row] = &[
     row("postgres-again", "the same after 1,000 transactions", database::again),
     row("pages", "database files cut at their pages and by content", pages::pages),
     row("verify", "reading back and verifying all that is stored", reading::verify),
+    row("collect", "forgetting and collecting among two hundred snapshots", collecting::collect),
+    row("increments", "restoring after thirty increments", collecting::increments),
     row("incompressible", "first snapshot of one file of random bytes", streams::incompressible),
     row("stream", "reading an unchanged stream again", streams::stream),
     row("in-place", "restoring over a file that differs a little", in_place::in_place),
     row("files", "ten thousand, a hundred thousand, a million files", files::files),
     row("snapshots", "a thousand snapshots in one repository", files::snapshots),
-    row("huge", "one file of 64 GB", scale::huge),
-    row("chunks", "a repository of ten million chunks", scale::chunks),
+    quiet_row("huge", "one file of 64 GB", scale::huge),
+    quiet_row("chunks", "a repository of ten million chunks", scale::chunks),
     row("index", "an index of a hundred million chunks", scale::index),
     row("docker-postgres", "PostgreSQL in a container under pgbench's load", docker::postgres),
     row("docker-postgres-4gb", "the same with 4 GB, in backup mode", docker::postgres_large),

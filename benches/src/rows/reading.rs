@@ -56,6 +56,20 @@ fn copying<'b>(bench: &'b Bench, source: &Path, bytes: u64) -> Participant<'b> {
     })
 }
 
+/// Verifying all stored bytes without any key.
+fn scrub<'b>(bench: &'b Bench, source: &Path) -> Result<Participant<'b>> {
+    let tool = bench.lifeboat();
+    let home = bench.home(&tool, "scrubbed");
+    tool.init(&home)?;
+    quietly(&mut tool.backup(&home, source))?;
+    Ok(Participant::new("lifeboat scrub", move |_| {
+        bench.warm(&home.repository())?;
+        let mut command = tool.command(&home);
+        command.env_remove("LIFEBOAT_KEY_FILE").arg("scrub");
+        bench.time(&Call::new(command))
+    }))
+}
+
 pub(crate) fn verify(bench: &Bench) -> Result<RowResult> {
     let source = bench.corpus("linux/old")?;
     let manifest = bench.manifest(&source)?;
@@ -71,5 +85,6 @@ pub(crate) fn verify(bench: &Bench) -> Result<RowResult> {
             bench.time(&Call::new(tool.check(&home)))
         }));
     }
+    participants.push(scrub(bench, &source)?);
     bench.row("verify", manifest.describe(), participants)
 }

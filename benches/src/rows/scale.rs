@@ -44,7 +44,7 @@ pub(crate) fn huge(bench: &Bench) -> Result<RowResult> {
         remove(&home.0)?;
         Ok(first.named("first").and(restored.named("restore")).and(checked.named("check --read-data")))
     });
-    let mut result = bench.row_keeping("huge", data, vec![lifeboat])?;
+    let mut result = bench.quiet_row("huge", data, vec![lifeboat])?;
     drop(disk);
     fresh(&bench.work)?;
     "file larger than the page".clone_into(&mut result.cache);
@@ -83,14 +83,20 @@ pub(crate) fn chunks(bench: &Bench) -> Result<RowResult> {
         check.arg("check");
         let checked = bench.time(&Call::new(check))?;
         let verified = bench.time(&Call::new(tool.check(&home)))?;
+        let mut collect = tool.command(&home);
+        collect.args(["gc", "--dry-run"]);
+        let marked = bench.time(&Call::new(collect))?;
         Ok(snapshot
             .named("snapshot")
             .and(full.named("snapshot --kind full"))
             .and(restored.named("restore"))
             .and(checked.named("check"))
-            .and(verified.named("check --read-data")))
+            .and(verified.named("check --read-data"))
+            .and(marked.named("gc --dry-run")))
     });
-    bench.row("chunks", data, vec![lifeboat])
+    let result = bench.quiet_row("chunks", data, vec![lifeboat])?;
+    fresh(&bench.work)?;
+    Ok(result)
 }
 
 pub(crate) fn index(bench: &Bench) -> Result<RowResult> {

@@ -9,6 +9,7 @@ pub(crate) use retention::{Filter, ForgetArgs, PolicyArgs, TagArgs};
 pub(crate) use transfer::{BundleKeyArgs, CopyArgs, ExportArgs, FromKeyArgs, ImportArgs};
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
+use lifeboat::repo::check::Part;
 use std::ffi::OsString;
 use std::path::PathBuf;
 
@@ -159,6 +160,9 @@ pub(crate) enum Command {
         /// Read and verify all data too
         #[arg(long)]
         read_data: bool,
+        /// Read and verify some of the data: a slice (1/10), a share (5%) or about so much (500M)
+        #[arg(long, value_name = "PART", conflicts_with = "read_data", value_parser = parse_part)]
+        read_data_subset: Option<Part>,
     },
     /// Delete what no snapshot needs
     Gc {
@@ -403,7 +407,14 @@ pub(crate) enum RepoCommand {
     Accept,
 }
 
-/// Reads `500M`, `2G`, `100`; powers of 1024.
+/// Reads `1/10`, `5%`, `500M`.
+fn parse_part(text: &str) -> Result<Part, String> {
+    match parse_size(text) {
+        Ok(bytes) => Ok(Part::Bytes(bytes)),
+        Err(_) => text.parse(),
+    }
+}
+
 /// A share of a whole; `None` has no bound.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub(crate) struct Share(pub(crate) Option<f64>);

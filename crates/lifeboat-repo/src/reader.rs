@@ -30,6 +30,7 @@ pub struct ChunkReader {
     sessions: Mutex<HashMap<EnvelopeId, Arc<SessionKey>>>,
     openers: Mutex<Vec<RegionOpener>>,
     regions_read: AtomicU64,
+    bytes_read: AtomicU64,
     refreshed: Mutex<Refreshed>,
 }
 
@@ -66,6 +67,7 @@ impl ChunkReader {
             sessions: Mutex::default(),
             openers: Mutex::default(),
             regions_read: AtomicU64::new(0),
+            bytes_read: AtomicU64::new(0),
             refreshed: Mutex::default(),
         }
     }
@@ -73,6 +75,11 @@ impl ChunkReader {
     /// Regions fetched and opened so far.
     pub fn regions_read(&self) -> u64 {
         self.regions_read.load(Ordering::Relaxed)
+    }
+
+    /// Bytes of packs fetched so far.
+    pub fn bytes_read(&self) -> u64 {
+        self.bytes_read.load(Ordering::Relaxed)
     }
 
     /// Whether `plain` has this name. Nothing is read.
@@ -177,6 +184,7 @@ impl ChunkReader {
             .store()
             .get_range(&key, u64::from(location.offset), &mut stored)
             .map_err(Error::store(format!("{key} cannot be read")))?;
+        self.bytes_read.fetch_add(stored.len() as u64, Ordering::Relaxed);
         let session = self.session_key(&location.envelope)?;
         let mut opener = lock(&self.openers).pop().unwrap_or_else(|| RegionOpener::new(self.repository.id()));
         let mut plain = Vec::new();

@@ -11,7 +11,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 /// Checks the repository.
-pub(crate) fn run(global: &Global, ui: &Ui, read_data: bool, interrupted: &Arc<AtomicBool>) -> Result<u8> {
+pub(crate) fn run(global: &Global, ui: &Ui, depth: Depth, interrupted: &Arc<AtomicBool>) -> Result<u8> {
     let repository = access::open(global)?;
     let progress = Progress { interrupted: interrupted.clone(), ..Progress::default() };
     let status = || Status {
@@ -19,7 +19,7 @@ pub(crate) fn run(global: &Global, ui: &Ui, read_data: bool, interrupted: &Arc<A
         files_total: Some(progress.packs_total.load(Ordering::Relaxed)),
         ..Status::default()
     };
-    let depth = if read_data { Depth::Data } else { Depth::Structure };
+    let read_data = depth == Depth::Data;
     let report = ui.with_progress(&status, || check::check(&repository, depth, &progress))?;
     repository.take_notices().iter().for_each(|text| ui.notice(text));
     show_findings(ui, &report.findings);
@@ -52,6 +52,9 @@ pub(crate) fn run(global: &Global, ui: &Ui, read_data: bool, interrupted: &Arc<A
         }
         match (report.findings.len(), read_data) {
             (0, true) => ui.say("No errors: every stored byte was read and verified"),
+            (0, false) if depth != Depth::Structure => {
+                ui.say("No errors in what was read; --read-data reads the rest too");
+            }
             (0, false) => ui.say("No errors; --read-data would also read and verify the stored data"),
             (count, _) => {
                 eprintln!("Error: {count} problems were found\nHint: {}", next_step(&report, read_data));

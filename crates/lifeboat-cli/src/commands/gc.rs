@@ -49,6 +49,7 @@ pub(crate) fn run(
                 "bytes_deleted": collected.bytes(),
                 "packs_rewritten": collected.packs_moved,
                 "bytes_rewritten": collected.moved_bytes,
+                "bytes_read": collected.read_bytes,
                 "bytes_unused": collected.unused_bytes,
                 "bytes_kept": collected.live_bytes,
                 "snapshots": collected.snapshots,

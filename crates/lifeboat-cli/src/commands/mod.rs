@@ -27,6 +27,7 @@ use crate::args::{Cli, Command};
 use crate::failure::DONE;
 use crate::ui::Ui;
 use anyhow::Result;
+use lifeboat::repo::check::Depth;
 use lifeboat::repo::collect::Room;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
@@ -57,7 +58,10 @@ pub(crate) fn run(cli: Cli, interrupted: &Arc<AtomicBool>) -> Result<u8> {
         Command::Import(arguments) => bundle::import(&global, &ui, &arguments, interrupted),
         Command::Copy(arguments) => copy::run(&global, &ui, &arguments, interrupted),
         Command::Tag(arguments) => tag::run(&global, &ui, &arguments),
-        Command::Check { read_data } => check::run(&global, &ui, read_data, interrupted),
+        Command::Check { read_data, read_data_subset } => {
+            let part = read_data_subset.map_or(Depth::Structure, Depth::Part);
+            check::run(&global, &ui, if read_data { Depth::Data } else { part }, interrupted)
+        }
         Command::Gc { dry_run, max_unused, max_repack, grace } => {
             let room =
                 Room { unused_share_max: max_unused.0, moved_bytes_max: max_repack.unwrap_or(u64::MAX) };

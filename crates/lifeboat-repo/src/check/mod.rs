@@ -5,6 +5,7 @@
 //! 200 bytes a pack.
 
 mod damage;
+mod depth;
 mod findings;
 mod packs;
 pub(crate) mod seen;
@@ -16,6 +17,8 @@ use crate::lookup::read_index_object;
 use crate::reader::ChunkReader;
 use crate::repository::Repository;
 use damage::Damage;
+use depth::Chosen;
+pub use depth::{Depth, Part};
 use findings::Findings;
 use lifeboat_format::entry::{ListRoot, XattrValue};
 use lifeboat_format::index::{IndexObject, IndexedPack};
@@ -29,15 +32,6 @@ use seen::SeenNodes;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
-
-/// How much is read.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Depth {
-    /// Everything but file contents: index objects, pack lengths and directories, trees, and that each chunk is stored.
-    Structure,
-    /// All stored bytes: pack names, seals and chunk ids too.
-    Data,
-}
 
 /// One thing that is wrong.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -199,6 +193,8 @@ impl<'r> Check<'r> {
         for (pack, (object, _)) in packs {
             by_object.entry(*object).or_default().insert(*pack);
         }
+        let salt = lifeboat_format::SessionId::random().0;
+        let chosen = Chosen::new(depth, salt, stored.values().sum());
         for (name, wanted) in by_object {
             let object = match read_index_object(store, self.repository.keys(), &name) {
                 Ok(object) => object,
@@ -208,7 +204,7 @@ impl<'r> Check<'r> {
                     continue;
                 }
             };
-            self.packs_of(object, &wanted, &stored, depth, progress)?;
+            self.packs_of(object, &wanted, &stored, chosen, progress)?;
         }
         Ok(())
     }
@@ -218,7 +214,7 @@ impl<'r> Check<'r> {
         object: IndexObject,
         wanted: &BTreeSet<PackName>,
         stored: &BTreeMap<PackName, u64>,
-        depth: Depth,
+        chosen: Chosen,
         progress: &Progress,
     ) -> Result<()> {
         let packs: Vec<IndexedPack> =
@@ -229,7 +225,7 @@ impl<'r> Check<'r> {
         std::thread::scope(|scope| {
             for _ in 0..std::thread::available_parallelism().map_or(1, usize::from) {
                 scope.spawn(|| {
-                    let mut checker = PackChecker::new(self.repository, &self.reader, depth, &bytes_read);
+                    let mut checker = PackChecker::new(self.repository, &self.reader, chosen, &bytes_read);
                     loop {
                         let next = queue.lock().map(|mut queue| queue.next()).ok().flatten();
                         let Some(pack) = next.filter(|_| !progress.interrupted.load(Ordering::Relaxed))

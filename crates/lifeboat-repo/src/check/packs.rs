@@ -1,7 +1,7 @@
 //! Checks one pack after the other: its length, its directory and, on demand, every byte.
 
-use super::Depth;
 use super::damage::Loss;
+use super::depth::{Chosen, Depth};
 use crate::error::{Error, Result};
 use crate::reader::ChunkReader;
 use crate::repository::Repository;
@@ -15,7 +15,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 pub(super) struct PackChecker<'r> {
     repository: &'r Repository,
     reader: &'r ChunkReader,
-    depth: Depth,
+    chosen: Chosen,
     bytes_read: &'r AtomicU64,
     opener: RegionOpener,
     stored: Vec<u8>,
@@ -26,11 +26,11 @@ impl<'r> PackChecker<'r> {
     pub(super) fn new(
         repository: &'r Repository,
         reader: &'r ChunkReader,
-        depth: Depth,
+        chosen: Chosen,
         bytes_read: &'r AtomicU64,
     ) -> Self {
         let opener = RegionOpener::new(repository.id());
-        Self { repository, reader, depth, bytes_read, opener, stored: Vec::new(), plain: Vec::new() }
+        Self { repository, reader, chosen, bytes_read, opener, stored: Vec::new(), plain: Vec::new() }
     }
 
     /// What is wrong with a pack, and what cannot be read because of it.
@@ -44,8 +44,8 @@ impl<'r> PackChecker<'r> {
             }
             Some(_) => {}
         }
-        match self.depth {
-            Depth::Structure => {
+        match self.chosen.of(&pack.name) {
+            Depth::Structure | Depth::Part(_) => {
                 self.directory(pack).err().map(|error| vec![(error, Loss::Nothing)]).unwrap_or_default()
             }
             Depth::Data => self.regions(pack),

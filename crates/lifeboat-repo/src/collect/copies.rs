@@ -30,7 +30,16 @@ pub(super) enum Unreadable {
     IsLeftOut,
 }
 
-/// Copies what is `reached` in `packs`; how many bytes that took.
+/// What copying took.
+#[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Copied {
+    /// Bytes of new packs.
+    pub(super) bytes: u64,
+    /// Bytes of old ones that were read.
+    pub(super) bytes_read: u64,
+}
+
+/// Copies what is `reached` in `packs`.
 pub(super) fn copy(
     repository: &Repository,
     options: SessionOptions,
@@ -38,15 +47,15 @@ pub(super) fn copy(
     survey: &Survey,
     packs: &BTreeMap<PackName, u64>,
     heart: &dyn Heart,
-) -> Result<u64> {
+) -> Result<Copied> {
     // `ReadLists2`, `ReadIndex2`, `ListPacks2`
     let session = Session::begin(repository, options, Vec::new())?;
     let result = copy_into(&session, (reached, unreadable), survey, packs, heart);
     // `PutCopy`, `PutIndexOfCopy`
-    let result = result.and_then(|()| session.settle());
-    let copied_bytes = session.packed_bytes();
+    let result = result.and_then(|bytes_read| session.settle().map(|()| bytes_read));
+    let bytes = session.packed_bytes();
     session.abandon();
-    result.map(|()| copied_bytes)
+    result.map(|bytes_read| Copied { bytes, bytes_read })
 }
 
 fn copy_into(
@@ -55,7 +64,7 @@ fn copy_into(
     survey: &Survey,
     packs: &BTreeMap<PackName, u64>,
     heart: &dyn Heart,
-) -> Result<()> {
+) -> Result<u64> {
     let repository = session.repository();
     let reader = ChunkReader::new(repository);
     let mut copier = Copier { reached, unreadable, reader, sink: ChunkSink::new(session)?, heart };
@@ -68,7 +77,8 @@ fn copy_into(
         }
         Ok(())
     })?;
-    copier.sink.flush()
+    copier.sink.flush()?;
+    Ok(copier.reader.bytes_read())
 }
 
 struct Copier<'c> {

@@ -98,6 +98,11 @@ impl<'r> Mark<'r> {
         self.roots(list)
     }
 
+    /// Bytes of packs that were read, in all markings.
+    pub(super) fn bytes_read(&self) -> u64 {
+        self.reader.bytes_read()
+    }
+
     fn roots(&mut self, list: SnapshotList) -> Result<()> {
         if let Some((_, error)) = list.damaged.into_iter().next() {
             return Err(error);

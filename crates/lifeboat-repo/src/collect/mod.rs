@@ -77,6 +77,8 @@ pub struct Collected {
     pub packs_moved: u64,
     /// Bytes that this copies; of a plan, about so many.
     pub moved_bytes: u64,
+    /// Bytes of packs that were read, to mark and to copy.
+    pub read_bytes: u64,
     /// Bytes of the packs that stay, copies included.
     pub live_bytes: u64,
     /// Bytes in them that nobody needs.
@@ -133,6 +135,7 @@ pub fn plan(repository: &Repository, room: &Room, progress: &Progress) -> Result
     Ok(Collected {
         packs_moved: choice.moved.len() as u64,
         moved_bytes: choice.moved_bytes,
+        read_bytes: mark.bytes_read(),
         live_bytes,
         unused_bytes: choice.unused_bytes,
         packs: choice.packs(),
@@ -207,7 +210,7 @@ impl Collector<'_> {
         let survey = Survey::new(self.repository, &mark)?;
         let pack_bytes = u64::from(self.repository.config().parameters.pack_bytes);
         let choice = choose(&survey.packs, &forced, &self.options.room, pack_bytes);
-        self.collected.snapshots = mark.snapshots;
+        (self.collected.snapshots, self.collected.read_bytes) = (mark.snapshots, mark.bytes_read());
         self.collected.unused_bytes = choice.unused_bytes;
         self.collected.live_bytes = survey.live_bytes();
         if choice.is_empty() {
@@ -277,7 +280,7 @@ impl Collector<'_> {
         // `ListIntents`, `WaitOrFence`
         self.wait_for_sessions()?;
         mark.all()?;
-        self.collected.snapshots = mark.snapshots;
+        (self.collected.snapshots, self.collected.read_bytes) = (mark.snapshots, mark.bytes_read());
         let mut verdict = survey.still_dead(self.repository, mark, &choice.dead)?;
         if !choice.moved.is_empty() {
             let moved_bytes = self.copy((mark, Unreadable::Stops), survey, &choice.moved)?;
@@ -295,14 +298,16 @@ impl Collector<'_> {
 
     /// `ReadLists2` to `PutIndexOfCopy`
     fn copy(
-        &self,
+        &mut self,
         what: (&dyn Reached, Unreadable),
         survey: &Survey,
         packs: &BTreeMap<PackName, u64>,
     ) -> Result<u64> {
         let options =
             SessionOptions { compression_level: self.options.compression_level, host: self.options.host };
-        copies::copy(self.repository, options, what, survey, packs, self.heart)
+        let copied = copies::copy(self.repository, options, what, survey, packs, self.heart)?;
+        self.collected.read_bytes += copied.bytes_read;
+        Ok(copied.bytes)
     }
 
     fn put_list(&self, sentence: Sentence, packs: &BTreeMap<PackName, u64>) -> Result<()> {

@@ -3,6 +3,8 @@
 // Each test file uses some of it.
 #![allow(dead_code, clippy::unwrap_used)]
 
+pub(crate) mod meanwhile;
+
 use lifeboat_format::config::Parameters;
 use lifeboat_format::region::ChunkKind;
 use lifeboat_format::seal::Key;
