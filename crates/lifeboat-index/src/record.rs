@@ -36,6 +36,14 @@ pub(crate) const PACK: u8 = b'P';
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct PackNumber(pub(crate) u32);
 
+impl PackNumber {
+    /// The number: packs that were taken in together are near each other.
+    #[must_use]
+    pub fn get(self) -> u32 {
+        self.0
+    }
+}
+
 /// Where a chunk lies.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct ChunkLocation {

@@ -371,6 +371,15 @@ impl Lookup {
         })
     }
 
+    /// A number for each chunk: equal in one region, near each other in one pack; 0 for those that are nowhere.
+    pub(crate) fn order(&self, ids: &[ChunkId]) -> Result<Vec<u64>> {
+        let number = |place: lifeboat_index::ChunkLocation| {
+            u64::from(place.pack.get()) << 16 | u64::from(place.region)
+        };
+        let places = self.with_index(|index| index.locate(ids))?;
+        Ok(places.into_iter().map(|place| place.map_or(0, number)).collect())
+    }
+
     /// Every place where a chunk lies: for who found that one of them cannot be read.
     pub(crate) fn find_all(&self, id: &ChunkId) -> Result<Vec<Found>> {
         self.with_index(|index| {

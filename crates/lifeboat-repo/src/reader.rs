@@ -87,6 +87,11 @@ impl ChunkReader {
         self.repository.keys().chunk_id(kind, plain) == *id
     }
 
+    /// Numbers by which chunks of one region are equal, and regions of one pack are neighbours.
+    pub fn places(&self, ids: &[ChunkId]) -> Result<Vec<u64>> {
+        self.repository.lookup()?.order(ids)
+    }
+
     /// Appends a chunk's plaintext to `output`.
     pub fn read_into(&self, kind: ChunkKind, id: &ChunkId, output: &mut Vec<u8>) -> Result<()> {
         let lookup = self.repository.lookup()?;

@@ -23,6 +23,12 @@ pub trait ChunkReader: Send + Sync {
 
     /// Whether these are the bytes of that piece of data. Computed from the bytes alone: nothing is read.
     fn is_chunk(&self, id: &ChunkId, bytes: &[u8]) -> bool;
+
+    /// Numbers that are equal, or near each other, where chunks of data are cheaper to read one after the other. Only a
+    /// hint: where nothing is known, all are equal.
+    fn places(&self, ids: &[ChunkId]) -> Vec<u64> {
+        vec![0; ids.len()]
+    }
 }
 
 /// Why a chunk list could not be followed to its end.

@@ -16,6 +16,11 @@ impl ChunkReader for reader::ChunkReader {
     fn is_chunk(&self, id: &ChunkId, bytes: &[u8]) -> bool {
         self.is_named(ChunkKind::Data, id, bytes)
     }
+
+    fn places(&self, ids: &[ChunkId]) -> Vec<u64> {
+        // What cannot be found here is told when it is read.
+        reader::ChunkReader::places(self, ids).unwrap_or_else(|_| vec![0; ids.len()])
+    }
 }
 
 /// The entries at and below `base` in a tree, in order.

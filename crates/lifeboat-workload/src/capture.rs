@@ -11,24 +11,25 @@
 
 mod binds;
 mod claims;
+mod error;
 pub mod group;
 pub mod preparation;
 pub mod sources;
 #[cfg(test)]
 mod tests;
 
-use crate::engine;
 use crate::facts::{Facts, State};
-use crate::hooks::{self, Hold};
-use crate::labels::OnError;
+use crate::hooks::{self, Hold, Ran};
+use crate::journal::entry::Running;
+use crate::labels::{Command, OnError};
 use crate::quiesce::lifelines::Lifelines;
-use crate::quiesce::order;
 use crate::quiesce::plan::Plan;
-use crate::quiesce::session::{self, Moment, Options, Report, Session};
+use crate::quiesce::session::{Moment, Options, Report, Session};
 use crate::quiesce::undo::chain;
-use crate::recipes::at_work::{self, AtWork};
+use crate::recipes::at_work::AtWork;
 use claims::consistency;
-use group::{Group, around};
+pub use error::Error;
+use group::{Group, Member, around};
 use lifeboat_format::TreePath;
 use lifeboat_transfer::backup::{Claims, Quiesce, ROUNDS_MAX, Remainder, SourceSpec, Verdict};
 use std::collections::BTreeSet;
@@ -36,65 +37,6 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 
 /// How often the plan is made anew because a container changed between the plan and its turn.
 const PLANS_MAX: u32 = 3;
-
-/// Why a group cannot be captured.
-#[derive(Debug, thiserror::Error)]
-pub enum Error {
-    /// The engine.
-    #[error(transparent)]
-    Engine(#[from] engine::Error),
-    /// A volume.
-    #[error(transparent)]
-    Volume(#[from] crate::volume::Error),
-    /// A writable layer.
-    #[error(transparent)]
-    Layer(#[from] crate::layer::LayerError),
-    /// The engine describes something that is not a container.
-    #[error(transparent)]
-    Facts(#[from] crate::facts::NotAContainer),
-    /// There is none of that name.
-    #[error("there is no container {0}")]
-    NoContainer(String),
-    /// It has to be healthy and is not.
-    #[error("container {name} is captured only while it is healthy, and {why}")]
-    NotHealthy {
-        /// Which.
-        name: String,
-        /// What it is instead.
-        why: String,
-    },
-    /// A command before the capture.
-    #[error("a command before the capture failed")]
-    Hook(#[source] Box<hooks::Error>),
-    /// A database.
-    #[error(transparent)]
-    Recipe(#[from] at_work::Error),
-    /// Containers could not be made quiet.
-    #[error("the containers could not be made quiet")]
-    Session(#[source] Box<session::Error>),
-    /// The user wants no more.
-    #[error("interrupted")]
-    Interrupted,
-}
-
-impl From<session::Error> for Error {
-    fn from(error: session::Error) -> Self {
-        Self::Session(Box::new(error))
-    }
-}
-
-impl Error {
-    /// Whether another run works with the same containers.
-    pub fn is_busy(&self) -> bool {
-        matches!(self, Self::Session(error) if matches!(**error, session::Error::Busy { .. }))
-    }
-
-    /// Whether a container changed between the plan and its turn: another plan may fit.
-    fn is_stale_plan(&self) -> bool {
-        let Self::Session(error) = self else { return false };
-        matches!(**error, session::Error::Order(order::Error::Changed { .. }))
-    }
-}
 
 /// What of a capture changes while it is made.
 #[derive(Debug, Default)]
@@ -157,7 +99,9 @@ impl<'g> Capture<'g> {
     ) -> Result<Self, Error> {
         let plan = plan(group, &lifelines, &around(&group.engine)?);
         let owed = group.owed();
-        let session = match plan.is_empty() && owed.is_empty() {
+        let mut before = group.commands(|preparation| &preparation.pre);
+        let is_idle = plan.is_empty() && owed.is_empty() && before.all(|(_, command)| command.holds);
+        let session = match is_idle {
             true => None,
             false => Some(Session::begin(&group.engine, plan.clone(), owed, &options)?),
         };
@@ -168,7 +112,7 @@ impl<'g> Capture<'g> {
             if command.holds {
                 continue;
             }
-            match hooks::run(&group.engine, (&member.facts.id, &member.facts.name), command) {
+            match capture.run_before(member, command)? {
                 Ok(_) => {}
                 Err(error) if command.on_error == OnError::Continue => {
                     let mut work = capture.work();
@@ -179,6 +123,26 @@ impl<'g> Capture<'g> {
             }
         }
         Ok(capture)
+    }
+
+    /// Runs a command of `pre`: known to whoever comes after a death of this run, which it would outlive.
+    fn run_before(&self, member: &Member, command: &Command) -> Result<Result<Ran, hooks::Error>, Error> {
+        let word = crate::quiesce::random_word();
+        let (container, name) = (&member.facts.id, &member.facts.name);
+        if let Some(session) = &mut self.work().session {
+            let (container, name) = (container.clone(), name.clone());
+            session.running(Running {
+                word: word.clone(),
+                container,
+                name,
+                command: command.argv.join(" "),
+            })?;
+        }
+        let ran = hooks::run_as(&self.group.engine, (container, name), command, &word);
+        if let Some(session) = &mut self.work().session {
+            session.ran(&word, &ran.as_ref().map_or_else(|error| chain(error), |_| "done".to_owned()));
+        }
+        Ok(ran)
     }
 
     /// What will be done, and to whom, as far as that is known before.

@@ -11,6 +11,7 @@ mod tests;
 
 use crate::engine::{Engine, ExecInput, ExecOutput, ExecRequest, ExecSession, NextOutput, Output};
 use crate::labels::Command;
+pub use ending::{Orphan, end_orphan};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
@@ -166,13 +167,14 @@ fn start(
     engine: &Engine,
     (container, name): (&str, &str),
     command: &Command,
+    token: &str,
 ) -> Result<(Place, ExecSession), Error> {
     let place = Place {
         engine: engine.clone(),
         container: container.into(),
         name: name.into(),
         command: command.argv.join(" "),
-        token: crate::quiesce::random_word(),
+        token: token.to_owned(),
     };
     let request = ExecRequest {
         command: command.argv.clone(),
@@ -191,8 +193,17 @@ fn start(
 ///
 /// It cannot be started, fails, or does not end in time.
 pub fn run(engine: &Engine, container: (&str, &str), command: &Command) -> Result<Ran, Error> {
+    run_as(engine, container, command, &crate::quiesce::random_word())
+}
+
+/// The same, with processes that carry `word`, so that somebody else can find and end them: [`end_orphan`].
+///
+/// # Errors
+///
+/// As [`run`].
+pub fn run_as(engine: &Engine, container: (&str, &str), command: &Command, word: &str) -> Result<Ran, Error> {
     let once = Command { holds: false, ..command.clone() };
-    let (place, mut session) = start(engine, container, &once)?;
+    let (place, mut session) = start(engine, container, &once, word)?;
     let began = Instant::now();
     let mut kept = Kept::default();
     loop {
@@ -252,7 +263,8 @@ impl Hold {
         told: &str,
     ) -> Result<Self, Error> {
         let holding = Command { holds: true, ..command.clone() };
-        let (place, mut session) = start(engine, container, &holding)?;
+        let word = crate::quiesce::random_word();
+        let (place, mut session) = start(engine, container, &holding, &word)?;
         let began = Instant::now();
         let mut kept = Kept::default();
         if let (Some(input), false) = (&mut session.input, told.is_empty()) {

@@ -224,6 +224,10 @@ fn planned(hands: &OnEngine, ledger: &Ledger) -> Fate {
         };
         planned.push((step.name.clone(), what));
     }
+    for running in &ledger.running {
+        planned
+            .push((running.name.clone(), format!("`{}` would be ended, if it still runs", running.command)));
+    }
     for owed in &ledger.owed {
         planned.push((owed.name.clone(), format!("`{}` would be run", owed.argv.join(" "))));
     }

@@ -8,6 +8,7 @@
 //! with `LIFEBOAT_TEST_KILLS=some` on all three. With `LIFEBOAT_TEST_KILLS=all` every
 //! request is one at three moments, on all engines, which takes two hours; with `LIFEBOAT_TEST_KILLS=graph` on one of them.
 
+mod commands;
 mod databases;
 mod place;
 pub(crate) mod proxy;

@@ -52,7 +52,7 @@ pub(crate) fn run(ui: &Ui, dry_run: bool, docker_host: Option<&str>) -> Result<u
 
 fn is_open(fate: &Fate) -> bool {
     match fate {
-        Fate::Undone(undone) => !undone.is_whole(),
+        Fate::Undone(undone) => !undone.is_whole() || undone.commands.iter().any(|ended| !ended.is_over),
         Fate::Away(_) | Fate::Newer(_) => true,
         Fate::Lives | Fate::Planned(_) => false,
     }
@@ -68,9 +68,10 @@ fn lines(fate: &Fate) -> Vec<(String, String)> {
 
 fn done(undone: &Undone) -> Vec<(String, String)> {
     let containers = undone.containers.iter().map(|outcome| (outcome.name.clone(), outcome.how.words()));
+    let commands = undone.commands.iter().map(|ended| (ended.command.clone(), ended.how.clone()));
     let owed = undone.owed.iter().map(|(command, how)| (command.clone(), how.clone()));
     let open = undone.open.iter().map(|what| (what.clone(), "could not be undone".into()));
-    containers.chain(owed).chain(open).collect()
+    containers.chain(commands).chain(owed).chain(open).collect()
 }
 
 fn verdict(fate: &Fate) -> (&'static str, String) {

@@ -274,6 +274,9 @@ fn recover_first(ui: &Ui) -> Result<()> {
                 let (name, how) = (&outcome.name, outcome.how.words());
                 ui.notice(&format!("a dead run had left container {name} quiet: {how}"));
             }
+            for ended in &undone.commands {
+                ui.notice(&format!("a dead run had left `{}` running: {}", ended.command, ended.how));
+            }
         }
     }
     Ok(())

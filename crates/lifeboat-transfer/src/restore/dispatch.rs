@@ -9,6 +9,7 @@ use super::remove::{Listing, Remover};
 use super::report::{Count, Problem, ProblemKind};
 use super::run::Run;
 use super::walk::Walk;
+use super::window::Window;
 use super::work::{Gone, Item, Link, Queue, SPAN_BYTES};
 use super::{Error, Result, large, worker};
 use lifeboat_format::{Entry, LinkGroup, TreePath};
@@ -42,6 +43,7 @@ pub(super) fn dispatch(run: &Run<'_>, mut walk: Walk<'_>, first: Entry, target: 
 struct Dispatcher<'d, 'r> {
     run: &'d Run<'r>,
     queue: Queue,
+    window: Window,
     here: Arc<Directory>,
     /// What was in the directories that we are in, where deleting is asked for and they were there before.
     listings: Vec<Option<Listing>>,
@@ -54,7 +56,8 @@ impl<'d, 'r> Dispatcher<'d, 'r> {
         let metadata = (is_directory && run.options.may_overwrite()).then(|| first.metadata.clone());
         let here = Directory::root(run, target, metadata)
             .map_err(|error| Error::Target { target: std::path::PathBuf::from("."), source: error.into() })?;
-        let mut dispatcher = Self { run, queue, here, listings: Vec::new(), groups: HashMap::new() };
+        let (window, groups) = (Window::new(), HashMap::new());
+        let mut dispatcher = Self { run, queue, window, here, listings: Vec::new(), groups };
         if is_directory {
             if !run.options.may_overwrite() {
                 run.ledger.kept();
@@ -72,7 +75,7 @@ impl<'d, 'r> Dispatcher<'d, 'r> {
         let mut here = walk.here();
         let result = self.walk(walk, &mut here);
         // It only fails when all workers panicked, which the scope passes on.
-        let _ = self.queue.flush();
+        let _ = self.let_go().and_then(|()| self.queue.flush());
         loop {
             if result.is_ok() {
                 self.delete(&here, None);
@@ -184,7 +187,15 @@ impl<'d, 'r> Dispatcher<'d, 'r> {
             Link::First(duty) if entry.size() > SPAN_BYTES => {
                 large::restore(self.run, &self.queue, directory, name, entry, Some(duty))
             }
-            link => self.queue.push(Item { directory, name, entry, link }),
+            link => match self.window.push(Item { directory, name, entry, link }) {
+                true => self.let_go(),
+                false => Ok(()),
+            },
         }
+    }
+
+    /// Hands over the files that wait for their neighbours.
+    fn let_go(&mut self) -> std::result::Result<(), Gone> {
+        self.window.take(self.run.reader).try_for_each(|item| self.queue.push(item))
     }
 }

@@ -14,7 +14,8 @@
 //!   goes for a disk that fails or fills up in that moment, which is reported.
 //! - Trouble with one file is reported and counted, and the rest goes on.
 //! - Memory does not grow with the tree: per worker a buffer of [`content::WRITE_BYTES`] and one chunk; in the channel
-//!   [`work::BATCHES_PER_WORKER`] batches per worker, each of at most [`work::BATCH_FILES`] entries; for the open
+//!   [`work::BATCHES_PER_WORKER`] batches per worker, each of at most [`work::BATCH_FILES`] entries; some thousand entries
+//!   that wait for their neighbours in the repository ([`window`]); for the open
 //!   directories a descriptor and the metadata each, and with `delete` also the names that were there before; about
 //!   200 bytes and a path for each set of hard links; a bit for each piece of the file that is compared.
 //!
@@ -40,6 +41,7 @@ mod run;
 mod spans;
 mod unfinished;
 mod walk;
+mod window;
 mod work;
 mod worker;
 mod xattr;

@@ -7,7 +7,7 @@
 //! second command in the container does the same, if it has a shell.
 
 use super::Place;
-use crate::engine::{ExecRequest, NextOutput};
+use crate::engine::{Engine, ExecRequest, NextOutput, Output};
 use rustix::process::{Pid, Signal};
 use std::time::{Duration, Instant};
 
@@ -25,7 +25,8 @@ pub(super) fn end(place: &Place, exec: &str) -> bool {
     }
     for (signal, word, grace) in [(Signal::TERM, "TERM", GRACE[1]), (Signal::KILL, "KILL", GRACE[2])] {
         if signal_local(&place.token, signal) == 0 {
-            signal_inside(place, word);
+            // Without a shell in the container there is nothing to try; the verdict comes from looking again.
+            inside(&place.engine, &place.container, &place.token, word);
         }
         if is_over_within(place, exec, grace) {
             return true;
@@ -48,46 +49,111 @@ fn is_over_within(place: &Place, exec: &str, limit: Duration) -> bool {
     }
 }
 
-/// Signals what this machine's process table shows; gives how many that were.
-fn signal_local(token: &str, signal: Signal) -> usize {
-    let wanted = format!("{VARIABLE}={token}");
-    let Ok(processes) = std::fs::read_dir("/proc") else { return 0 };
-    let mut signalled = 0;
-    for process in processes.flatten() {
-        let Some(number) = process.file_name().to_str().and_then(|name| name.parse::<i32>().ok()) else {
-            continue;
-        };
-        let Ok(environment) = std::fs::read(process.path().join("environ")) else { continue };
-        let carries = environment.split(|byte| *byte == 0).any(|variable| variable == wanted.as_bytes());
-        let sent = |pid| rustix::process::kill_process(pid, signal).is_ok();
-        if carries && Pid::from_raw(number).is_some_and(sent) {
-            signalled += 1;
-        }
-    }
-    signalled
+/// What became of a command whose run is dead.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Orphan {
+    /// It had ended by itself.
+    Gone,
+    /// It was ended.
+    Ended,
+    /// It was signalled, and still runs.
+    StillRuns,
+    /// It cannot be seen: the engine is on another machine, and the container has no shell.
+    Unseen,
 }
 
-/// The same, with what any shell can do by itself: `read` drops the zeros between the variables.
+impl Orphan {
+    /// In words.
+    #[must_use]
+    pub fn words(self) -> &'static str {
+        match self {
+            Self::Gone => "had ended",
+            Self::Ended => "was ended",
+            Self::StillRuns => "still runs, although it was signalled",
+            Self::Unseen => "may still run: it cannot be seen, because the container has no shell",
+        }
+    }
+
+    /// Whether it is over for certain.
+    #[must_use]
+    pub fn is_over(self) -> bool {
+        matches!(self, Self::Gone | Self::Ended)
+    }
+}
+
+/// Ends the processes that carry `word`.
+#[must_use]
+pub fn end_orphan(engine: &Engine, container: &str, word: &str) -> Orphan {
+    let look = || match carriers(word).len() {
+        0 => inside(engine, container, word, "0"),
+        count => Some(count),
+    };
+    match look() {
+        None => return Orphan::Unseen,
+        Some(0) => return Orphan::Gone,
+        Some(_) => {}
+    }
+    for (signal, name, grace) in [(Signal::TERM, "TERM", GRACE[1]), (Signal::KILL, "KILL", GRACE[2])] {
+        if signal_local(word, signal) == 0 {
+            inside(engine, container, word, name);
+        }
+        let began = Instant::now();
+        while began.elapsed() < grace {
+            if look() == Some(0) {
+                return Orphan::Ended;
+            }
+            std::thread::sleep(POLL);
+        }
+    }
+    Orphan::StillRuns
+}
+
+/// The processes that this machine's process table shows.
+fn carriers(token: &str) -> Vec<Pid> {
+    let wanted = format!("{VARIABLE}={token}");
+    let Ok(processes) = std::fs::read_dir("/proc") else { return Vec::new() };
+    let carrier = |process: std::fs::DirEntry| {
+        let number = process.file_name().to_str()?.parse::<i32>().ok()?;
+        let environment = std::fs::read(process.path().join("environ")).ok()?;
+        let carries = environment.split(|byte| *byte == 0).any(|variable| variable == wanted.as_bytes());
+        if carries { Pid::from_raw(number) } else { None }
+    };
+    processes.flatten().filter_map(carrier).collect()
+}
+
+/// Signals what this machine's process table shows; gives how many that were.
+fn signal_local(token: &str, signal: Signal) -> usize {
+    let signalled =
+        carriers(token).into_iter().filter(|pid| rustix::process::kill_process(*pid, signal).is_ok());
+    signalled.count()
+}
+
+/// The same, with what any shell can do by itself: `read` drops the zeros between the variables. A line for each.
 const SCRIPT: &str = r#"for p in /proc/[0-9]*; do
   while read -r l || [ -n "$l" ]; do
-    case $l in *"$2=$3"*) kill "-$1" "${p#/proc/}"; break ;; esac
+    case $l in *"$2=$3"*) kill "-$1" "${p#/proc/}" && echo; break ;; esac
   done 2>/dev/null <"$p/environ"
-done"#;
+done
+exit 0"#;
 
-fn signal_inside(place: &Place, signal: &str) {
-    let command = ["/bin/sh", "-c", SCRIPT, "sh", signal, VARIABLE, &place.token];
+/// How many a second command in the container has signalled; `None` where there cannot be one.
+fn inside(engine: &Engine, container: &str, token: &str, signal: &str) -> Option<usize> {
+    let command = ["/bin/sh", "-c", SCRIPT, "sh", signal, VARIABLE, token];
     let request = ExecRequest {
         command: command.map(String::from).to_vec(),
         user: Some("0".into()),
         ..ExecRequest::default()
     };
-    // Without a shell in the container there is nothing to try; the verdict comes from looking again.
-    let Ok(mut session) = place.engine.exec(&place.container, &request) else { return };
-    let began = Instant::now();
+    let mut session = engine.exec(container, &request).ok()?;
+    let (began, mut lines) = (Instant::now(), 0);
     while began.elapsed() < GRACE[1] {
-        match session.output.next(POLL) {
-            Ok(NextOutput::End) | Err(_) => return,
-            Ok(_) => {}
+        match session.output.next(POLL).ok()? {
+            NextOutput::End => return (session.exit_code().ok()? == Some(0)).then_some(lines),
+            NextOutput::Output(Output::Standard(bytes)) => {
+                lines += bytes.iter().filter(|byte| **byte == b'\n').count();
+            }
+            NextOutput::Output(Output::Error(_)) | NextOutput::Quiet => {}
         }
     }
+    None
 }

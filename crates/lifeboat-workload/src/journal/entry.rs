@@ -32,6 +32,15 @@ pub enum Entry {
     Step(Step),
     /// A command that is owed to a container once it runs again.
     Owed(Owed),
+    /// A command is started next that may outlive its run.
+    Running(Running),
+    /// It is over, or it cannot be told.
+    Ran {
+        /// Its word.
+        word: String,
+        /// How it went, for people.
+        how: String,
+    },
     /// The engine is asked next.
     Doing {
         /// The container's id.
@@ -94,6 +103,19 @@ pub struct Owed {
     pub timeout_millis: u64,
 }
 
+/// A command in a container.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Running {
+    /// What its processes carry in their environment, and nobody else's.
+    pub word: String,
+    /// The container's id.
+    pub container: String,
+    /// The container's name.
+    pub name: String,
+    /// The program and its arguments, for people.
+    pub command: String,
+}
+
 /// What a journal adds up to.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Ledger {
@@ -109,6 +131,8 @@ pub struct Ledger {
     pub steps: Vec<(Step, Progress)>,
     /// What is owed.
     pub owed: Vec<Owed>,
+    /// Commands that may run although their run is dead.
+    pub running: Vec<Running>,
     /// Whether the time was over, and nobody has looked again since.
     pub expired: bool,
     /// Whether everything is done.
@@ -139,6 +163,8 @@ impl Ledger {
             }
             Entry::Step(step) => self.steps.push((step, Progress::Planned)),
             Entry::Owed(owed) => self.owed.push(owed),
+            Entry::Running(running) => self.running.push(running),
+            Entry::Ran { word, .. } => self.running.retain(|running| running.word != word),
             Entry::Doing { container } => self.advance(&container, Progress::Doing),
             Entry::Did { container, started_at } => {
                 self.advance(&container, Progress::Did);
@@ -179,7 +205,8 @@ impl Ledger {
     pub fn is_settled(&self) -> bool {
         let open =
             |(_, progress): &(Step, Progress)| !matches!(progress, Progress::Planned | Progress::Undone);
-        self.ended || (self.owed.is_empty() && !self.expired && !self.steps.iter().any(open))
+        let is_quiet = self.owed.is_empty() && self.running.is_empty() && !self.expired;
+        self.ended || (is_quiet && !self.steps.iter().any(open))
     }
 
     /// Whether this run stops or pauses one of these containers.
@@ -240,6 +267,13 @@ pub(crate) mod tests {
                 user: None,
                 timeout_millis: 1,
             }),
+            Entry::Running(Running {
+                word: "cd".into(),
+                container: "one".into(),
+                name: "one".into(),
+                command: "dump".into(),
+            }),
+            Entry::Ran { word: "cd".into(), how: "0".into() },
             Entry::Doing { container: container("one") },
             Entry::Did { container: container("one"), started_at: "then".into() },
             Entry::Doing { container: container("two") },
@@ -266,8 +300,12 @@ pub(crate) mod tests {
             lines[1]
                 .starts_with(r#"{"entry":"step","container":"one","name":"name of one","action":"pause""#)
         );
-        assert_eq!(lines[4], r#"{"entry":"doing","container":"one"}"#);
-        assert_eq!(lines[10], r#"{"entry":"end"}"#);
+        assert_eq!(
+            lines[4],
+            r#"{"entry":"running","word":"cd","container":"one","name":"one","command":"dump"}"#
+        );
+        assert_eq!(lines[6], r#"{"entry":"doing","container":"one"}"#);
+        assert_eq!(lines[12], r#"{"entry":"end"}"#);
     }
 
     #[test]
@@ -278,15 +316,20 @@ pub(crate) mod tests {
             ledger.steps.iter().map(|(_, progress)| *progress).collect::<Vec<_>>()
         };
         use Progress::{Did, Doing, Planned, Undone};
-        assert_eq!(progress(4), [Planned, Planned]);
-        assert_eq!(progress(5), [Doing, Planned]);
-        assert_eq!(progress(6), [Did, Planned]);
-        assert_eq!(progress(7), [Did, Doing]);
-        assert_eq!(progress(9), [Undone, Undone]);
+        assert_eq!(progress(6), [Planned, Planned]);
+        assert_eq!(progress(7), [Doing, Planned]);
+        assert_eq!(progress(8), [Did, Planned]);
+        assert_eq!(progress(9), [Did, Doing]);
+        assert_eq!(progress(11), [Undone, Undone]);
+        let running = |count: usize| Ledger::read(&bytes(&entries[..count])).running.len();
+        assert_eq!((running(4), running(5), running(6)), (0, 1, 0));
         let settled: Vec<bool> =
             (1..=entries.len()).map(|count| Ledger::read(&bytes(&entries[..count])).is_settled()).collect();
         // Settled before anything was promised, and after everything was done.
-        assert_eq!(settled, [true, true, true, false, false, false, false, false, false, true, true]);
+        assert_eq!(
+            settled,
+            [true, true, true, false, false, false, false, false, false, false, false, true, true]
+        );
     }
 
     #[test]
@@ -320,7 +363,7 @@ pub(crate) mod tests {
 
     #[test]
     fn a_line_behind_a_torn_one_is_read() {
-        let mut torn = bytes(&entries()[..5]);
+        let mut torn = bytes(&entries()[..7]);
         torn.truncate(torn.len() - 9);
         torn.extend(line(&Entry::Did { container: "one".into(), started_at: "then".into() }).unwrap());
         let ledger = Ledger::read(&torn);

@@ -5,7 +5,7 @@
 
 use super::plan::Step;
 use crate::facts::Facts;
-use crate::journal::entry::Owed;
+use crate::journal::entry::{Owed, Running};
 
 /// Why an engine did not do what it was asked.
 #[derive(Debug, thiserror::Error)]
@@ -34,6 +34,8 @@ pub trait Hands {
     fn start(&self, container: &str) -> Result<(), Refusal>;
     /// Runs an owed command; says how it went.
     fn pay(&self, owed: &Owed) -> Result<String, Refusal>;
+    /// Ends a command that its run left behind; says how it went, and whether it is over.
+    fn end_command(&self, running: &Running) -> Result<(String, bool), Refusal>;
     /// Lets some time pass.
     fn pass(&self, time: std::time::Duration);
 }

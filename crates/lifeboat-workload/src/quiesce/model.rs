@@ -6,7 +6,7 @@
 use super::hands::{Hands, Refusal};
 use super::plan::{Action, Step};
 use crate::facts::{Facts, State};
-use crate::journal::entry::Owed;
+use crate::journal::entry::{Owed, Running};
 use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -35,6 +35,8 @@ pub(super) struct World {
     starts: u32,
     pub(super) requests: u32,
     pub(super) paid: Vec<u32>,
+    /// Commands that were ended, each before anything was paid.
+    pub(super) ended: Vec<String>,
 }
 
 /// Shared between the processes that use it.
@@ -47,6 +49,7 @@ enum Request<'a> {
     Unpause(&'a str),
     Start(&'a str),
     Pay(u32),
+    EndCommand(&'a str),
 }
 
 impl Model {
@@ -108,6 +111,11 @@ impl World {
             Request::Look => Ok(()),
             Request::Pay(number) => {
                 self.paid.push(*number);
+                Ok(())
+            }
+            Request::EndCommand(word) => {
+                // What runs ends with the engine as well; ending it twice does no harm.
+                self.ended.push((*word).to_owned());
                 Ok(())
             }
             Request::Quieten(step) => {
@@ -195,6 +203,10 @@ impl Hands for Model {
 
     fn pay(&self, owed: &Owed) -> Result<String, Refusal> {
         self.request(&Request::Pay(owed.number)).map(|()| "0".into())
+    }
+
+    fn end_command(&self, running: &Running) -> Result<(String, bool), Refusal> {
+        self.request(&Request::EndCommand(&running.word)).map(|()| ("ended".into(), true))
     }
 
     fn pass(&self, _: Duration) {}

@@ -10,7 +10,7 @@ use super::plan::{Plan, Step, Wish};
 use super::undo::{Debts, reopen, undo};
 use crate::facts::tests::running;
 use crate::facts::{Facts, State};
-use crate::journal::entry::{Entry, Ledger, Owed, VERSION};
+use crate::journal::entry::{Entry, Ledger, Owed, Running, VERSION};
 use crate::journal::{Found, Journal, Journals, Made};
 use crate::labels::Quiet;
 use std::cell::{Cell, RefCell};
@@ -46,6 +46,8 @@ fn begin(state: &Path, plan: &Plan) -> Journal {
         user: None,
         timeout_millis: 1_000,
     }));
+    let container = plan.steps[0].container.clone();
+    entries.push(Entry::Running(Running { word: "dump".into(), container, name: word(), command: word() }));
     let containers: Vec<String> = plan.steps.iter().map(|step| step.container.clone()).collect();
     match Journals::in_state(state).make("x", None, &containers, &entries).unwrap() {
         Made::Journal(journal) => journal,
@@ -108,6 +110,7 @@ fn a_run_that_dies_at_any_request_leaves_nothing_down() {
             assert_eq!(down(&model), [""; 0], "{death:?} at {at}: {undone:?}");
             assert!(journal.read().unwrap().is_settled(), "{death:?} at {at}");
             assert!(!model.0.borrow().paid.is_empty(), "{death:?} at {at}: what was owed was not paid");
+            assert!(!model.0.borrow().ended.is_empty(), "{death:?} at {at}: a command was left running");
             points += 1;
         }
     }
@@ -197,8 +200,8 @@ fn what_was_not_reached_is_not_touched() {
     let model = Model::with(around);
     let mut journal = begin(state.path(), &plan);
     undo(&model, &mut journal, None, Debts::Pay).unwrap();
-    // Only what was owed.
-    assert_eq!(model.0.borrow().requests, 1);
+    // Only what ran, and what was owed.
+    assert_eq!(model.0.borrow().requests, 2);
 }
 
 /// An engine whose run hangs before one of its requests, until its supervisor has undone everything because of the time.
@@ -242,6 +245,10 @@ impl Hands for Hanging<'_> {
     fn pay(&self, owed: &Owed) -> Result<String, Refusal> {
         self.pass_by();
         self.model.pay(owed)
+    }
+    fn end_command(&self, running: &Running) -> Result<(String, bool), Refusal> {
+        self.pass_by();
+        self.model.end_command(running)
     }
     fn pass(&self, time: Duration) {
         self.model.pass(time);

@@ -4,9 +4,9 @@ use super::hands::{Hands, Refusal};
 use super::plan::{Action, Step};
 use super::undo::chain;
 use crate::engine::{Engine, Error, Stopping};
-use crate::facts::Facts;
+use crate::facts::{Facts, State};
 use crate::hooks;
-use crate::journal::entry::Owed;
+use crate::journal::entry::{Owed, Running};
 use crate::labels::{Command, OnError};
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
@@ -104,6 +104,16 @@ impl Hands for OnEngine {
             // Its own failure is its end: a command that fails is not run for ever.
             Err(error) => Ok(chain(&error)),
         }
+    }
+
+    fn end_command(&self, running: &Running) -> Result<(String, bool), Refusal> {
+        let now = self.look(&running.container)?;
+        // No process outlives its container.
+        if !now.is_some_and(|now| matches!(now.state, State::Running | State::Paused)) {
+            return Ok(("ended with its container".into(), true));
+        }
+        let orphan = hooks::end_orphan(&self.engine()?, &running.container, &running.word);
+        Ok((orphan.words().into(), orphan.is_over()))
     }
 
     fn pass(&self, time: Duration) {

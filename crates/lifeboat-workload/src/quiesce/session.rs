@@ -10,7 +10,7 @@ use super::order::{self, Quieted};
 use super::plan::Plan;
 use super::undo::{Debts, How, Undone, reopen, undo};
 use crate::engine::Engine;
-use crate::journal::entry::{Entry, Ledger, Owed, VERSION};
+use crate::journal::entry::{Entry, Ledger, Owed, Running, VERSION};
 use crate::journal::{self, Journal, Journals, Made};
 use crate::quiesce::remedy::Progress;
 use crate::supervisor::link::{self, Link, Program};
@@ -177,6 +177,24 @@ impl Session {
     #[must_use]
     pub fn run(&self) -> &str {
         &self.run
+    }
+
+    /// Notes that a command is about to run that would outlive this run's death.
+    ///
+    /// # Errors
+    ///
+    /// Where the journal cannot be written: then it must not run.
+    pub fn running(&mut self, running: Running) -> Result<(), Error> {
+        let journal = self.journal.as_mut().ok_or_else(ended)?;
+        Ok(journal.add(&[Entry::Running(running)])?)
+    }
+
+    /// Notes that it is over.
+    pub fn ran(&mut self, word: &str, how: &str) {
+        // Where this cannot be written, whoever undoes finds it gone.
+        if let Some(journal) = &mut self.journal {
+            let _ = journal.add(&[Entry::Ran { word: word.into(), how: how.into() }]);
+        }
     }
 
     /// What is made quiet, and how.

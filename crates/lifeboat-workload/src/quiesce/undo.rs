@@ -61,6 +61,17 @@ impl How {
     }
 }
 
+/// A command that was left behind.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Ended {
+    /// Where and what.
+    pub command: String,
+    /// What became of it, in words.
+    pub how: String,
+    /// Whether it is over for certain.
+    pub is_over: bool,
+}
+
 /// What came of an undo.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Undone {
@@ -68,6 +79,8 @@ pub struct Undone {
     pub containers: Vec<Outcome>,
     /// The owed commands and how they went.
     pub owed: Vec<(String, String)>,
+    /// Commands that a dead run left behind, and what became of them.
+    pub commands: Vec<Ended>,
     /// What is still to be done, because the engine did not answer in time.
     pub open: Vec<String>,
 }
@@ -155,6 +168,20 @@ fn round(hands: &dyn Hands, journal: &mut Journal, ledger: &Ledger, debts: Debts
     }
     // What is owed is owed to running containers.
     if debts == Debts::Keep || !undone.is_whole() {
+        return;
+    }
+    // What runs before a capture is over before what runs after it.
+    for running in &ledger.running {
+        match hands.end_command(running) {
+            Ok((how, is_over)) => {
+                let _ = journal.add(&[Entry::Ran { word: running.word.clone(), how: how.clone() }]);
+                let command = format!("{}: {}", running.name, running.command);
+                undone.commands.push(Ended { command, how, is_over });
+            }
+            Err(refusal) => undone.open.push(format!("{}: {}", running.name, chain(&refusal))),
+        }
+    }
+    if !undone.open.is_empty() {
         return;
     }
     for owed in &ledger.owed {
