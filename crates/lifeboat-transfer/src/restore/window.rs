@@ -14,7 +14,7 @@ use lifeboat_format::{ChunkId, Content, Entry, Node};
 use std::sync::Arc;
 
 /// Files that wait for each other.
-const WINDOW_FILES: usize = 4096;
+pub(super) const WINDOW_FILES: usize = 4096;
 /// Folders that are held open by them, where the process may open that many files.
 const WINDOW_FOLDERS: usize = 256;
 /// The share of the process's descriptors that they may take.

@@ -4,6 +4,7 @@ use super::directory::Directory;
 use super::large::{Large, Stretch};
 use super::link::{Duty, Group};
 use super::spans::Span;
+use super::window::WINDOW_FILES;
 use lifeboat_format::Entry;
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
@@ -54,7 +55,8 @@ pub(super) struct Queue {
 
 impl Queue {
     pub(super) fn new(workers: usize) -> (Self, Receiver<Job>) {
-        let (jobs, receiver) = sync_channel(workers * BATCHES_PER_WORKER);
+        // A whole window fits, so that the workers have something to do while the next one is gathered.
+        let (jobs, receiver) = sync_channel(workers * BATCHES_PER_WORKER + WINDOW_FILES / BATCH_FILES);
         (Self { jobs, batch: Vec::with_capacity(BATCH_FILES), batch_bytes: 0 }, receiver)
     }
 
