@@ -70,6 +70,18 @@ impl Sample {
     }
 }
 
+/// The median of each number over several samples of the same command: calls of milliseconds are too short to be told
+/// from what else the machine does in them.
+pub(crate) fn median_of(samples: Vec<Sample>) -> Sample {
+    let mut medians = samples.first().cloned().unwrap_or_default();
+    for (number, median) in medians.values.iter_mut().enumerate() {
+        let all: Vec<f64> =
+            samples.iter().filter_map(|sample| sample.values.get(number)).map(|value| value.number).collect();
+        median.number = Summary::of(&all).map_or(median.number, |summary| summary.median);
+    }
+    medians
+}
+
 /// What is done in a round; told its number, 0 being the warm-up.
 pub(crate) type Round<'r> = Box<dyn FnMut(usize) -> Result<Sample> + 'r>;
 
@@ -225,6 +237,14 @@ mod tests {
         let outcome = interleave(vec![Participant::new("lifeboat", noisy)], 5);
         assert!(outcome.series[0].refused.as_ref().unwrap().contains("too noisy"));
         assert_eq!((&outcome.series[1].refused, outcome.series[1].summary.median), (&None, 7.0));
+    }
+
+    #[test]
+    fn a_median_of_calls_is_taken_of_each_number() {
+        let sample = |time, bytes| seconds(time).with("stored", Unit::Bytes, bytes);
+        let medians = median_of(vec![sample(1.0, 30.0), sample(9.0, 10.0), sample(2.0, 20.0)]);
+        assert_eq!(medians.values.iter().map(|value| value.number).collect::<Vec<_>>(), [2.0, 20.0]);
+        assert_eq!(median_of(Vec::new()), Sample::default());
     }
 
     #[test]

@@ -4,7 +4,7 @@ use crate::bench::Bench;
 use crate::manifest::Manifest;
 use crate::meter::Call;
 use crate::results::{RowResult, Unit};
-use crate::rounds::{Participant, Sample};
+use crate::rounds::{Participant, Sample, median_of};
 use crate::tools::{Home, Tool, copy, fresh, quietly, remove};
 use anyhow::{Context, Result};
 use std::path::{Path, PathBuf};
@@ -15,6 +15,8 @@ pub(crate) const SIZES: [u64; 3] = [10_000, 100_000, 1_000_000];
 const FOLDER_FILES: u64 = 100;
 /// Snapshots in the repository of the row `snapshots`.
 const SNAPSHOTS: u64 = 1000;
+/// Calls of each kind in a round of the row `snapshots`.
+const CALLS: usize = 9;
 
 /// Small files whose contents differ; the same in every run.
 fn plant(folder: &Path, files: u64) -> Result<()> {
@@ -99,18 +101,26 @@ pub(crate) fn snapshots(bench: &Bench) -> Result<RowResult> {
     }
     copy(&live.0, &full.0)?;
     let lifeboat = Participant::new("lifeboat", move |round| {
-        std::fs::write(tree.join("changing"), format!("round {round}"))?;
         let empty = Home(bench.work.join("empty"));
-        tool.init(&empty)?;
-        let first = bench.time(&Call::new(tool.backup(&empty, &tree)))?;
         copy(&full.0, &live.0)?;
-        let list = bench.time(&Call::new(tool.list(&live)))?;
-        let one_more = bench.time(&Call::new(tool.backup(&live, &tree)))?;
+        let (mut first, mut list, mut one_more) = (Vec::new(), Vec::new(), Vec::new());
+        for call in 0..CALLS {
+            std::fs::write(tree.join("changing"), format!("call {call} of round {round}"))?;
+            tool.init(&empty)?;
+            first.push(bench.time(&Call::new(tool.backup(&empty, &tree)))?);
+            list.push(bench.time(&Call::new(tool.list(&live)))?);
+            one_more.push(bench.time(&Call::new(tool.backup(&live, &tree)))?);
+            remove(&empty.0)?;
+        }
         if round == 0 {
             tool.expect_restorable(&live, &tree, &Manifest::of(&tree)?, &bench.work.join("restored"))?;
         }
+        let [first, list, one_more] = [first, list, one_more].map(median_of);
         Ok(first.named("first").and(list.named("list")).and(one_more.named("one more")))
     });
-    let data = format!("{many} snapshots of {} small files, one changed in each", FOLDER_FILES + 1);
+    let data = format!(
+        "{many} snapshots of {} small files, one changed in each; the median of {CALLS} calls in a round",
+        FOLDER_FILES + 1
+    );
     bench.row("snapshots", data, vec![lifeboat])
 }

@@ -115,6 +115,7 @@ pub(crate) fn index(bench: &Bench) -> Result<RowResult> {
     let lifeboat = Participant::new("lifeboat", move |_| {
         let mut ask = Command::new(&own);
         ask.args(["index", "ask"]).arg(&folder).arg(chunks.to_string()).arg(&report);
+        bench.warm(&folder)?;
         let call = Call::new(ask);
         let metered = bench.run(&call)?;
         let rates = look_up::read(&report)?;
