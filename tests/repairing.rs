@@ -38,7 +38,13 @@ fn a_damaged_pack_is_healed_by_the_next_snapshot() {
         .expect(1)
         .says("1 objects are damaged")
         .says("Hint: lifeboat check --read-data");
-    scene.run(&["check", "--read-data"]).expect(1).says("needed by").says("Hint: lifeboat repair packs");
+    let touched = format!("touches {}/", scene.path("app").display());
+    scene
+        .run(&["check", "--read-data"])
+        .expect(1)
+        .says("needed by")
+        .says(&touched)
+        .says("Hint: lifeboat repair packs");
     // One of the two halves has it, and all of it has it.
     let halves = ["1/2", "2/2"].map(|part| scene.run(&["check", "--read-data-subset", part]).code);
     assert!(halves == [Some(0), Some(1)] || halves == [Some(1), Some(0)], "{halves:?}");

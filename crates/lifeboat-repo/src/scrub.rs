@@ -97,7 +97,8 @@ fn named(mut found: Vec<(ObjectKey, String)>) -> Vec<Finding> {
     found.sort();
     let further = found.len().saturating_sub(FINDINGS_MAX);
     found.truncate(FINDINGS_MAX);
-    let finding = |what: String, detail: String| Finding { what, detail, snapshots: Vec::new() };
+    let finding =
+        |what: String, detail: String| Finding { what, detail, snapshots: Vec::new(), files: Vec::new() };
     let mut findings: Vec<Finding> =
         found.into_iter().map(|(key, detail)| finding(key.to_string(), detail)).collect();
     if further > 0 {

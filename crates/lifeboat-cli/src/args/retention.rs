@@ -35,8 +35,8 @@ pub(crate) struct ForgetArgs {
     pub(crate) filter: Filter,
     #[command(flatten)]
     pub(crate) policy: PolicyArgs,
-    /// Count snapshots together that have these in common: host, source, tags; empty for all together
-    #[arg(short, long, value_name = "host,source,tags", default_value = "host,source")]
+    /// Count snapshots together that have these in common: host, source, tags, project; empty for all together
+    #[arg(short, long, value_name = "host,source,tags,project", default_value = "host,source")]
     pub(crate) group_by: Grouping,
     /// Let a group lose its last good snapshot
     #[arg(long)]

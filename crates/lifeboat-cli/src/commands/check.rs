@@ -5,10 +5,13 @@ use crate::args::Global;
 use crate::failure::{DONE, FAILED};
 use crate::ui::{Status, Ui, bytes, escape};
 use anyhow::Result;
-use lifeboat::repo::check::{self, Depth, Finding, Progress, Report};
+use lifeboat::repo::check::{self, Depth, FILES_NAMED_MAX, Finding, Progress, Report};
 use serde_json::json;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+
+/// Files that are shown with one finding.
+const FILES_SHOWN: usize = 10;
 
 /// Checks the repository.
 pub(crate) fn run(global: &Global, ui: &Ui, depth: Depth, interrupted: &Arc<AtomicBool>) -> Result<u8> {
@@ -84,13 +87,21 @@ pub(super) fn show_findings(ui: &Ui, findings: &[Finding]) {
     for finding in findings {
         let snapshots: Vec<String> = finding.snapshots.iter().map(ToString::to_string).collect();
         if ui.json {
-            let value = json!({"message": finding.detail, "item": finding.what, "snapshots": snapshots});
+            let files: Vec<_> = finding.files.iter().map(|file| String::from_utf8_lossy(file)).collect();
+            let mut value = json!({"message": finding.detail, "item": finding.what, "snapshots": snapshots});
+            value["files"] = json!(files);
             ui.emit("error", value);
         } else {
             eprintln!("{}: {}", finding.what, escape(finding.detail.as_bytes()));
             if !snapshots.is_empty() {
                 let short: Vec<&str> = snapshots.iter().map(|id| &id[..8]).collect();
                 eprintln!("    needed by {}", short.join(", "));
+            }
+            for file in finding.files.iter().take(FILES_SHOWN) {
+                eprintln!("    touches {}", escape(file));
+            }
+            if finding.files.len() > FILES_SHOWN {
+                eprintln!("    and others; --json names up to {FILES_NAMED_MAX}");
             }
         }
     }

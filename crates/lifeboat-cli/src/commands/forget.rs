@@ -150,6 +150,10 @@ fn title(key: &GroupKey) -> String {
     let escaped = |names: &Vec<Vec<u8>>| names.iter().map(|name| escape(name)).collect::<Vec<_>>().join(" ");
     parts.extend(key.sources.as_ref().map(escaped));
     parts.extend(key.tags.as_ref().map(|tags| format!("[{}]", escape(tags.join(", ").as_bytes()))));
+    parts.extend(key.projects.as_ref().map(|projects| match projects.is_empty() {
+        true => "no project".to_owned(),
+        false => format!("project {}", escape(projects.join(" ").as_bytes())),
+    }));
     if parts.is_empty() { "all snapshots".to_owned() } else { parts.join(", ") }
 }
 
@@ -172,6 +176,7 @@ fn describe_group(group: &Group<'_>) -> Value {
         "host": group.key.host,
         "paths": group.key.sources.as_ref().map(|names| names.iter().map(lossy).collect::<Vec<_>>()),
         "tags": group.key.tags,
+        "projects": group.key.projects,
         "keep": keep,
         "remove": remove,
         "reasons": reasons,

@@ -11,15 +11,28 @@ use std::collections::BTreeSet;
 
 /// Things that are named.
 pub(super) const FINDINGS_MAX: usize = 10_000;
+/// Files that are named with one thing.
+pub const FILES_NAMED_MAX: usize = 100;
+/// Files that are named altogether.
+const FILES_MAX: usize = 20_000;
 /// Snapshots that are named with things that snapshots need, each as often as it is.
 pub(super) const SNAPSHOTS_NAMED_MAX: usize = 100_000;
+
+/// What is wrong with something, which snapshots need it, and what it touches in them.
+#[derive(Default)]
+struct Needed {
+    detail: String,
+    snapshots: BTreeSet<SnapshotId>,
+    files: BTreeSet<Vec<u8>>,
+}
 
 #[derive(Default)]
 pub(super) struct Findings {
     objects: Vec<Finding>,
-    /// What snapshots need and do not have: what is wrong with it, and which snapshots.
-    needed: BTreeMap<String, (String, BTreeSet<SnapshotId>)>,
+    /// What snapshots need and do not have.
+    needed: BTreeMap<String, Needed>,
     snapshots_named: usize,
+    files_named: usize,
     /// How often something was found that is not named any more, and which snapshots it touches.
     further: (u64, BTreeSet<SnapshotId>),
 }
@@ -28,20 +41,31 @@ impl Findings {
     /// Something is wrong with an object, whoever needs it.
     pub(super) fn object(&mut self, what: String, detail: String) {
         if self.objects.len() < FINDINGS_MAX {
-            self.objects.push(Finding { what, detail, snapshots: Vec::new() });
+            self.objects.push(Finding { what, detail, snapshots: Vec::new(), files: Vec::new() });
         } else {
             self.further.0 += 1;
         }
     }
 
     /// Something is wrong that `snapshot` needs.
-    pub(super) fn needed(&mut self, snapshot: Option<SnapshotId>, what: String, detail: String) {
+    pub(super) fn needed(
+        &mut self,
+        snapshot: Option<SnapshotId>,
+        what: String,
+        detail: String,
+        file: Vec<u8>,
+    ) {
         let is_named = self.needed.contains_key(&what);
         let has_room =
             self.snapshots_named < SNAPSHOTS_NAMED_MAX && (is_named || self.needed.len() < FINDINGS_MAX);
         if has_room {
-            let (_, snapshots) = self.needed.entry(what).or_insert_with(|| (detail, BTreeSet::new()));
-            self.snapshots_named += snapshot.map_or(0, |snapshot| usize::from(snapshots.insert(snapshot)));
+            let needed = self.needed.entry(what).or_default();
+            needed.detail = detail;
+            let is_new = |snapshot| usize::from(needed.snapshots.insert(snapshot));
+            self.snapshots_named += snapshot.map_or(0, is_new);
+            if needed.files.len() < FILES_NAMED_MAX && self.files_named < FILES_MAX {
+                self.files_named += usize::from(needed.files.insert(file));
+            }
         } else {
             self.further.0 += 1;
             self.further.1.extend(snapshot);
@@ -50,14 +74,16 @@ impl Findings {
 
     pub(super) fn finish(self) -> Vec<Finding> {
         let mut findings = self.objects;
-        for (what, (detail, snapshots)) in self.needed {
-            findings.push(Finding { what, detail, snapshots: snapshots.into_iter().collect() });
+        for (what, Needed { detail, snapshots, files }) in self.needed {
+            let (snapshots, files) = (snapshots.into_iter().collect(), files.into_iter().collect());
+            findings.push(Finding { what, detail, snapshots, files });
         }
         if let (further @ 1.., snapshots) = self.further {
             findings.push(Finding {
                 what: "more".to_owned(),
                 detail: format!("{further} further times something was wrong that is not named here"),
                 snapshots: snapshots.into_iter().collect(),
+                files: Vec::new(),
             });
         }
         findings
@@ -81,7 +107,8 @@ mod tests {
         }
         for number in 0..20 {
             for chunk in 0..15_000 {
-                findings.needed(Some(snapshot(number)), format!("chunk {chunk:05}"), "gone".into());
+                let file = format!("/file {number}").into_bytes();
+                findings.needed(Some(snapshot(number)), format!("chunk {chunk:05}"), "gone".into(), file);
             }
         }
         assert_eq!(findings.snapshots_named, SNAPSHOTS_NAMED_MAX);

@@ -19,6 +19,7 @@ use crate::repository::Repository;
 use damage::Damage;
 use depth::Chosen;
 pub use depth::{Depth, Part};
+pub use findings::FILES_NAMED_MAX;
 use findings::Findings;
 use lifeboat_format::entry::{ListRoot, XattrValue};
 use lifeboat_format::index::{IndexObject, IndexedPack};
@@ -26,7 +27,7 @@ use lifeboat_format::list::{ListChild, ListNode, Piece};
 use lifeboat_format::node::{Item, NodeReader};
 use lifeboat_format::region::ChunkKind;
 use lifeboat_format::snapshot::TreeRoot;
-use lifeboat_format::{ChunkId, Content, Entry, IndexName, Node, ObjectKind, PackName, SnapshotId};
+use lifeboat_format::{ChunkId, Content, Entry, IndexName, Node, ObjectKind, PackName, SnapshotId, TreePath};
 use packs::PackChecker;
 use seen::SeenNodes;
 use std::collections::{BTreeMap, BTreeSet};
@@ -42,6 +43,8 @@ pub struct Finding {
     pub detail: String,
     /// Snapshots that cannot be restored completely because of it; empty when none is known to need it.
     pub snapshots: Vec<SnapshotId>,
+    /// What it touches in them, by source and path: at most [`FILES_NAMED_MAX`].
+    pub files: Vec<Vec<u8>>,
 }
 
 /// What a check found.
@@ -82,6 +85,9 @@ struct Check<'r> {
     /// What packs should hold but do not.
     damage: Damage,
     current: Option<SnapshotId>,
+    /// The source that is walked, by its full name, and the path of the file whose list is read.
+    source: Vec<u8>,
+    path: TreePath,
 }
 
 /// Checks `repository`.
@@ -129,6 +135,8 @@ impl<'r> Check<'r> {
             sound: SeenNodes::new(scratch.unwrap_or_else(std::env::temp_dir)),
             damage: Damage::default(),
             current: None,
+            source: Vec::new(),
+            path: TreePath::root(),
         }
     }
 
@@ -269,7 +277,8 @@ impl<'r> Check<'r> {
                 if progress.interrupted.load(Ordering::Relaxed) {
                     return Err(Error::Interrupted);
                 }
-                self.tree(source.root)?;
+                self.source = source.full_name();
+                self.tree(source.root, &TreePath::root())?;
             }
         }
         let distinct: BTreeSet<SnapshotId> = list.snapshots.iter().map(|listed| listed.snapshot.id).collect();
@@ -278,13 +287,18 @@ impl<'r> Check<'r> {
     }
 
     /// Notes that something is wrong for the snapshot being walked.
-    fn wrong(&mut self, what: String, detail: String) {
-        self.findings.needed(self.current, what, detail);
+    fn wrong(&mut self, what: String, detail: String, path: &TreePath) {
+        let mut file = self.source.clone();
+        if !path.is_root() {
+            file.push(b'/');
+            file.extend(path.to_slashes());
+        }
+        self.findings.needed(self.current, what, detail, file);
     }
 
     /// Checks a subtree; `false` when something below it is damaged. Each distinct node is read once, unless it is
     /// damaged: then every snapshot that needs it is named.
-    fn tree(&mut self, root: TreeRoot) -> Result<bool> {
+    fn tree(&mut self, root: TreeRoot, first: &TreePath) -> Result<bool> {
         if self.sound.contains(&root.id) {
             return Ok(true);
         }
@@ -294,7 +308,7 @@ impl<'r> Check<'r> {
         let mut reader = match self.open_node(&root) {
             Ok(reader) => reader,
             Err(error) => {
-                self.wrong(format!("tree node {}", root.id), chain(&error));
+                self.wrong(format!("tree node {}", root.id), chain(&error), first);
                 return Ok(false);
             }
         };
@@ -302,20 +316,38 @@ impl<'r> Check<'r> {
             sound &= match reader.next_item() {
                 Ok(None) => break,
                 Ok(Some(Item::Child(child))) => {
-                    self.tree(TreeRoot { id: child.id, height: root.height - 1, entries: child.entries })?
+                    let below = TreeRoot { id: child.id, height: root.height - 1, entries: child.entries };
+                    self.tree(below, &child.first)?
                 }
-                Ok(Some(Item::Entry(_, entry))) => self.entry(&entry, &mut chunks)?,
+                Ok(Some(Item::Entry(path, entry))) => self.entry(&path, &entry, &mut chunks)?,
                 Err(error) => {
-                    self.wrong(format!("tree node {}", root.id), chain(&error));
+                    self.wrong(format!("tree node {}", root.id), chain(&error), first);
                     return Ok(false);
                 }
             };
         }
-        sound &= self.stored(&chunks)?;
+        let bad = self.not_stored(&chunks)?;
+        sound &= bad.is_empty();
         if sound {
             self.sound.insert(&root.id);
+        } else if !bad.is_empty() {
+            self.name_files(&root, &bad)?;
         }
         Ok(sound)
+    }
+
+    /// Reads a node once more, to say which of its entries need what is bad.
+    fn name_files(&mut self, root: &TreeRoot, bad: &BTreeMap<ChunkId, &'static str>) -> Result<()> {
+        let mut reader = self.open_node(root)?;
+        while let Ok(Some(item)) = reader.next_item() {
+            let Item::Entry(path, entry) = item else { continue };
+            let mut chunks = Vec::new();
+            direct_chunks(&entry, &mut chunks);
+            for (id, detail) in chunks.iter().filter_map(|id| bad.get_key_value(id)) {
+                self.wrong(format!("chunk {id}"), (*detail).to_owned(), &path);
+            }
+        }
+        Ok(())
     }
 
     fn open_node(&self, root: &TreeRoot) -> Result<NodeReader<'static>> {
@@ -331,22 +363,11 @@ impl<'r> Check<'r> {
         }
     }
 
-    fn entry(&mut self, entry: &Entry, chunks: &mut Vec<ChunkId>) -> Result<bool> {
-        for xattr in &entry.metadata.xattrs {
-            if let XattrValue::Chunk(id, _) = xattr.value {
-                chunks.push(id);
-            }
-        }
+    fn entry(&mut self, path: &TreePath, entry: &Entry, chunks: &mut Vec<ChunkId>) -> Result<bool> {
+        direct_chunks(entry, chunks);
         match &entry.node {
-            Node::File { content: Content::Chunk(id), .. } => {
-                chunks.push(*id);
-                Ok(true)
-            }
-            Node::File { content: Content::Pieces(_, pieces), .. } => {
-                chunks.extend(pieces.iter().filter_map(Piece::chunk));
-                Ok(true)
-            }
             Node::File { content: Content::List(ListRoot { id, height, .. }), size } => {
+                self.path.clone_from(path);
                 self.list(ListChild { id: *id, bytes: *size }, *height)
             }
             _ => Ok(true),
@@ -359,12 +380,17 @@ impl<'r> Check<'r> {
         }
         let sound = match read_list_node(&self.reader, &child, height) {
             Err(error) => {
-                self.wrong(format!("chunk list {}", child.id), chain(&error));
+                let path = self.path.clone();
+                self.wrong(format!("chunk list {}", child.id), chain(&error), &path);
                 return Ok(false);
             }
             Ok(ListNode::Leaf(pieces)) => {
                 let chunks: Vec<ChunkId> = pieces.iter().filter_map(Piece::chunk).collect();
-                self.stored(&chunks)?
+                let (bad, path) = (self.not_stored(&chunks)?, self.path.clone());
+                for (id, detail) in &bad {
+                    self.wrong(format!("chunk {id}"), (*detail).to_owned(), &path);
+                }
+                bad.is_empty()
             }
             Ok(ListNode::Inner(_, children)) => {
                 let mut sound = true;
@@ -380,20 +406,35 @@ impl<'r> Check<'r> {
         Ok(sound)
     }
 
-    /// Whether all these chunks are stored and, as far as was read, sound.
-    fn stored(&mut self, chunks: &[ChunkId]) -> Result<bool> {
+    /// Which of these chunks are not stored or, as far as was read, not sound; and why.
+    fn not_stored(&self, chunks: &[ChunkId]) -> Result<BTreeMap<ChunkId, &'static str>> {
         let lookup = self.repository.lookup()?;
         let present = lookup.contains(chunks)?;
         let lost = self.damage.hits(lookup, chunks)?;
-        let mut sound = true;
+        let mut bad = BTreeMap::new();
         for ((id, present), lost) in chunks.iter().zip(present).zip(lost) {
             if !present {
-                self.wrong(format!("chunk {id}"), "it is in no pack".into());
+                bad.insert(*id, "it is in no pack");
             } else if lost {
-                self.wrong(format!("chunk {id}"), "its pack is damaged or missing".into());
+                bad.insert(*id, "its pack is damaged or missing");
             }
-            sound &= present && !lost;
         }
-        Ok(sound)
+        Ok(bad)
+    }
+}
+
+/// The chunks that an entry names itself.
+fn direct_chunks(entry: &Entry, chunks: &mut Vec<ChunkId>) {
+    for xattr in &entry.metadata.xattrs {
+        if let XattrValue::Chunk(id, _) = xattr.value {
+            chunks.push(id);
+        }
+    }
+    match &entry.node {
+        Node::File { content: Content::Chunk(id), .. } => chunks.push(*id),
+        Node::File { content: Content::Pieces(_, pieces), .. } => {
+            chunks.extend(pieces.iter().filter_map(Piece::chunk));
+        }
+        _ => {}
     }
 }

@@ -177,7 +177,12 @@ impl Repair<'_> {
     fn found(&mut self, name: &PackName, error: &Error) {
         let cause = std::error::Error::source(error).map_or_else(String::new, |cause| format!(": {cause}"));
         let what = format!("pack {name}");
-        self.report.findings.push(Finding { what, detail: format!("{error}{cause}"), snapshots: Vec::new() });
+        self.report.findings.push(Finding {
+            what,
+            detail: format!("{error}{cause}"),
+            snapshots: Vec::new(),
+            files: Vec::new(),
+        });
     }
 
     fn put(&mut self, packs: Vec<IndexedPack>) -> Result<()> {

@@ -12,26 +12,33 @@ pub struct Grouping {
     pub by_source: bool,
     /// All tags.
     pub by_tags: bool,
+    /// The compose projects of its volumes and containers.
+    pub by_project: bool,
 }
 
 impl Default for Grouping {
     fn default() -> Self {
-        Self { by_host: true, by_source: true, by_tags: false }
+        Self { by_host: true, by_source: true, by_tags: false, by_project: false }
     }
 }
 
 impl FromStr for Grouping {
     type Err = String;
 
-    /// Reads `host,source,tags`; restic's `paths` is the same as `source`. The empty text makes one group of all.
+    /// Reads `host,source,tags,project`; restic's `paths` is the same as `source`. The empty text makes one group of all.
     fn from_str(text: &str) -> Result<Self, String> {
-        let mut grouping = Self { by_host: false, by_source: false, by_tags: false };
+        let mut grouping = Self { by_host: false, by_source: false, by_tags: false, by_project: false };
         for word in text.split(',').map(str::trim).filter(|word| !word.is_empty()) {
             match word {
                 "host" => grouping.by_host = true,
                 "source" | "sources" | "path" | "paths" => grouping.by_source = true,
                 "tag" | "tags" => grouping.by_tags = true,
-                _ => return Err(format!("snapshots cannot be grouped by `{word}`; try host,source,tags")),
+                "project" | "projects" => grouping.by_project = true,
+                _ => {
+                    return Err(format!(
+                        "snapshots cannot be grouped by `{word}`; try host,source,tags,project"
+                    ));
+                }
             }
         }
         Ok(grouping)
@@ -47,6 +54,19 @@ pub struct GroupKey {
     pub sources: Option<Vec<Vec<u8>>>,
     /// The tags, sorted.
     pub tags: Option<Vec<String>>,
+    /// The compose projects of its volumes and containers, sorted; empty where there are none.
+    pub projects: Option<Vec<String>>,
+}
+
+/// What compose calls the project of what it makes.
+const PROJECT: &str = "com.docker.compose.project";
+
+/// The project of a source, as its detail says: a volume's labels, or a container's own word. A detail that is no JSON has
+/// none. `docs/format/snapshot.md#details`
+fn project(detail: &str) -> Option<String> {
+    let detail: serde_json::Value = serde_json::from_str(detail).ok()?;
+    let project = detail["project"].as_str().or_else(|| detail["labels"][PROJECT].as_str())?;
+    Some(project.to_owned())
 }
 
 impl GroupKey {
@@ -63,6 +83,27 @@ impl GroupKey {
             host: grouping.by_host.then(|| snapshot.host.clone()),
             sources: grouping.by_source.then(sources),
             tags: grouping.by_tags.then(|| sorted(snapshot.tags.iter().cloned())),
+            projects: grouping
+                .by_project
+                .then(|| sorted(snapshot.sources.iter().filter_map(|source| project(&source.detail)))),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_project_is_told_by_a_volumes_label_or_a_containers_word() {
+        let shop = Some("shop".to_owned());
+        assert_eq!(project(r#"{"driver":"local","labels":{"com.docker.compose.project":"shop"}}"#), shop);
+        assert_eq!(project(r#"{"image":"web","project":"shop"}"#), shop);
+        for other in
+            ["", "{", "[]", r#"{"labels":null}"#, r#"{"labels":{"project":"x"}}"#, r#"{"project":7}"#]
+        {
+            assert_eq!(project(other), None, "{other}");
+        }
+        assert!("host,project".parse::<Grouping>().unwrap().by_project);
     }
 }

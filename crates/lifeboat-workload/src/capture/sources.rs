@@ -100,6 +100,7 @@ impl Group {
         let detail = json!({
             "id": id,
             "image": image,
+            "project": member.facts.labels.get("com.docker.compose.project"),
             "image_id": image_id,
             "layer": layer.read(),
             "volumes": self.volumes_of(member, anonymous),
