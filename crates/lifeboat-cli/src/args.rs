@@ -237,7 +237,7 @@ pub(crate) enum DockerCommand {
 /// How to back up.
 #[derive(Debug, Args)]
 pub(crate) struct SnapshotArgs {
-    /// Paths, container:NAME, volume:NAME, stdin:NAME, tar:FILE, or command:NAME with the command behind --
+    /// Paths, container:NAME, volume:NAME, image:NAME, stdin:NAME, tar:FILE, or command:NAME with the command behind --
     #[arg(value_name = "SOURCE")]
     pub(crate) sources: Vec<OsString>,
     /// The command of command:NAME
@@ -298,8 +298,21 @@ pub(crate) struct SnapshotArgs {
     /// How long to wait for containers to be ready, in seconds [default: as long as their own checks take]
     #[arg(long, value_name = "SECONDS")]
     pub(crate) wait_ready: Option<u64>,
+    /// How images are stored: exact keeps the engine's own id; portable stores by file also what a containerd store keeps
+    /// compressed, and gives that id up
+    #[arg(long, value_enum, default_value = "exact")]
+    pub(crate) images: ImagesArg,
     #[command(flatten)]
     pub(crate) engine: EngineArgs,
+}
+
+/// How images are stored.
+#[derive(Debug, Clone, Copy, ValueEnum)]
+pub(crate) enum ImagesArg {
+    /// With the engine's own id.
+    Exact,
+    /// By file, whatever the engine keeps.
+    Portable,
 }
 
 /// How a snapshot is taken.
@@ -320,9 +333,9 @@ pub(crate) struct RestoreArgs {
     #[arg(value_name = "ID[:PATH]")]
     pub(crate) snapshot: OsString,
     /// Directory that becomes equal to PATH; without a PATH, absolute paths are recreated below it. volume:NAME is a
-    /// volume of a container engine, which is made where it is missing; container:NAME makes a container, under its own
-    /// name where none is given; host: puts paths back where they were; - writes a tar archive to standard output
-    #[arg(long, value_name = "DIR|volume:NAME|container:[NAME]|host:|-")]
+    /// volume of a container engine, which is made where it is missing; container:NAME makes a container, and image:NAME
+    /// loads an image, under its own name where none is given; host: puts paths back where they were; - writes a tar archive to standard output
+    #[arg(long, value_name = "DIR|volume:NAME|container:[NAME]|image:[NAME]|host:|-")]
     pub(crate) to: PathBuf,
     /// With --to host:, paths below OLD go below NEW; both are absolute
     #[arg(long, value_name = "OLD=NEW")]

@@ -3,7 +3,7 @@
 use lifeboat::bundle;
 use lifeboat::repo::ErrorKind;
 use lifeboat::workload::layer::LayerError;
-use lifeboat::workload::{capture, engine, recreate, volume};
+use lifeboat::workload::{capture, engine, image, recreate, volume};
 use std::fmt;
 
 /// Everything was done.
@@ -78,6 +78,10 @@ fn engine_error(error: &anyhow::Error) -> Option<&engine::Error> {
             recreate::Error::Engine(error) => Some(error),
             recreate::Error::Volume(error) => of_volume(error),
             recreate::Error::Layer(error) => of_layer(error),
+            _ => None,
+        }).or_else(|| match cause.downcast_ref()? {
+            image::Error::Engine(error) => Some(error),
+            image::Error::Volume(error) => of_volume(error),
             _ => None,
         })
     })
@@ -173,6 +177,9 @@ pub(crate) fn hint(error: &anyhow::Error) -> Option<String> {
         return error.hint();
     }
     if let Some(error) = error.chain().find_map(|cause| cause.downcast_ref::<recreate::Error>()) {
+        return error.hint();
+    }
+    if let Some(error) = error.chain().find_map(|cause| cause.downcast_ref::<image::Error>()) {
         return error.hint();
     }
     if let Some(hint) = bundle_error(error).and_then(bundle_hint) {

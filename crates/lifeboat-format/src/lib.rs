@@ -27,6 +27,7 @@ pub mod pack;
 pub mod path;
 pub mod region;
 pub mod seal;
+pub mod skeleton;
 pub mod slot;
 pub mod snapshot;
 pub mod wire;

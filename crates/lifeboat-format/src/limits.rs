@@ -78,3 +78,5 @@ pub const BUNDLE_CHUNKS_MAX: u32 = 1 << 16;
 pub const BUNDLE_ITEMS_MAX: u32 = 1 << 16;
 /// Longest name of a link group in a bundle: a path, two zero bytes and a number.
 pub const LINK_NAME_BYTES_MAX: u32 = PATH_BYTES_MAX + 16;
+/// Longest part of a skeleton: a full one, and the record that filled it.
+pub const SKELETON_PART_BYTES_MAX: u32 = 4 << 20;

@@ -4,6 +4,7 @@
 //! zeros, and sockets, which tar cannot hold, are left out.
 
 pub mod head;
+pub mod joined;
 
 use crate::pieces::{ChunkError, ChunkReader, Pieces};
 use crate::restore::EntryResult;
@@ -81,6 +82,11 @@ impl Read for FileReader<'_> {
             }
         }
     }
+}
+
+/// The content of a regular file, read as it is asked for; of anything else nothing.
+pub fn content<'r>(entry: &Entry, reader: &'r dyn ChunkReader) -> impl Read + 'r {
+    FileReader::new(entry, reader)
 }
 
 /// Writes the content of a file, or the target of a link.

@@ -10,6 +10,7 @@ mod docker;
 mod dump;
 mod forget;
 mod gc;
+mod images;
 mod manage;
 mod places;
 mod recover;

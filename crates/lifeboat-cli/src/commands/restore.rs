@@ -1,6 +1,7 @@
 //! `lifeboat restore`.
 
 use super::containers;
+use super::images;
 use super::places;
 use super::select::{Selected, full_path, select};
 use super::volumes::{self, Into};
@@ -11,6 +12,7 @@ use crate::ui::{Status, Ui, bytes};
 use anyhow::{Context, Result, bail};
 use lifeboat::Repository;
 use lifeboat::format::TreePath;
+use lifeboat::format::snapshot::SourceKind;
 use lifeboat::repo::reader::ChunkReader;
 use lifeboat::restore::{self, Options, Overwrite, Problem, Report};
 use lifeboat::source::exclude::{ExcludeSet, Excludes};
@@ -72,6 +74,9 @@ pub(crate) fn run(
     if let Some(name) = containers::target_name(arguments.to.as_os_str()) {
         return containers::restore(ui, &repository, &selected, name, arguments, &options);
     }
+    if let Some(name) = images::target_name(arguments.to.as_os_str()) {
+        return images::restore(ui, &repository, &selected, name, arguments, &options);
+    }
     if arguments.with_volumes || arguments.start {
         bail!("--with-volumes and --start are for containers: `--to container:`");
     }
@@ -131,6 +136,10 @@ fn to_stdout(
             format!("lifeboat restore {}:PATH --to - | tar -x", arguments.snapshot.to_string_lossy())
         ));
     };
+    if source.kind == SourceKind::Image && base.is_root() {
+        images::to_stdout(repository, source)?;
+        return Ok(DONE);
+    }
     let reader = ChunkReader::new(repository);
     let mut passed: Option<TreePath> = None;
     let entries = lifeboat::snapshot_source::entries_below(&reader, source.root, base)?;

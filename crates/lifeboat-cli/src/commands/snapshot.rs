@@ -82,6 +82,9 @@ pub(crate) fn run(
     let ended = capture.map(|capture| services::end(capture, ui));
     let outcome = outcome?;
     report(ui, &outcome, began, arguments.dry_run);
+    if !arguments.dry_run {
+        super::images::tell_shares(ui, &repository, &outcome.snapshot.sources);
+    }
     let are_services_well = ended.transpose()?.unwrap_or(true) && outcome.snapshot.unhealthy.is_empty();
     let errors = outcome.snapshot.errors() + outcome.sources_failed + missing;
     if errors == 0 {

@@ -52,6 +52,8 @@ pub enum SourceKind {
     Container = 5,
     /// What a tar archive holds.
     Tar = 6,
+    /// An image of a container engine. `docs/format/image.md`
+    Image = 7,
 }
 
 impl SourceKind {
@@ -64,6 +66,7 @@ impl SourceKind {
             Self::Volume => "volume",
             Self::Container => "container",
             Self::Tar => "tar",
+            Self::Image => "image",
         }
     }
 
@@ -75,6 +78,7 @@ impl SourceKind {
             4 => Ok(Self::Volume),
             5 => Ok(Self::Container),
             6 => Ok(Self::Tar),
+            7 => Ok(Self::Image),
             other => Err(Error::Unsupported { what: "snapshot", feature: format!("source kind {other}") }),
         }
     }

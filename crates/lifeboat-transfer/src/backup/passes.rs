@@ -19,7 +19,7 @@ use super::tree_source::{TreeOutcome, TreeSource};
 use super::{ArchiveSpec, Pass, Run, SourceSpec, now, open_source};
 use crate::error::{Error, Result};
 use crate::snapshot_source::entries_below;
-use lifeboat_format::snapshot::{Snapshot, Source};
+use lifeboat_format::snapshot::{Snapshot, Source, SourceKind};
 use lifeboat_format::{Timestamp, TreePath};
 use lifeboat_repo::cursor::TreeCursor;
 use lifeboat_repo::sink::ChunkSink;
@@ -83,13 +83,14 @@ impl Attempt<'_> {
         Ok(())
     }
 
-    /// The first or only pass over one source. Streams are read at the first call only, archives not before they are held.
+    /// The first or only pass over one source. Streams are read at the first call only, and so is what cannot change;
+    /// other archives not before they are held.
     fn read(&mut self, number: usize, pass: Pass) -> Result<()> {
         let member = &self.members[number];
         let result = match (&member.state, member.spec) {
             (State::Failed, _) => return Ok(()),
             (_, SourceSpec::Path(_) | SourceSpec::Tree(_)) => self.walk(number, pass),
-            (_, SourceSpec::Archive(_)) if pass != Pass::Last => return Ok(()),
+            (_, SourceSpec::Archive(archive)) if pass != Pass::Last && !archive.is_told_by_detail => return Ok(()),
             (State::Waiting, SourceSpec::Archive(archive)) => self.archive(number, archive),
             (State::Waiting, SourceSpec::Stdin(_) | SourceSpec::Command(..)) => self.stream(number),
             (State::Read(..), _) => return Ok(()),
@@ -102,6 +103,14 @@ impl Attempt<'_> {
         let errors = self.counters.errors();
         let (mut source, is_pinned) = self.begin(number)?;
         let parent = self.parents(number, is_pinned).pop();
+        let same = parent.as_ref().filter(|parent| is_told(spec, parent)).map(|parent| parent.source.clone());
+        if let Some(same) = same {
+            self.counters.add_kept(same.bytes);
+            let Source { root, bytes, users, groups, .. } = same;
+            let source = Source { root, bytes, users, groups, ..source };
+            self.members[number].state = State::Read(source, now());
+            return Ok(());
+        }
         let run = self.run(Pass::Last);
         let queue = WorkQueue::new();
         let mut sink = ChunkSink::new(&self.session)?;
@@ -141,7 +150,11 @@ impl Attempt<'_> {
             Err(Failure::Repository(error)) => Err(error),
             Err(Failure::File(error)) => {
                 archive.flush()?;
-                Ok(Err(failed("cannot be read as a tar archive")(error)))
+                let doing = match spec.kind {
+                    SourceKind::Image => "cannot be stored",
+                    _ => "cannot be read as a tar archive",
+                };
+                Ok(Err(failed(doing)(error)))
             }
         }
     }
@@ -183,6 +196,7 @@ impl Attempt<'_> {
         for (number, member) in self.members.iter().enumerate() {
             match (&member.state, member.spec) {
                 (State::Failed, _) | (_, SourceSpec::Stdin(_) | SourceSpec::Command(..)) => {}
+                (State::Read(..), SourceSpec::Archive(archive)) if archive.is_told_by_detail => {}
                 (_, SourceSpec::Archive(_)) => {
                     let (source, is_pinned) = self.begin(number)?;
                     let parent = self.parents(number, is_pinned).pop();
@@ -310,6 +324,12 @@ impl Attempt<'_> {
             }
         }
     }
+}
+
+/// Whether a parent has all of an archive, so that it need not be read.
+fn is_told(spec: &ArchiveSpec, parent: &Parent) -> bool {
+    let source = &parent.source;
+    spec.is_told_by_detail && parent.is_pinned && source.errors == 0 && source.detail == spec.detail
 }
 
 impl Parent {

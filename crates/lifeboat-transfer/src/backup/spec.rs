@@ -81,6 +81,9 @@ pub struct ArchiveSpec {
     pub detail: String,
     /// What all names in the archive begin with, and the source's do not: `data` for a member `data/file`.
     pub strip: TreePath,
+    /// Whether the detail tells all of it: an earlier snapshot with the same detail has the same content, so it is not
+    /// read again, and what is read cannot change meanwhile.
+    pub is_told_by_detail: bool,
     /// Opens the archive.
     pub opener: Opener,
 }
@@ -93,7 +96,8 @@ impl ArchiveSpec {
         open: impl Fn() -> Result<Box<dyn Read + Send>> + Send + Sync + 'static,
     ) -> Self {
         let opener = Opener(Arc::new(open));
-        Self { kind, name: name.into(), detail: String::new(), strip: TreePath::root(), opener }
+        let (detail, strip) = (String::new(), TreePath::root());
+        Self { kind, name: name.into(), detail, strip, is_told_by_detail: false, opener }
     }
 }
 

@@ -24,10 +24,10 @@ use tokio::sync::mpsc;
 /// excluded or empty files still sends headers.
 pub(super) const IDLE: Duration = Duration::from_secs(5 * 60);
 /// After the last byte was sent, the engine still writes what it buffered, and syncs.
-const FINISH: Duration = Duration::from_secs(30 * 60);
+pub(super) const FINISH: Duration = Duration::from_secs(30 * 60);
 /// What is read from the source at once, and how many of these wait for the connection.
 const PIECE: usize = 256 << 10;
-const PIECES_WAITING: usize = 4;
+pub(super) const PIECES_WAITING: usize = 4;
 
 /// An archive on its way out of a container.
 #[derive(Debug)]
@@ -64,6 +64,14 @@ impl PathStat {
     }
 }
 
+impl ArchiveReader {
+    /// The archive that is an answer.
+    pub(super) fn new(engine: &Engine, doing: String, response: hyper::Response<Incoming>) -> Self {
+        let (body, piece) = (response.into_body(), Bytes::new());
+        Self { engine: engine.clone(), doing, body, piece, idle: IDLE }
+    }
+}
+
 impl Engine {
     /// Reads what is at `path` in a container, running or not, as a tar archive. The first member is its base name.
     pub fn archive(&self, container: &str, path: &str) -> Result<ArchiveReader> {
@@ -75,8 +83,7 @@ impl Engine {
         let doing = format!("reading {path} of container {container}");
         let route = Route::new(&["containers", container, "archive"]).with("path", path);
         let response = self.open(&doing, QUICK, Method::GET, route, bollard::body_full(Bytes::new()))?;
-        let body = response.into_body();
-        Ok(ArchiveReader { engine: self.clone(), doing, body, piece: Bytes::new(), idle })
+        Ok(ArchiveReader { idle, ..ArchiveReader::new(self, doing, response) })
     }
 
     /// What is at `path` in a container; `None` where nothing is.
@@ -148,7 +155,7 @@ impl Engine {
     }
 
     /// Sends all of the source, or until the engine has answered without waiting for it.
-    fn feed(
+    pub(super) fn feed(
         &self,
         doing: &str,
         mut source: impl Read,

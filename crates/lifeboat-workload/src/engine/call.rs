@@ -42,6 +42,11 @@ impl Route {
         Self(path)
     }
 
+    /// As it stands in a request.
+    pub(super) fn path(&self) -> &str {
+        &self.0
+    }
+
     /// The same with one more question.
     pub(super) fn with(mut self, name: &str, value: &str) -> Self {
         self.0.push(if self.0.contains('?') { '&' } else { '?' });

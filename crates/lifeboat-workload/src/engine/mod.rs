@@ -9,7 +9,7 @@
 //! because they drop what they do not know and refuse a whole list for one unknown word.
 //!
 //! Read next: [`address`], [`transport`], [`call`]; then the kinds of calls: [`containers`], [`exec`], [`archive`],
-//! [`objects`], [`events`].
+//! [`images`], [`objects`], [`events`].
 
 mod address;
 mod archive;
@@ -18,6 +18,7 @@ mod containers;
 mod error;
 mod events;
 mod exec;
+mod images;
 mod objects;
 mod patient;
 mod transport;

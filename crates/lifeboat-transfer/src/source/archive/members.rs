@@ -318,6 +318,6 @@ impl<R: Read> Read for Members<R> {
     }
 }
 
-fn padding_of(bytes: u64) -> u64 {
+pub(super) fn padding_of(bytes: u64) -> u64 {
     bytes.next_multiple_of(BLOCK_BYTES as u64) - bytes
 }

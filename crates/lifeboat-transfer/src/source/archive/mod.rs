@@ -10,12 +10,13 @@
 //!
 //! Names are given as they stand there; who makes entries of them decides which ones are fit.
 //!
-//! Read next: [`header`], [`pax`], [`members`].
+//! Read next: [`header`], [`pax`], [`members`]; [`split`] takes an archive apart without asking whether it is sound.
 
 mod header;
 mod members;
 mod pax;
 mod sparse;
+pub mod split;
 
 #[cfg(test)]
 mod tests;

@@ -1,0 +1,276 @@
+//! An engine's archive of an image, made into the archive that a snapshot takes.
+//!
+//! Must stay true: what cannot be put together to the same digest is not stored as taken apart: the digest of a file that
+//! was split is that of its parts, in the order in which they are joined; and every digest that the image states is
+//! compared with it before the end mark is written.
+//!
+//! Memory is one part of a skeleton, one piece, and [`KEPT_BYTES_MAX`] of small files.
+
+use super::description::{Description, FileRecord, checked_path};
+use super::verify::{Portable, Saved};
+use super::{DATA_FOLDER, DESCRIPTION_FILE, Error, Images, SKELETON_FOLDER, SPLIT_FOLDER, WHOLE_FOLDER};
+use lifeboat_format::{Timestamp, hex, skeleton};
+use lifeboat_transfer::dump::head::{BLOCK_BYTES, head, padding};
+use lifeboat_transfer::source::archive::split::{Part, Split, is_archive};
+use lifeboat_transfer::source::archive::{Kind, Member, Members};
+use sha2::{Digest, Sha256};
+use std::io::{self, BufReader, BufWriter, Read, Write};
+
+/// What the engine sends is read in pieces of this length.
+const BUFFER_BYTES: usize = 256 << 10;
+/// Files up to this length are looked at: manifests, indexes and configurations.
+const SMALL_BYTES_MAX: u64 = 4 << 20;
+/// All of them together.
+const KEPT_BYTES_MAX: usize = 32 << 20;
+/// Pieces in which a skeleton takes raw bytes.
+const RAW_BYTES: usize = 64 << 10;
+/// Most contents of one archive: their names have eight digits.
+const CONTENTS_MAX: u64 = 99_999_999;
+
+const GZIP: &[u8] = &[0x1f, 0x8b];
+const ZSTD: &[u8] = &[0x28, 0xb5, 0x2f, 0xfd];
+
+/// Rewrites what an engine saved. `about` is what is known of the image; gives the description that was written with it.
+///
+/// # Errors
+/// Whatever the archive is not whole, sound and the image that its digests say; then the output has no end mark.
+pub fn rewrite(
+    saved: impl Read,
+    output: impl Write,
+    about: Description,
+    images: Images,
+) -> Result<Description, Error> {
+    let mut rewriter = Rewriter {
+        output: Packer(BufWriter::with_capacity(BUFFER_BYTES, output)),
+        images,
+        saved: Saved::default(),
+        kept_bytes: 0,
+    };
+    let mut members = Members::new(BufReader::with_capacity(BUFFER_BYTES, saved));
+    while let Some(member) = members.next_member()? {
+        rewriter.member(&member, &mut members)?;
+    }
+    rewriter.finish(about)
+}
+
+struct Rewriter<W: Write> {
+    output: Packer<W>,
+    images: Images,
+    saved: Saved,
+    kept_bytes: usize,
+}
+
+impl<W: Write> Rewriter<W> {
+    fn member(&mut self, member: &Member, content: &mut dyn Read) -> Result<(), Error> {
+        let shown = String::from_utf8_lossy(&member.name);
+        match &member.kind {
+            Kind::Directory => Ok(()),
+            Kind::Symlink(target) => {
+                let path = checked_path(&member.name).map_err(Error::Incomplete)?;
+                let link = String::from_utf8(target.clone())
+                    .map_err(|_| Error::Incomplete(format!("`{shown}` points to what is no name")))?;
+                self.saved.files.push(FileRecord { path, link: Some(link), ..FileRecord::default() });
+                Ok(())
+            }
+            Kind::File if member.stretches.is_none() => {
+                let path = checked_path(&member.name).map_err(Error::Incomplete)?;
+                if self.saved.files.iter().any(|file| file.path == path) {
+                    return Err(Error::Incomplete(format!("`{path}` is there twice")));
+                }
+                self.file(path, member.size, content)
+            }
+            _ => Err(Error::Unsupported(format!("its archive has `{shown}`, which is no plain file"))),
+        }
+    }
+
+    fn file(&mut self, path: String, bytes: u64, content: &mut dyn Read) -> Result<(), Error> {
+        let mut front = Vec::new();
+        content.take(BLOCK_BYTES as u64).read_to_end(&mut front)?;
+        let is_portable = self.images == Images::Portable;
+        let whole = front.as_slice().chain(content);
+        let record = if is_portable && (front.starts_with(GZIP) || front.starts_with(ZSTD)) {
+            self.unpack(path, front.starts_with(GZIP), whole)?
+        } else if is_archive(&front) {
+            self.split(path, whole, Some(bytes))?
+        } else if bytes <= SMALL_BYTES_MAX {
+            self.small(path, whole)?
+        } else if is_portable {
+            return Err(Error::Unsupported(format!(
+                "its layer `{path}` is compressed in a way that is not known here: use `--images exact`"
+            )));
+        } else {
+            self.large(path, bytes, whole)?
+        };
+        self.saved.files.push(record);
+        Ok(())
+    }
+
+    /// Takes apart what is compressed, under another name: the old one is its digest as it was.
+    fn unpack(&mut self, path: String, is_gzip: bool, content: impl Read) -> Result<FileRecord, Error> {
+        let stored = format!("layers/{}.tar", path.rsplit('/').next().unwrap_or(&path));
+        let mut hashing = Hashing { inner: content, hasher: Sha256::new() };
+        let record = match is_gzip {
+            // Several members behind each other are one stream: what parallel programs write.
+            true => self.split(stored.clone(), flate2::read::MultiGzDecoder::new(&mut hashing), None)?,
+            false => self.split(stored.clone(), zstd::stream::read::Decoder::new(&mut hashing)?, None)?,
+        };
+        io::copy(&mut hashing, &mut io::sink())?;
+        self.saved.unpacked.insert(path, (stored, hex(&hashing.hasher.finalize())));
+        Ok(record)
+    }
+
+    /// A file that is kept for [`Saved`] to look at. For a portable image it may be left out in the end.
+    fn small(&mut self, path: String, mut content: impl Read) -> Result<FileRecord, Error> {
+        let mut bytes = Vec::new();
+        content.read_to_end(&mut bytes)?;
+        let record = FileRecord {
+            bytes: bytes.len() as u64,
+            sha256: hex(&Sha256::digest(&bytes)),
+            path: path.clone(),
+            ..FileRecord::default()
+        };
+        self.kept_bytes += bytes.len();
+        if self.kept_bytes > KEPT_BYTES_MAX {
+            return Err(Error::Unsupported("its archive has too many small files".into()));
+        }
+        if self.images == Images::Exact {
+            self.output.file(&format!("{WHOLE_FOLDER}/{path}"), &bytes)?;
+        }
+        self.saved.small.insert(path, bytes);
+        Ok(record)
+    }
+
+    fn large(&mut self, path: String, bytes: u64, content: impl Read) -> Result<FileRecord, Error> {
+        let mut hashing = Hashing { inner: content, hasher: Sha256::new() };
+        self.output.stream(&format!("{WHOLE_FOLDER}/{path}"), bytes, &mut hashing)?;
+        Ok(FileRecord { path, bytes, sha256: hex(&hashing.hasher.finalize()), ..FileRecord::default() })
+    }
+
+    /// Takes an archive apart.
+    fn split(&mut self, path: String, content: impl Read, bytes: Option<u64>) -> Result<FileRecord, Error> {
+        let folder = format!("{SPLIT_FOLDER}/{path}");
+        let (mut parts, mut contents) = (0, 0);
+        let mut hasher = Sha256::new();
+        let mut total = 0;
+        let mut skeleton = skeleton::Builder::default();
+        let mut split = Split::new(content, bytes);
+        while let Some(part) = split.next_part()? {
+            match part {
+                Part::Raw(bytes) => {
+                    hasher.update(&bytes);
+                    total += bytes.len() as u64;
+                    for piece in bytes.chunks(RAW_BYTES) {
+                        let full = skeleton.raw(piece);
+                        self.skeleton_part(&folder, &mut parts, full)?;
+                    }
+                }
+                Part::Piece(bytes) => {
+                    hasher.update(&bytes);
+                    total += bytes.len() as u64;
+                    let full = skeleton.content(bytes.len() as u64);
+                    self.skeleton_part(&folder, &mut parts, full)?;
+                    self.output.file(&content_name(&folder, &mut contents)?, &bytes)?;
+                }
+                Part::File(bytes) => {
+                    let full = skeleton.content(bytes);
+                    self.skeleton_part(&folder, &mut parts, full)?;
+                    let mut hashing = Hashing { inner: &mut split, hasher };
+                    self.output.stream(&content_name(&folder, &mut contents)?, bytes, &mut hashing)?;
+                    hasher = hashing.hasher;
+                    total += bytes;
+                }
+            }
+        }
+        self.skeleton_part(&folder, &mut parts, Some(skeleton.finish()))?;
+        let sha256 = hex(&hasher.finalize());
+        Ok(FileRecord { path, link: None, bytes: total, sha256, split: true })
+    }
+
+    fn skeleton_part(&mut self, folder: &str, parts: &mut u32, part: Option<Vec<u8>>) -> Result<(), Error> {
+        let Some(part) = part else { return Ok(()) };
+        self.output.file(&format!("{folder}/{SKELETON_FOLDER}/{parts:06}"), &part)?;
+        *parts += 1;
+        Ok(())
+    }
+
+    fn finish(mut self, about: Description) -> Result<Description, Error> {
+        let mut description = self.saved.verify(about, self.images)?;
+        if self.images == Images::Portable {
+            let Portable { files, made } = self.saved.portable(&description)?;
+            description.files = files;
+            for (path, bytes) in made {
+                self.output.file(&format!("{WHOLE_FOLDER}/{path}"), &bytes)?;
+            }
+        }
+        let text = serde_json::to_vec(&description).map_err(io::Error::from)?;
+        self.output.file(DESCRIPTION_FILE, &text)?;
+        self.output.finish()?;
+        Ok(description)
+    }
+}
+
+fn content_name(folder: &str, contents: &mut u64) -> Result<String, Error> {
+    if *contents > CONTENTS_MAX {
+        return Err(Error::Unsupported("one of its layers has too many files".into()));
+    }
+    let name = format!("{folder}/{DATA_FOLDER}/{contents:08}");
+    *contents += 1;
+    Ok(name)
+}
+
+/// Hashes what is read.
+struct Hashing<R> {
+    inner: R,
+    hasher: Sha256,
+}
+
+impl<R: Read> Read for Hashing<R> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let length = self.inner.read(buffer)?;
+        self.hasher.update(&buffer[..length]);
+        Ok(length)
+    }
+}
+
+/// Writes a plain archive: nothing of it but names, lengths and contents means anything.
+struct Packer<W: Write>(BufWriter<W>);
+
+impl<W: Write> Packer<W> {
+    fn head(&mut self, name: &str, bytes: u64) -> io::Result<()> {
+        self.0.write_all(&head(&Member {
+            name: name.as_bytes().to_vec(),
+            kind: Kind::File,
+            mode: 0o644,
+            uid: 0,
+            gid: 0,
+            mtime: Timestamp::default(),
+            size: bytes,
+            stored_bytes: bytes,
+            stretches: None,
+            xattrs: Vec::new(),
+        })?)
+    }
+
+    fn file(&mut self, name: &str, bytes: &[u8]) -> io::Result<()> {
+        self.head(name, bytes.len() as u64)?;
+        self.0.write_all(bytes)?;
+        self.pad(bytes.len() as u64)
+    }
+
+    fn stream(&mut self, name: &str, bytes: u64, content: &mut dyn Read) -> io::Result<()> {
+        self.head(name, bytes)?;
+        if io::copy(content, &mut self.0)? != bytes {
+            return Err(io::ErrorKind::UnexpectedEof.into());
+        }
+        self.pad(bytes)
+    }
+
+    fn pad(&mut self, bytes: u64) -> io::Result<()> {
+        self.0.write_all(&[0; BLOCK_BYTES][..padding(bytes)])
+    }
+
+    fn finish(mut self) -> io::Result<()> {
+        self.0.write_all(&[0; 2 * BLOCK_BYTES])?;
+        self.0.flush()
+    }
+}
