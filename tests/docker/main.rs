@@ -6,6 +6,7 @@
 
 mod containers;
 mod engines;
+mod images;
 mod kills;
 mod layers;
 mod recipes;

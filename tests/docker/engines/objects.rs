@@ -198,3 +198,62 @@ impl Drop for Container {
         let _ = self.engine.docker(&["rm", "--force", "--volumes", &self.name]).output();
     }
 }
+
+/// An image, gone with all that was made of it.
+#[derive(Debug)]
+pub struct Image {
+    engine: Engine,
+    /// Its name on the engine, or its id.
+    pub name: String,
+}
+
+impl Image {
+    /// A new image on top of `lifeboat-test/base:1`, with a file `/hello` that says `word`.
+    #[track_caller]
+    pub fn make(engine: &Engine, word: &str) -> Self {
+        Self::make_as(engine, &format!("lbt/{}:1", unique()), word)
+    }
+
+    /// The same, under a name.
+    #[track_caller]
+    pub fn make_as(engine: &Engine, name: &str, word: &str) -> Self {
+        let container = engine.create("base", &[], &[]);
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("hello");
+        std::fs::write(&file, word).unwrap();
+        engine.say(&["cp", file.to_str().unwrap(), &format!("{}:/hello", container.name)]);
+        engine.say(&["commit", "--change", "LABEL test.word=some", &container.name, name]);
+        Self::adopt(engine, name)
+    }
+
+    /// Takes over an image that somebody else makes or made: its name is removed with the test.
+    pub fn adopt(engine: &Engine, name: &str) -> Self {
+        Self { engine: engine.clone(), name: name.to_owned() }
+    }
+
+    /// Another name of it.
+    #[track_caller]
+    pub fn tag(&self) -> Self {
+        let name = format!("lbt/{}:2", unique());
+        self.engine.say(&["tag", &self.name, &name]);
+        Self::adopt(&self.engine, &name)
+    }
+
+    /// Its id.
+    #[track_caller]
+    pub fn id(&self) -> String {
+        self.engine.inspect("image", &self.name)["Id"].as_str().unwrap().to_owned()
+    }
+
+    /// Takes the name away; the image is gone with its last one.
+    #[track_caller]
+    pub fn remove(&self) {
+        self.engine.say(&["rmi", &self.name]);
+    }
+}
+
+impl Drop for Image {
+    fn drop(&mut self) {
+        let _ = self.engine.docker(&["rmi", "--force", &self.name]).output();
+    }
+}

@@ -34,6 +34,11 @@ pub(super) struct Portable {
     pub(super) made: Vec<(String, Vec<u8>)>,
 }
 
+/// Where the blob of a digest lies.
+fn blob(digest: &str) -> String {
+    digest.replace("sha256:", BLOBS)
+}
+
 fn incomplete<T>(detail: impl Into<String>) -> Result<T, Error> {
     Err(Error::Incomplete(detail.into()))
 }
@@ -134,6 +139,9 @@ impl Saved {
         let Some(index) = self.json(INDEX) else { return Ok(Vec::new()) };
         let top: Vec<String> = list(&index, "/manifests").map(|one| text(one, "/digest")).collect();
         for digest in &top {
+            if !self.small.contains_key(&blob(digest)) {
+                return incomplete(format!("its manifest {digest} is missing"));
+            }
             self.descriptor(digest, about, DEPTH_MAX, absent)?;
         }
         Ok(top)
@@ -146,8 +154,7 @@ impl Saved {
         depth: u32,
         absent: &mut u64,
     ) -> Result<(), Error> {
-        let path = |digest: &str| digest.replace("sha256:", BLOBS);
-        let Some(manifest) = self.json(&path(digest)).filter(|_| depth > 0) else {
+        let Some(manifest) = self.json(&blob(digest)).filter(|_| depth > 0) else {
             *absent += 1;
             return Ok(());
         };
@@ -156,7 +163,7 @@ impl Saved {
         }
         let config = text(&manifest, "/config/digest");
         let layers = list(&manifest, "/layers").map(|layer| text(layer, "/digest"));
-        let missing: Vec<String> = layers.filter(|digest| self.digest(&path(digest)).is_none()).collect();
+        let missing: Vec<String> = layers.filter(|digest| self.digest(&blob(digest)).is_none()).collect();
         match missing.first() {
             Some(layer) if config == about.config => incomplete(format!("its layer {layer} is missing")),
             Some(_) => {

@@ -1,0 +1,184 @@
+//! Images: out of an engine and back into it, and into one that keeps them differently; and what is not believed.
+
+use crate::engines::objects::Image;
+use crate::engines::{Engine, on_every_engine};
+use crate::scene::{Done, Scene};
+use lifeboat::pieces::ChunkError;
+use lifeboat::repo::reader::ChunkReader;
+use lifeboat::snapshot_source::entries_below;
+use lifeboat::workload::engine::Engine as Client;
+use lifeboat::workload::image::description::Description;
+use lifeboat::workload::image::load::load;
+use lifeboat::workload::image::plan::{Wanted, plan};
+use lifeboat::workload::image::{LoadStream, Names};
+use lifeboat_format::TreePath;
+use serde_json::Value;
+use std::collections::HashSet;
+
+/// Runs lifeboat on an engine.
+#[track_caller]
+fn lifeboat(scene: &Scene, engine: &Engine, arguments: &[&str]) -> Done {
+    Done::of(scene.lifeboat().env("DOCKER_HOST", &engine.url).args(arguments))
+}
+
+/// What `image inspect` says that is the same wherever an image is.
+fn kernel(engine: &Engine, name: &str) -> Value {
+    let image = engine.inspect("image", name);
+    let mut config = image["Config"].clone();
+    // Engines differ in what they say of what is not set.
+    if let Some(map) = config.as_object_mut() {
+        map.retain(|name, _| ["Env", "Cmd", "Labels", "WorkingDir"].contains(&name.as_str()));
+    }
+    serde_json::json!({"layers": image["RootFS"]["Layers"], "config": config})
+}
+
+#[track_caller]
+fn says_hello(engine: &Engine, name: &str, word: &str) {
+    assert_eq!(engine.say(&["run", "--rm", name, "cat", "/hello"]), word);
+}
+
+fn snapshot(scene: &Scene, engine: &Engine, image: &Image, more: &[&str]) -> Value {
+    let source = format!("image:{}", image.name);
+    lifeboat(scene, engine, &[&["snapshot", "--json", &source], more].concat()).expect(0).message("summary")
+}
+
+on_every_engine! {
+    fn an_image_comes_back_with_its_id_and_all_its_names(engine: &Engine) {
+        let scene = Scene::with_repository();
+        let image = Image::make(engine, "first");
+        let second = image.tag();
+        let (id, kernel_before) = (image.id(), kernel(engine, &image.name));
+        snapshot(&scene, engine, &image, &[]);
+        let again = snapshot(&scene, engine, &image, &[]);
+        assert_eq!(again["data_added"], 0);
+        assert_eq!(again["files_new"], 0, "it was read again: {again}");
+        image.remove();
+        second.remove();
+        lifeboat(&scene, engine, &["restore", "latest", "--to", "image:", "--plan"]).expect(0).prints("Would load");
+        assert!(!engine.has("image", &image.name));
+        lifeboat(&scene, engine, &["restore", "latest", "--to", "image:"]).expect(0);
+        assert_eq!(image.id(), id);
+        assert_eq!(second.id(), id);
+        assert_eq!(kernel(engine, &image.name), kernel_before);
+        says_hello(engine, &image.name, "first");
+        // What is there is not sent again.
+        lifeboat(&scene, engine, &["restore", "latest", "--to", "image:"]).expect(0).prints("already");
+        scene.assert_sound();
+    }
+
+    fn an_image_without_a_name_comes_back_by_its_id(engine: &Engine) {
+        let scene = Scene::with_repository();
+        let image = Image::make(engine, "nameless");
+        let id = image.id();
+        let nameless = Image::adopt(engine, &id);
+        // Only its id keeps it: a container does.
+        let keeper = engine.create("base", &[], &[]);
+        lifeboat(&scene, engine, &["snapshot", &format!("image:{id}")]).expect(0);
+        drop(keeper);
+        image.remove();
+        lifeboat(&scene, engine, &["restore", "latest", "--to", &format!("image:{}", image.name)]).expect(0);
+        assert_eq!(image.id(), id);
+        drop(nameless);
+    }
+
+    fn a_name_that_another_image_has_is_not_taken_without_being_asked(engine: &Engine) {
+        let scene = Scene::with_repository();
+        let image = Image::make(engine, "mine");
+        snapshot(&scene, engine, &image, &[]);
+        image.remove();
+        let other = Image::make_as(engine, &image.name, "other");
+        let refused = lifeboat(&scene, engine, &["restore", "latest", "--to", "image:"]).expect(1);
+        refused.says("another image has the name");
+        says_hello(engine, &other.name, "other");
+        lifeboat(&scene, engine, &["restore", "latest", "--to", "image:", "--overwrite", "always"]).expect(0);
+        says_hello(engine, &image.name, "mine");
+    }
+
+    fn what_is_written_for_docker_load_is_loaded_by_it(engine: &Engine) {
+        let scene = Scene::with_repository();
+        let image = Image::make(engine, "by hand");
+        let id = image.id();
+        snapshot(&scene, engine, &image, &[]);
+        image.remove();
+        let output = scene.lifeboat().args(["restore", "latest", "--to", "-"]).output().unwrap();
+        assert!(output.status.success());
+        let file = scene.write("image.tar", &output.stdout);
+        engine.say(&["load", "--quiet", "--input", file.to_str().unwrap()]);
+        assert_eq!(engine.inspect("image", &id)["Id"], id.as_str());
+        drop(Image::adopt(engine, &id));
+    }
+
+    fn an_image_whose_layers_did_not_arrive_is_no_image(engine: &Engine) {
+        let scene = Scene::with_repository();
+        let image = Image::make(engine, "hollow");
+        snapshot(&scene, engine, &image, &[]);
+        let id = image.id();
+        image.remove();
+        let key = lifeboat::read_key_file(&scene.path("key")).unwrap();
+        let repository = lifeboat::open(&scene.text("repository"), &lifeboat::Secret::KeyFile(&key), None).unwrap();
+        let snapshot = repository.snapshots().unwrap().snapshots[0].snapshot.clone();
+        let reader = ChunkReader::new(&repository);
+        let root = snapshot.sources[0].root;
+        let below = |path: &TreePath| {
+            let all = entries_below(&reader, root, path).map_err(|error| Box::new(error) as ChunkError)?;
+            Ok(Box::new(all) as Box<dyn Iterator<Item = _>>)
+        };
+        let text = scene.run(&["dump", &format!("latest:image:{}/image.json", image.name)]).expect(0).text();
+        let description = Description::read(text.as_bytes()).unwrap();
+        let client = Client::connect(Some(&engine.url)).unwrap();
+        let planned = plan(&client, &client.info().unwrap(), description, &Wanted::default()).unwrap();
+        let top: HashSet<String> = planned.description.layers.last().cloned().into_iter().collect();
+        let stream = |_: &HashSet<String>| LoadStream::new(&planned.description, &top, Names::Dropped, &below, &reader);
+        let result = load(&client, "feed", &planned, stream);
+        assert!(result.is_err(), "{result:?}");
+        assert!(!engine.has("image", &image.name) && !engine.has("image", &id));
+        // A layer that is gone since it was planned without it: all of it is sent.
+        let mut wrong = planned.clone();
+        wrong.omitted = top.clone();
+        let stream = |omitted: &HashSet<String>| LoadStream::new(&wrong.description, omitted, Names::Dropped, &below, &reader);
+        assert_eq!(load(&client, "feed", &wrong, stream).unwrap().id, id);
+        says_hello(engine, &image.name, "hollow");
+        assert_eq!(engine.say(&["ps", "--all", "--quiet", "--filter", "label=lifeboat.helper=feed"]), "");
+    }
+}
+
+#[test]
+fn between_kinds_of_store_the_layers_and_the_configuration_stay() {
+    for (from, to) in [("system", "containerd"), ("graph", "containerd"), ("containerd", "system"), ("containerd", "graph")] {
+        let (from, to) = (Engine::named(from), Engine::named(to));
+        let scene = Scene::with_repository();
+        let image = Image::make(from, "travelling");
+        let arrived = Image::adopt(to, &image.name);
+        snapshot(&scene, from, &image, &[]);
+        lifeboat(&scene, to, &["restore", "latest", "--to", "image:"]).expect(0).says("its id changes");
+        assert_eq!(kernel(to, &arrived.name), kernel(from, &image.name));
+        assert_ne!(arrived.id(), image.id());
+        says_hello(to, &arrived.name, "travelling");
+    }
+}
+
+#[test]
+fn a_portable_image_shares_its_files_and_gives_up_its_id() {
+    let engine = Engine::named("containerd");
+    let scene = Scene::with_repository();
+    let (first, second) = (Image::make(engine, "one"), Image::make(engine, "two"));
+    let exact = lifeboat(&scene, engine, &["snapshot", &format!("image:{}", first.name)]).expect(0);
+    exact.says("as the engine compressed them");
+    snapshot(&scene, engine, &first, &["--images", "portable"]);
+    let added = snapshot(&scene, engine, &second, &["--images", "portable"])["data_added"].as_u64().unwrap();
+    assert!(added < 64 << 10, "{added} bytes are new");
+    let before = kernel(engine, &second.name);
+    second.remove();
+    lifeboat(&scene, engine, &["restore", "latest", "--to", "image:"]).expect(0);
+    assert_eq!(kernel(engine, &second.name), before);
+    says_hello(engine, &second.name, "two");
+}
+
+#[test]
+fn an_image_that_is_not_there_is_told() {
+    let engine = Engine::named("graph");
+    let scene = Scene::with_repository();
+    lifeboat(&scene, engine, &["snapshot", "image:no-such-image:1"]).expect(1).says("no-such-image");
+    scene.write("folder/file", "content");
+    lifeboat(&scene, engine, &["snapshot", "folder", "image:no-such-image:1"]).expect(3);
+}
