@@ -3,7 +3,7 @@
 mod scene;
 
 use lifeboat::backup::{ArchiveSpec, Counters, SourceSpec, backup};
-use lifeboat::format::snapshot::{SourceKind, Source};
+use lifeboat::format::snapshot::{Source, SourceKind};
 use lifeboat::format::{TreePath, hex};
 use lifeboat::pieces::ChunkError;
 use lifeboat::repo::reader::ChunkReader;
@@ -169,7 +169,11 @@ fn loaded(scene: &Scene, source: &Source, description: &Description) -> std::io:
 }
 
 fn layers() -> Vec<Vec<u8>> {
-    let base = layer(&[("bin/tool", noise("tool", 700_000)), ("etc/empty", Vec::new()), ("etc/conf", b"a=b".to_vec())]);
+    let base = layer(&[
+        ("bin/tool", noise("tool", 700_000)),
+        ("etc/empty", Vec::new()),
+        ("etc/conf", b"a=b".to_vec()),
+    ]);
     let long = "deep/".repeat(40);
     let app = layer(&[(&format!("{long}app"), noise("app", 90_000)), ("etc/conf", b"a=c".to_vec())]);
     // What Go writes where nothing changed, and an archive that is none.
@@ -189,6 +193,24 @@ fn an_image_comes_back_bit_by_bit_from_either_layout() {
         assert!(description.file(&description.layers[0]).unwrap().split);
     }
     scene.assert_sound();
+}
+
+#[test]
+fn the_independent_reader_puts_the_same_archive_together() {
+    let scene = Scene::with_repository();
+    for (name, saved) in
+        [("oci", oci(&layers(), Store::Graph, <[u8]>::to_vec)), ("legacy:1", legacy(&layers()))]
+    {
+        store(&scene, name, &saved, Images::Exact);
+        let script = concat!(env!("CARGO_MANIFEST_DIR"), "/reader/read-repo");
+        let out = scene.text(&format!("out-{name}"));
+        let key = scene.text("key");
+        let mut reader = std::process::Command::new(script);
+        reader.arg(scene.path("repository")).args(["--key-file", &key, "image", "latest", name, &out]);
+        scene::Done::of(&mut reader).expect(0);
+        let archive = std::fs::read(scene.path(format!("out-{name}/image.tar"))).unwrap();
+        assert_eq!(unpack(&archive), saved.members.iter().cloned().collect());
+    }
 }
 
 #[test]

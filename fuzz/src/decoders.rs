@@ -7,8 +7,21 @@ use lifeboat_format::node::{Item, NodeBuilder, NodeReader};
 use lifeboat_format::object::{HEADER_BYTES, frame, header, strip_header, unframe};
 use lifeboat_format::pack::{Directory, TRAILER_BYTES, Trailer, decode_directory};
 use lifeboat_format::seal::Purpose;
+use lifeboat_format::skeleton;
 use lifeboat_format::wire::{Reader, Write};
 use lifeboat_format::{ChunkId, ObjectKey, ObjectKind, TreePath};
+
+/// A part of a skeleton.
+pub fn skeleton(bytes: &[u8]) -> bool {
+    let Ok(records) = skeleton::records(bytes) else { return false };
+    let mut total = 0;
+    for record in records {
+        let Ok(record) = record else { return false };
+        total += record.raw.len();
+    }
+    assert!(total <= bytes.len(), "records are slices of their part");
+    true
+}
 
 /// The body of a config, authenticated here; and the bytes as they are.
 pub fn config(body: &[u8]) -> bool {

@@ -36,6 +36,7 @@ pub const TARGETS: &[Target] = &[
     Target { name: "pages", run: pages::pages, seeds: seeds::page_files },
     Target { name: "path", run: decoders::path, seeds: seeds::paths },
     Target { name: "region", run: sealed::region, seeds: seeds::regions },
+    Target { name: "skeleton", run: decoders::skeleton, seeds: seeds::skeletons },
     Target { name: "slot", run: sealed::slot, seeds: seeds::slots },
     Target { name: "snapshot", run: sealed::snapshot, seeds: seeds::snapshots },
     Target { name: "trailer", run: decoders::trailer, seeds: seeds::trailers },

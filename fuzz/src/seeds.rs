@@ -13,6 +13,7 @@ use lifeboat_format::object::{frame, header, unframe};
 use lifeboat_format::pack::{Directory, TRAILER_BYTES, encode_tail};
 use lifeboat_format::region::{ChunkKind, Region, RegionSealer};
 use lifeboat_format::seal::{Key, Suite};
+use lifeboat_format::skeleton;
 use lifeboat_format::slot::{Argon2Cost, Role, RoleBundle, Secret, Slot};
 use lifeboat_format::wire::Write;
 use lifeboat_format::{
@@ -104,6 +105,14 @@ pub fn list_nodes() -> Vec<Vec<u8>> {
     let children = vec![ListChild { id: ChunkId([2; ChunkId::BYTES]), bytes: 1 << 20 }; 3];
     let lists = [(8192 + (1 << 30) + 4096, ListNode::Leaf(pieces)), (3 << 20, ListNode::Inner(1, children))];
     lists.iter().map(|(bytes, node)| [&u64::to_le_bytes(*bytes)[..], &node.encode()].concat()).collect()
+}
+
+/// Parts of skeletons.
+pub fn skeletons() -> Vec<Vec<u8>> {
+    let mut builder = skeleton::Builder::default();
+    // Nothing is full yet.
+    let _ = (builder.raw(&[7; 600]), builder.content(5), builder.raw(b"end"));
+    vec![builder.finish(), skeleton::Builder::default().finish()]
 }
 
 /// Framed objects and names of objects.

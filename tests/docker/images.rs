@@ -144,7 +144,9 @@ on_every_engine! {
 
 #[test]
 fn between_kinds_of_store_the_layers_and_the_configuration_stay() {
-    for (from, to) in [("system", "containerd"), ("graph", "containerd"), ("containerd", "system"), ("containerd", "graph")] {
+    for (from, to) in
+        [("system", "containerd"), ("graph", "containerd"), ("containerd", "system"), ("containerd", "graph")]
+    {
         let (from, to) = (Engine::named(from), Engine::named(to));
         let scene = Scene::with_repository();
         let image = Image::make(from, "travelling");

@@ -15,6 +15,7 @@ from pathlib import Path
 
 from budget import budget
 from bundle import entries, read_bundle
+from image import write_archive
 from objects import Snapshot, Source
 from primitives import FormatError, WrongKey
 from repository import Repository
@@ -91,6 +92,9 @@ def run(arguments: argparse.Namespace) -> None:
         print(json.dumps(budget(repository), indent=2))
     else:
         Restore(repository, arguments.out).run(choose(repository, arguments.snapshot))
+    if arguments.command == "image":
+        out = Path(arguments.out)
+        write_archive(out / f"image:{arguments.name}", out / "image.tar")
 
 
 def main() -> int:
@@ -107,6 +111,10 @@ def main() -> int:
     restore = commands.add_parser("restore", help="recreate a snapshot's sources below OUT")
     restore.add_argument("snapshot", metavar="SNAPSHOT", help="beginning of its id, or `latest`")
     restore.add_argument("out", metavar="OUT", help="a new or empty directory")
+    image = commands.add_parser("image", help="write the archive of an image for `docker load`")
+    image.add_argument("snapshot", metavar="SNAPSHOT", help="beginning of its id, or `latest`")
+    image.add_argument("name", metavar="NAME", help="the image as it was called in the snapshot")
+    image.add_argument("out", metavar="OUT", help="a new or empty directory, for the parts and `image.tar`")
     try:
         run(parser.parse_args())
     except WrongKey as error:

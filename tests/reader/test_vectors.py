@@ -15,6 +15,7 @@ from pathlib import Path
 from blake3 import blake3
 
 import bundle
+import image
 import objects
 import trees
 from primitives import Damaged, FormatError, Reader
@@ -158,6 +159,7 @@ DECODERS = {
     "tree": tree,
     "file": file,
     "list_node": lambda case, keys, data: trees.read_list(data, case["expected"]),
+    "skeleton": lambda case, keys, data: image.read_skeleton(data),
     "snapshot": lambda case, keys, data:
         objects.read_snapshot(case["kind"], keys, bytes.fromhex(case["session"]), data),
     "intent": lambda case, keys, data: objects.read_intent(keys, bytes.fromhex(case["session"]), data),

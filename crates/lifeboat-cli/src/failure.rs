@@ -74,16 +74,18 @@ fn engine_error(error: &anyhow::Error) -> Option<&engine::Error> {
             capture::Error::Layer(error) => of_layer(error),
             _ => None,
         };
-        own.or_else(captured).or_else(|| match cause.downcast_ref()? {
-            recreate::Error::Engine(error) => Some(error),
-            recreate::Error::Volume(error) => of_volume(error),
-            recreate::Error::Layer(error) => of_layer(error),
-            _ => None,
-        }).or_else(|| match cause.downcast_ref()? {
-            image::Error::Engine(error) => Some(error),
-            image::Error::Volume(error) => of_volume(error),
-            _ => None,
-        })
+        own.or_else(captured)
+            .or_else(|| match cause.downcast_ref()? {
+                recreate::Error::Engine(error) => Some(error),
+                recreate::Error::Volume(error) => of_volume(error),
+                recreate::Error::Layer(error) => of_layer(error),
+                _ => None,
+            })
+            .or_else(|| match cause.downcast_ref()? {
+                image::Error::Engine(error) => Some(error),
+                image::Error::Volume(error) => of_volume(error),
+                _ => None,
+            })
     })
 }
 

@@ -99,6 +99,7 @@ topics! {
     trees_walk_as_stated: "trees", 4, 16;
     list_nodes_decode_as_stated: "lists", 2, 12;
     chunk_lists_walk_as_stated: "files", 2, 5;
+    skeletons_decode_as_stated: "skeletons", 2, 7;
     snapshots_decode_as_stated: "snapshots", 6, 27;
     bundles_decode_as_stated: "bundles", 2, 39;
 }

@@ -76,7 +76,7 @@ fn place_of(repository: &Repository, source: &Source, target: &Path) -> Result<P
         SourceKind::Stdin | SourceKind::Command => Vec::new(),
         SourceKind::Volume | SourceKind::Container | SourceKind::Tar | SourceKind::Image => {
             source.full_name()
-        },
+        }
     };
     // Names come from the repository: they must not climb out of the target.
     let path =

@@ -86,7 +86,8 @@ pub(super) fn tell_shares(ui: &Ui, repository: &Repository, sources: &[Source]) 
                     "absent_platforms": description.absent_platforms,
                 }),
             );
-        } else if whole > 0 && description.store == lifeboat::workload::image::description::Store::Containerd {
+        } else if whole > 0 && description.store == lifeboat::workload::image::description::Store::Containerd
+        {
             ui.notice(&format!(
                 "{name}: {} of layers are stored as the engine compressed them, so only whole layers are stored once; \
                  `--images portable` stores them by file and gives up the id",
@@ -202,13 +203,17 @@ impl<R: Read> Read for Interruptible<'_, R> {
 
 fn refuse_what_images_cannot(arguments: &RestoreArgs) -> Result<()> {
     if arguments.delete || arguments.verify {
-        bail!("--delete and --verify have no meaning for an image: it is whole, and always looked at, or not there");
+        bail!(
+            "--delete and --verify have no meaning for an image: it is whole, and always looked at, or not there"
+        );
     }
     if !(arguments.include.is_empty() && arguments.exclude.is_empty()) {
         bail!("an image is loaded whole: --include and --exclude are for folders and volumes");
     }
     if let Some(OverwriteArg::IfChanged | OverwriteArg::Never) = arguments.overwrite {
-        bail!("for an image, `--overwrite always` takes its name from another one; nothing else can be meant");
+        bail!(
+            "for an image, `--overwrite always` takes its name from another one; nothing else can be meant"
+        );
     }
     Ok(())
 }

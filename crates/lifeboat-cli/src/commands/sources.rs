@@ -120,7 +120,9 @@ fn no_path(name: &str, error: std::io::Error) -> Result<std::io::Result<SourceSp
         )),
         Some((kind, _)) if !kind.contains('/') => Ok(Err(std::io::Error::new(
             error.kind(),
-            format!("{error}; kinds of sources are path:, container:, volume:, image:, tar:, stdin: and command:"),
+            format!(
+                "{error}; kinds of sources are path:, container:, volume:, image:, tar:, stdin: and command:"
+            ),
         ))),
         _ => Ok(Err(error)),
     }

@@ -10,6 +10,7 @@ mod lists;
 mod objects;
 mod packs;
 mod repository;
+mod skeletons;
 mod sketch;
 mod snapshots;
 mod topic;
@@ -42,6 +43,7 @@ fn main() -> Result<(), Box<dyn Error>> {
         trees::walks()?,
         lists::lists(),
         lists::files(),
+        skeletons::skeletons(),
         snapshots::snapshots()?,
         bundles::bundles()?,
     ] {

@@ -13,6 +13,7 @@ use lifeboat_format::object::{self, ObjectKind};
 use lifeboat_format::pack::{self, Directory};
 use lifeboat_format::region::{self, ChunkKind, Region, RegionHead, RegionOpener};
 use lifeboat_format::seal::{self, Binding, Codec, Key, Purpose, Suite};
+use lifeboat_format::skeleton;
 use lifeboat_format::slot::{Secret, Slot};
 use lifeboat_format::snapshot::Snapshot;
 use lifeboat_format::wire::Reader;
@@ -93,6 +94,7 @@ impl Case<'_> {
             "list_node" => {
                 describe::list_node(&ListNode::decode(&self.bytes("bytes"), self.number("expected"))?)
             }
+            "skeleton" => self.skeleton()?,
             "snapshot" => {
                 let session = SessionId(self.array("session"));
                 let bytes = self.bytes("bytes");
@@ -113,6 +115,17 @@ impl Case<'_> {
             "bundle" => crate::bundle::decode(&self.bytes("bytes"), &Key::new(self.array("key_file")))?,
             other => panic!("no decoder {other}"),
         })
+    }
+
+    fn skeleton(&self) -> Result<Value> {
+        let bytes = self.bytes("bytes");
+        let records: Result<Vec<Value>> = skeleton::records(&bytes)?
+            .map(|record| {
+                let record = record?;
+                Ok(json!({ "raw": hex(record.raw), "content_bytes": record.content_bytes }))
+            })
+            .collect();
+        Ok(json!(records?))
     }
 
     fn kind(&self) -> ObjectKind {

@@ -90,7 +90,9 @@ impl Attempt<'_> {
         let result = match (&member.state, member.spec) {
             (State::Failed, _) => return Ok(()),
             (_, SourceSpec::Path(_) | SourceSpec::Tree(_)) => self.walk(number, pass),
-            (_, SourceSpec::Archive(archive)) if pass != Pass::Last && !archive.is_told_by_detail => return Ok(()),
+            (_, SourceSpec::Archive(archive)) if pass != Pass::Last && !archive.is_told_by_detail => {
+                return Ok(());
+            }
             (State::Waiting, SourceSpec::Archive(archive)) => self.archive(number, archive),
             (State::Waiting, SourceSpec::Stdin(_) | SourceSpec::Command(..)) => self.stream(number),
             (State::Read(..), _) => return Ok(()),

@@ -47,8 +47,7 @@ impl Engine {
             .body(bollard::body_try_stream(body))
             .map_err(|error| self.explain(doing, error.into()))?;
         let transport = self.transport().clone();
-        let request =
-            self.runtime().spawn(async move { accepted(transport.send(request).await?).await });
+        let request = self.runtime().spawn(async move { accepted(transport.send(request).await?).await });
         let fed = self.feed(doing, source, &pieces, IDLE);
         drop(pieces);
         if let Err(error @ Error::Timeout { .. }) = fed {
@@ -64,7 +63,11 @@ impl Engine {
         let mut said = Vec::new();
         while let Some(line) = lines.next_within(FINISH)? {
             if let Some(message) = line.get("error").and_then(Value::as_str) {
-                return Err(Error::Refused { doing: doing.to_owned(), status: 500, message: message.to_owned() });
+                return Err(Error::Refused {
+                    doing: doing.to_owned(),
+                    status: 500,
+                    message: message.to_owned(),
+                });
             }
             said.push(text(&line, "/stream").trim().to_owned());
         }

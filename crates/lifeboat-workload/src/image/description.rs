@@ -165,8 +165,11 @@ mod tests {
             link: link.map(str::to_owned),
             ..FileRecord::default()
         };
-        let files =
-            [file("a/layer.tar", None), file("b/layer.tar", Some("../a/layer.tar")), file("c", Some("b/layer.tar"))];
+        let files = [
+            file("a/layer.tar", None),
+            file("b/layer.tar", Some("../a/layer.tar")),
+            file("c", Some("b/layer.tar")),
+        ];
         let found = |path: &str| resolve(&files, path).map(|file| file.path.as_str());
         assert_eq!(found("a/layer.tar"), Some("a/layer.tar"));
         assert_eq!(found("b/layer.tar"), Some("a/layer.tar"));
@@ -182,6 +185,8 @@ mod tests {
             assert!(Description::read(text.as_bytes()).is_err(), "{bad}");
         }
         assert_eq!(checked_path(b"blobs/sha256/"), Ok("blobs/sha256".into()));
-        assert!(matches!(Description::read(br#"{"version":2}"#), Err(Error::Record(text)) if text.contains("newer")));
+        assert!(
+            matches!(Description::read(br#"{"version":2}"#), Err(Error::Record(text)) if text.contains("newer"))
+        );
     }
 }

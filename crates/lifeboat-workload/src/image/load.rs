@@ -86,7 +86,9 @@ fn look(engine: &Engine, run: &str, plan: &Plan, id: &str) -> Result<(), Error> 
     if !is_the_same(&image, &plan.description) {
         return Err(broken("its layers are not those of the snapshot".into()));
     }
-    if plan.store == plan.description.store && plan.description.images != "portable" && image.id != plan.description.id
+    if plan.store == plan.description.store
+        && plan.description.images != "portable"
+        && image.id != plan.description.id
     {
         return Err(broken(format!("it has the id {} instead of {}", image.id, plan.description.id)));
     }
@@ -104,9 +106,8 @@ fn probe(engine: &Engine, run: &str, image: &str) -> Result<(), Error> {
         "Image": image, "Entrypoint": [], "Cmd": [COMMAND], "Labels": {HELPER_LABEL: run}, "NetworkDisabled": true,
         "HostConfig": {"NetworkMode": "none", "RestartPolicy": {"Name": "no"}},
     });
-    let broken = |error: crate::engine::Error| {
-        Error::Broken(format!("no container can be made of it: {error}"))
-    };
+    let broken =
+        |error: crate::engine::Error| Error::Broken(format!("no container can be made of it: {error}"));
     let container = engine.create_container(None, &body).map_err(broken)?;
     let looked = engine.path_stat(&container, "/").map_err(broken);
     engine.remove_container(&container, AnonymousVolumes::Remove)?;

@@ -59,7 +59,9 @@ pub fn plan(
             store.word()
         ));
     } else if description.images == "portable" {
-        remarks.push("the image was stored portable: its id changes, its configuration and layers do not".into());
+        remarks.push(
+            "the image was stored portable: its id changes, its configuration and layers do not".into(),
+        );
     }
     platform_remark(info, &description, &mut remarks);
     let tags = wanted.tags.clone().unwrap_or_else(|| description.tags.clone());
@@ -68,7 +70,8 @@ pub fn plan(
         if !wanted.takes_names {
             return Err(Error::InTheWay {
                 text: format!("another image has the name {tag} on this engine: {other}"),
-                hint: "lifeboat restore ID:image:NAME --to image:OTHER-NAME    # or add `--overwrite always`".into(),
+                hint: "lifeboat restore ID:image:NAME --to image:OTHER-NAME    # or add `--overwrite always`"
+                    .into(),
             });
         }
         remarks.push(format!("the name {tag} is taken from {other}, which stays without it"));

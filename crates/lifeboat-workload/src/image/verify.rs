@@ -82,7 +82,9 @@ impl Saved {
         }
         about.layers.clear();
         for (layer, diff_id) in layers.iter().zip(&diff_ids) {
-            let Some(file) = self.file(layer) else { return incomplete(format!("its layer {layer} is missing")) };
+            let Some(file) = self.file(layer) else {
+                return incomplete(format!("its layer {layer} is missing"));
+            };
             let is_plain = file.split || about.store == Store::Graph;
             if is_plain && format!("sha256:{}", file.sha256) != *diff_id {
                 return incomplete(format!("its layer {layer} is not the one with the digest {diff_id}"));
@@ -185,7 +187,9 @@ impl Saved {
             vec![(config, bytes.clone()), (MANIFEST.to_owned(), manifest.to_string().into_bytes())];
         let mut files: Vec<FileRecord> = Vec::new();
         for path in &description.layers {
-            let Some(layer) = self.file(path) else { return incomplete(format!("its layer {path} is missing")) };
+            let Some(layer) = self.file(path) else {
+                return incomplete(format!("its layer {path} is missing"));
+            };
             if files.contains(layer) {
                 continue;
             }

@@ -247,8 +247,9 @@ mod tests {
     #[test]
     fn every_file_comes_by_itself() {
         let long = "n".repeat(140);
-        let files: Vec<(String, Vec<u8>)> =
-            [("a", 3), ("empty", 0), (&long[..], 700), ("z", 512)].map(|(name, size)| (name.to_owned(), vec![7; size])).into();
+        let files: Vec<(String, Vec<u8>)> = [("a", 3), ("empty", 0), (&long[..], 700), ("z", 512)]
+            .map(|(name, size)| (name.to_owned(), vec![7; size]))
+            .into();
         let bytes = archive(&files);
         assert!(is_archive(&bytes));
         assert_eq!(split(&bytes, true).1, [3, 700, 512]);
@@ -261,12 +262,20 @@ mod tests {
         let mut bytes = archive(&[("pax".into(), records)]);
         bytes.truncate(1024);
         bytes[156] = b'x';
-        let sum: u32 = bytes[..512].iter().enumerate().map(|(at, byte)| if (148..156).contains(&at) { 32 } else { u32::from(*byte) }).sum();
+        let sum: u32 = bytes[..512]
+            .iter()
+            .enumerate()
+            .map(|(at, byte)| if (148..156).contains(&at) { 32 } else { u32::from(*byte) })
+            .sum();
         bytes[148..156].copy_from_slice(format!("{sum:06o}\0 ").as_bytes());
         let mut file = archive(&[("f".into(), vec![9; 600])]);
         // The header itself says nothing of use.
         file[124..136].copy_from_slice(b"00000000000\0");
-        let sum: u32 = file[..512].iter().enumerate().map(|(at, byte)| if (148..156).contains(&at) { 32 } else { u32::from(*byte) }).sum();
+        let sum: u32 = file[..512]
+            .iter()
+            .enumerate()
+            .map(|(at, byte)| if (148..156).contains(&at) { 32 } else { u32::from(*byte) })
+            .sum();
         file[148..156].copy_from_slice(format!("{sum:06o}\0 ").as_bytes());
         bytes.extend_from_slice(&file);
         assert_eq!(split(&bytes, true), (bytes, vec![600]));
