@@ -222,7 +222,7 @@ fn a_file_in_several_layers_images_and_folders_is_stored_once() {
     assert!(added > 3 << 20);
     // Elsewhere in another layer of another image, saved by another engine.
     let second = layer(&[("another/name/of/it", noise("second", 1000)), ("moved/shared", shared.clone())]);
-    let (_, _, added) = store(&scene, "second", &legacy(&[second.clone()]), Images::Exact);
+    let (_, _, added) = store(&scene, "second", &legacy(std::slice::from_ref(&second)), Images::Exact);
     assert!(added < 64 << 10, "{added} bytes are new");
     // And compressed, by an engine that keeps it so.
     let wrap = |layer: &[u8]| zstd::encode_all(layer, 3).unwrap();

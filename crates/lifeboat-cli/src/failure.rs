@@ -108,6 +108,21 @@ fn of_layer(error: &LayerError) -> Option<&engine::Error> {
     }
 }
 
+/// The image's error, which comes through a stream.
+fn image_error(error: &anyhow::Error) -> Option<&image::Error> {
+    error.chain().find_map(|cause| {
+        cause.downcast_ref().or_else(|| {
+            let mut inner = cause.downcast_ref::<std::io::Error>()?.get_ref()?;
+            loop {
+                if let Some(found) = inner.downcast_ref::<image::Error>() {
+                    return Some(found);
+                }
+                inner = inner.downcast_ref::<std::io::Error>()?.get_ref()?;
+            }
+        })
+    })
+}
+
 fn bundle_error(error: &anyhow::Error) -> Option<&bundle::Error> {
     error.chain().find_map(|cause| cause.downcast_ref())
 }
@@ -142,6 +157,9 @@ pub(crate) fn exit_code(error: &anyhow::Error) -> u8 {
         kind
     {
         return NO_ENGINE;
+    }
+    if let Some(image::Error::Incomplete(_)) = image_error(error) {
+        return PARTIAL;
     }
     if let Some(bundle::Error::WrongKey) = bundle_error(error) {
         return WRONG_KEY;
@@ -181,7 +199,7 @@ pub(crate) fn hint(error: &anyhow::Error) -> Option<String> {
     if let Some(error) = error.chain().find_map(|cause| cause.downcast_ref::<recreate::Error>()) {
         return error.hint();
     }
-    if let Some(error) = error.chain().find_map(|cause| cause.downcast_ref::<image::Error>()) {
+    if let Some(error) = image_error(error) {
         return error.hint();
     }
     if let Some(hint) = bundle_error(error).and_then(bundle_hint) {

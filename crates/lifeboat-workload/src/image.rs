@@ -116,6 +116,9 @@ impl Error {
             Self::Engine(error) => error.hint(),
             Self::Volume(error) => error.hint(),
             Self::InTheWay { hint, .. } => Some(hint.clone()),
+            Self::Incomplete(_) => {
+                Some("docker pull NAME    # or build it again: the engine does not have all of it".into())
+            }
             _ => None,
         }
     }
