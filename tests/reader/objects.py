@@ -16,7 +16,7 @@ from seals import (
 
 REGION_PLAIN_MAX = 4 * MIB
 LISTED_PACKS_MAX = 32_000
-SOURCE_KINDS = {1: "path", 2: "stdin", 3: "command", 4: "volume", 5: "container", 6: "tar", 7: "image"}
+SOURCE_KINDS = {1: "path", 2: "stdin", 3: "command", 4: "volume", 5: "container", 6: "tar", 7: "image", 8: "project"}
 DETAIL_MAX = 65536
 SNAPSHOT_KINDS = {1: "full", 2: "incremental", 3: "differential"}
 

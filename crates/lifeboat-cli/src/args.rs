@@ -235,9 +235,9 @@ pub(crate) enum DockerCommand {
 }
 
 /// How to back up.
-#[derive(Debug, Args)]
+#[derive(Debug, Clone, Args)]
 pub(crate) struct SnapshotArgs {
-    /// Paths, container:NAME, volume:NAME, image:NAME, stdin:NAME, tar:FILE, or command:NAME with the command behind --
+    /// Paths, project:NAME (of compose), host: (everything on an engine), container:NAME, volume:NAME, image:NAME, stdin:NAME, tar:FILE, or command:NAME with the command behind --
     #[arg(value_name = "SOURCE")]
     pub(crate) sources: Vec<OsString>,
     /// The command of command:NAME
@@ -334,8 +334,8 @@ pub(crate) struct RestoreArgs {
     pub(crate) snapshot: OsString,
     /// Directory that becomes equal to PATH; without a PATH, absolute paths are recreated below it. volume:NAME is a
     /// volume of a container engine, which is made where it is missing; container:NAME makes a container, and image:NAME
-    /// loads an image, under its own name where none is given; host: puts paths back where they were; - writes a tar archive to standard output
-    #[arg(long, value_name = "DIR|volume:NAME|container:[NAME]|image:[NAME]|host:|-")]
+    /// loads an image, under its own name where none is given; project: brings back a whole compose project; host: puts paths back where they were; - writes a tar archive to standard output
+    #[arg(long, value_name = "DIR|project:[NAME]|container:[NAME]|volume:NAME|image:[NAME]|host:|-")]
     pub(crate) to: PathBuf,
     /// With --to host:, paths below OLD go below NEW; both are absolute
     #[arg(long, value_name = "OLD=NEW")]
@@ -358,9 +358,21 @@ pub(crate) struct RestoreArgs {
     /// container: also restore the volumes that it mounts; those that are there and hold something are refused
     #[arg(long)]
     pub(crate) with_volumes: bool,
-    /// container: start it when it is whole
+    /// container, project: start it when it is whole
     #[arg(long)]
     pub(crate) start: bool,
+    /// project: under another name; the engine chooses ports, subnets and addresses
+    #[arg(long, value_name = "NAME")]
+    pub(crate) rename: Option<String>,
+    /// project: replace the one that is there, after a snapshot of it
+    #[arg(long)]
+    pub(crate) in_place: bool,
+    /// project: the folder of its compose files, instead of the one where they were
+    #[arg(long, value_name = "DIR")]
+    pub(crate) project_dir: Option<PathBuf>,
+    /// project: start it, and wait so long until it is healthy: 120, 2m, 1h
+    #[arg(long, value_name = "TIME", value_parser = parse_time)]
+    pub(crate) wait_healthy: Option<std::time::Duration>,
     /// Read every written file again and compare it with the repository
     #[arg(long)]
     pub(crate) verify: bool,
@@ -456,6 +468,21 @@ fn parse_size(text: &str) -> Result<u64, String> {
     };
     let number: u64 = number.parse().map_err(|_| format!("`{text}` is no size; try 500M or 2G"))?;
     number.checked_mul(1 << shift).ok_or_else(|| format!("`{text}` is too large"))
+}
+
+/// `120`, `90s`, `2m`, `1h`.
+fn parse_time(text: &str) -> Result<std::time::Duration, String> {
+    let wrong = || format!("`{text}` is no time; try 90s or 2m");
+    let split = text.find(|symbol: char| !symbol.is_ascii_digit()).unwrap_or(text.len());
+    let (number, unit) = text.split_at(split);
+    let seconds = match unit {
+        "" | "s" => 1,
+        "m" => 60,
+        "h" => 3600,
+        _ => return Err(wrong()),
+    };
+    let number: u64 = number.parse().map_err(|_| wrong())?;
+    number.checked_mul(seconds).map(std::time::Duration::from_secs).ok_or_else(wrong)
 }
 
 #[cfg(test)]

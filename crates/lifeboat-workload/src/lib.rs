@@ -16,6 +16,7 @@ pub mod journal;
 pub mod labels;
 pub mod layer;
 mod piped;
+pub mod project;
 pub mod quiesce;
 pub mod readiness;
 pub mod recipes;

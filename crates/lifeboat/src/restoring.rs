@@ -74,9 +74,11 @@ fn place_of(repository: &Repository, source: &Source, target: &Path) -> Result<P
     let name = match source.kind {
         SourceKind::Path => source.name.clone(),
         SourceKind::Stdin | SourceKind::Command => Vec::new(),
-        SourceKind::Volume | SourceKind::Container | SourceKind::Tar | SourceKind::Image => {
-            source.full_name()
-        }
+        SourceKind::Volume
+        | SourceKind::Container
+        | SourceKind::Tar
+        | SourceKind::Image
+        | SourceKind::Project => source.full_name(),
     };
     // Names come from the repository: they must not climb out of the target.
     let path =

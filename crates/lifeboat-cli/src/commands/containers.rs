@@ -118,7 +118,7 @@ fn container_source(selected: &Selected) -> Result<&Source> {
 }
 
 /// The descriptions in a container's source.
-fn files(reader: &ChunkReader, source: &Source) -> Result<Files> {
+pub(super) fn files(reader: &ChunkReader, source: &Source) -> Result<Files> {
     let container = file(reader, source, CONTAINER_FILE)?.unwrap_or_default();
     Ok(Files {
         container,
@@ -166,7 +166,7 @@ fn snapshot(reader: &ChunkReader, selected: &Selected) -> Snapshot {
 }
 
 /// Restores a volume of the snapshot into one of the engine; whether all of it is there.
-fn fill_volume(
+pub(super) fn fill_volume(
     ui: &Ui,
     repository: &Repository,
     selected: &Selected,
@@ -189,12 +189,12 @@ fn fill_volume(
 }
 
 /// The volume that a container mounts at a path.
-fn volume_at(container: &Container, place: &str) -> Option<String> {
+pub(super) fn volume_at(container: &Container, place: &str) -> Option<String> {
     let mut volumes = container.mounts.iter().filter(|mount| mount.kind == "volume");
     volumes.find(|mount| mount.destination == place).map(|mount| mount.name.clone())
 }
 
-fn fill_layer(
+pub(super) fn fill_layer(
     ui: &Ui,
     volumes: &Volumes,
     container: Container,
@@ -261,6 +261,11 @@ fn report(ui: &Ui, plan: &Plan, id: &str, filled: &Filled, is_started: bool) {
         let verb = if is_started { "Made and started" } else { "Made" };
         ui.say(format!("{verb} container {}, {} entries of its writable layer", plan.name, filled.restored));
     }
+    tell_layer(filled);
+}
+
+/// Says what of a writable layer did not come back.
+pub(super) fn tell_layer(filled: &Filled) {
     filled.described.iter().for_each(|text| eprintln!("Warning: {text}"));
     if filled.not_deleted > 0 {
         let count = filled.not_deleted;

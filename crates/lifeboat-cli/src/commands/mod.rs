@@ -13,6 +13,8 @@ mod gc;
 mod images;
 mod manage;
 mod places;
+mod project_restore;
+mod projects;
 mod recover;
 mod repair;
 mod restore;

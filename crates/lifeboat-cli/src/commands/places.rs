@@ -30,7 +30,8 @@ pub(super) fn of(
     arguments: &RestoreArgs,
 ) -> Result<Option<Places>> {
     let is_host = arguments.to.as_os_str() == HOST;
-    if !is_host && arguments.map_path.is_empty() {
+    let is_project = super::project_restore::target_name(arguments.to.as_os_str()).is_some();
+    if is_project || (!is_host && arguments.map_path.is_empty()) {
         return Ok(None);
     }
     if !is_host {

@@ -3,6 +3,7 @@
 use super::containers;
 use super::images;
 use super::places;
+use super::project_restore;
 use super::select::{Selected, full_path, select};
 use super::volumes::{self, Into};
 use crate::access;
@@ -73,6 +74,24 @@ pub(crate) fn run(
     let places = places::of(&repository, &selected, arguments)?;
     if let Some(name) = containers::target_name(arguments.to.as_os_str()) {
         return containers::restore(ui, &repository, &selected, name, arguments, &options);
+    }
+    if let Some(name) = project_restore::target_name(arguments.to.as_os_str()) {
+        let call = project_restore::Call {
+            global,
+            ui,
+            repository: &repository,
+            selected: &selected,
+            arguments,
+            interrupted,
+        };
+        return project_restore::restore(&call, name, &options);
+    }
+    if arguments.rename.is_some()
+        || arguments.in_place
+        || arguments.project_dir.is_some()
+        || arguments.wait_healthy.is_some()
+    {
+        bail!("--rename, --in-place, --project-dir and --wait-healthy are for projects: `--to project:`");
     }
     if let Some(name) = images::target_name(arguments.to.as_os_str()) {
         return images::restore(ui, &repository, &selected, name, arguments, &options);

@@ -1,5 +1,6 @@
 //! `lifeboat snapshot`.
 
+use super::projects;
 use super::services::{self, Services};
 use super::sources::{named, sources};
 use super::volumes::Reach;
@@ -32,12 +33,19 @@ pub(crate) fn run(
     // It says that this run lives for as long as its sources may have helpers on an engine.
     let mut reach = Reach::new(&arguments.engine);
     let named = named(&arguments)?;
+    if projects::is_host(&named) {
+        return projects::snapshot_host(global, ui, &arguments, interrupted);
+    }
     let repository = access::open(global)?;
+    let projects = projects::expand(named, &mut reach, ui)?;
+    let named = projects.named;
     let mut services = Services::find(&named, &arguments, &mut reach, global, ui)?;
     if let Some(services) = &mut services {
         services.wait_ready(&arguments, &mut reach, ui, interrupted)?;
     }
-    let (specs, missing) = sources(named, &arguments, &mut reach, services.as_mut(), ui)?;
+    let (mut specs, missing) = sources(named, &arguments, &mut reach, services.as_mut(), ui)?;
+    specs.extend(projects.specs);
+    let (specs, missing) = (specs, missing + projects.missing);
     let capture = match (&services, arguments.dry_run) {
         (None, _) => None,
         (Some(services), true) => {

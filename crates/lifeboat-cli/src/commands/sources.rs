@@ -29,7 +29,7 @@ pub(super) fn named(arguments: &SnapshotArgs) -> Result<Vec<OsString>> {
     if named.is_empty() {
         bail!(Hinted::new(
             "there is nothing to back up",
-            "lifeboat snapshot /srv/app    # or container:NAME, volume:NAME, image:NAME, stdin:NAME, tar:FILE, command:NAME -- COMMAND"
+            "lifeboat snapshot /srv/app    # or project:NAME, container:NAME, volume:NAME, image:NAME, stdin:NAME, tar:FILE, command:NAME -- COMMAND"
         ));
     }
     Ok(named)
@@ -114,14 +114,14 @@ fn source(name: &OsStr, arguments: &SnapshotArgs) -> Result<std::io::Result<Sour
 /// What was meant by a name that is no path: perhaps a kind of source.
 fn no_path(name: &str, error: std::io::Error) -> Result<std::io::Result<SourceSpec>> {
     match name.split_once(':') {
-        Some((kind @ ("project" | "host" | "etcd"), _)) => bail!(Hinted::new(
+        Some((kind @ "etcd", _)) => bail!(Hinted::new(
             format!("{name}: this version has no sources of the kind `{kind}`, and no file has that name"),
             "lifeboat snapshot container:NAME    # for each container that `lifeboat docker ls` shows"
         )),
         Some((kind, _)) if !kind.contains('/') => Ok(Err(std::io::Error::new(
             error.kind(),
             format!(
-                "{error}; kinds of sources are path:, container:, volume:, image:, tar:, stdin: and command:"
+                "{error}; kinds of sources are path:, project:, host:, container:, volume:, image:, tar:, stdin: and command:"
             ),
         ))),
         _ => Ok(Err(error)),

@@ -151,7 +151,7 @@ fn refuse_what_engines_cannot(arguments: &RestoreArgs) -> Result<()> {
     Ok(())
 }
 
-fn through_engine(
+pub(super) fn through_engine(
     ui: &Ui,
     repository: &Repository,
     source: &Source,

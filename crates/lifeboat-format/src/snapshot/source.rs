@@ -54,6 +54,8 @@ pub enum SourceKind {
     Tar = 6,
     /// An image of a container engine. `docs/format/image.md`
     Image = 7,
+    /// A compose project: `project.json`. `docs/format/project.md`
+    Project = 8,
 }
 
 impl SourceKind {
@@ -67,6 +69,7 @@ impl SourceKind {
             Self::Container => "container",
             Self::Tar => "tar",
             Self::Image => "image",
+            Self::Project => "project",
         }
     }
 
@@ -79,6 +82,7 @@ impl SourceKind {
             5 => Ok(Self::Container),
             6 => Ok(Self::Tar),
             7 => Ok(Self::Image),
+            8 => Ok(Self::Project),
             other => Err(Error::Unsupported { what: "snapshot", feature: format!("source kind {other}") }),
         }
     }

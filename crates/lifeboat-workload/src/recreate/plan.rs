@@ -69,6 +69,8 @@ pub fn plan(
     let image = image(engine, recorded, &mut remarks)?;
     let others = |other: &str| now(engine, snapshot, other);
     let request = request(recorded, &image, engine.api(), &others).map_err(|error| named(error, snapshot))?;
+    let mut request = request;
+    label_image(engine, recorded, &image, &mut request)?;
     let networks = networks(engine, recorded, &mut remarks)?;
     let (volumes, anonymous) = volumes(engine, recorded, snapshot, wanted.with_volumes, &mut remarks)?;
     let is_compose = |label: &String| label.starts_with("com.docker.compose.");
@@ -80,6 +82,20 @@ pub fn plan(
         remarks.push("the snapshot does not have its writable layer".into());
     }
     Ok(Plan { name, image, request, networks, volumes, anonymous, remarks })
+}
+
+/// Compose makes a container anew whose label has another id than its image.
+fn label_image(
+    engine: &Engine,
+    recorded: &Recorded,
+    image: &str,
+    request: &mut Request,
+) -> Result<(), Error> {
+    let label = request.body.pointer_mut("/Labels").and_then(|labels| labels.get_mut(crate::project::IMAGE));
+    if let Some(label) = label.filter(|label| label.as_str() == Some(&recorded.image_id)) {
+        *label = Value::from(engine.image(image)?.id);
+    }
+    Ok(())
 }
 
 /// What an engine accepts.

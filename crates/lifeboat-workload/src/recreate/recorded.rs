@@ -37,11 +37,11 @@ pub struct Recorded {
     /// The image's id then.
     pub image_id: String,
     /// The engine's description of it.
-    pub(super) raw: Value,
+    pub(crate) raw: Value,
     /// The engine's description of its image.
     pub(super) image: Value,
     /// The engine's descriptions of its networks.
-    pub(super) networks: Map<String, Value>,
+    pub(crate) networks: Map<String, Value>,
     /// How its layer was read; `None` where it was not.
     pub layer_way: Option<String>,
 }
@@ -172,12 +172,22 @@ impl Recorded {
         found
     }
 
+    /// The engine's description of it. It holds the environment: never show it.
+    pub fn raw(&self) -> &Value {
+        &self.raw
+    }
+
+    /// The engine's descriptions of its networks, by name.
+    pub fn networks(&self) -> &Map<String, Value> {
+        &self.networks
+    }
+
     /// Its labels.
     pub fn labels(&self) -> BTreeMap<String, String> {
         words(&self.raw, "/Config/Labels")
     }
 
-    pub(super) fn list(&self, pointer: &str) -> impl Iterator<Item = &Value> {
+    pub(crate) fn list(&self, pointer: &str) -> impl Iterator<Item = &Value> {
         self.raw.pointer(pointer).and_then(Value::as_array).into_iter().flatten()
     }
 }

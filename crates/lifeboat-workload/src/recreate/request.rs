@@ -84,7 +84,7 @@ impl Recorded {
     }
 
     /// Its networks, by name.
-    pub(super) fn endpoints(&self) -> impl Iterator<Item = (&String, &Value)> {
+    pub(crate) fn endpoints(&self) -> impl Iterator<Item = (&String, &Value)> {
         self.raw.pointer("/NetworkSettings/Networks").and_then(Value::as_object).into_iter().flatten()
     }
 }

@@ -1,0 +1,98 @@
+//! Whether compose would change something: what a restore can be measured by.
+//!
+//! Must stay true: compose is only asked what it would do; where it cannot be asked, that is what is recorded.
+
+use super::description::Description;
+use serde::{Deserialize, Serialize};
+use std::ffi::OsString;
+use std::io::Read;
+use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
+
+/// Compose waits for nobody when it only says what it would do.
+const LIMIT: Duration = Duration::from_secs(60);
+
+/// What compose would change.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Drift {
+    /// Whether compose could be asked.
+    pub known: bool,
+    /// What it would change; nothing where everything is as its files say.
+    pub changes: Vec<String>,
+    /// Why it could not be asked.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub why: String,
+}
+
+impl Drift {
+    /// Asks compose, on the engine at `host`; `program` are the words that start it.
+    pub fn ask(description: &Description, host: &str, program: &[OsString]) -> Self {
+        let unknown = |why: String| Self { why, ..Self::default() };
+        let Some((first, words)) = program.split_first() else { return unknown("no program".into()) };
+        if description.compose_files.is_empty() {
+            return unknown("it is not known from which files it was made".into());
+        }
+        let mut command = Command::new(first);
+        command.args(words).env("DOCKER_HOST", host);
+        command.args(["--project-name", &description.name, "--project-directory", &description.folder]);
+        description.compose_files.iter().for_each(|file| _ = command.args(["--file", file]));
+        description.environment_files.iter().for_each(|file| _ = command.args(["--env-file", file]));
+        command.args(["up", "--detach", "--dry-run"]);
+        match run(command) {
+            Ok((true, said)) => Self { known: true, changes: changes(&said), why: String::new() },
+            // What it says may quote its files.
+            Ok((false, _)) => unknown("compose does not accept its files any more".into()),
+            Err(error) => unknown(format!("compose cannot be asked: {error}")),
+        }
+    }
+}
+
+fn run(mut command: Command) -> std::io::Result<(bool, String)> {
+    let mut child = command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped()).spawn()?;
+    let errors = child.stderr.take();
+    let reading = std::thread::spawn(move || {
+        let mut said = String::new();
+        let _ = errors.map(|mut errors| errors.read_to_string(&mut said));
+        said
+    });
+    let began = Instant::now();
+    let status = loop {
+        match child.try_wait()? {
+            Some(status) => break status,
+            None if began.elapsed() > LIMIT => {
+                child.kill()?;
+                child.wait()?;
+                return Err(std::io::ErrorKind::TimedOut.into());
+            }
+            None => std::thread::sleep(Duration::from_millis(50)),
+        }
+    };
+    Ok((status.success(), reading.join().unwrap_or_default()))
+}
+
+/// The lines that speak of a change.
+fn changes(said: &str) -> Vec<String> {
+    let steps = said.lines().filter_map(|line| line.split_once("DRY-RUN MODE -")?.1.trim().into());
+    let is_change = |step: &&str| {
+        let last = step.rsplit(' ').next().unwrap_or_default();
+        !matches!(last, "Running" | "Waiting" | "Healthy" | "Exited" | "Exists" | "")
+    };
+    let words = |step: &str| step.split_whitespace().collect::<Vec<_>>().join(" ");
+    let mut found: Vec<String> = steps.filter(is_change).map(words).collect();
+    found.dedup();
+    found
+}
+
+#[cfg(test)]
+mod tests {
+    use super::changes;
+
+    #[test]
+    fn what_runs_on_is_no_change() {
+        let calm = " DRY-RUN MODE -  Container shop-db-1  Running \n DRY-RUN MODE -  Container shop-db-1  Healthy \n";
+        assert_eq!(changes(calm), Vec::<String>::new());
+        let other =
+            " DRY-RUN MODE -  Container shop-db-1  Recreate \n DRY-RUN MODE -  Volume \"x\"  Created\n";
+        assert_eq!(changes(other), ["Container shop-db-1 Recreate", "Volume \"x\" Created"]);
+    }
+}

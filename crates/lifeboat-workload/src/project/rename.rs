@@ -1,0 +1,349 @@
+//! A project under another name, or in another folder: what its descriptions say is changed before anything is made of them.
+//!
+//! Must stay true: every volume gets another name, also those with a name of their own, so that nothing of the first
+//! project is written to; volumes and networks lose the digest of their configuration, because with a wrong one compose
+//! deletes a volume with all that is in it.
+
+use super::description::Description;
+use super::{CONFIG_HASH, Error, FILES, FOLDER, PROJECT};
+use crate::boundary::PathMap;
+use crate::engine::views::{Words, text};
+use serde_json::{Map, Value, json};
+use std::collections::BTreeMap;
+use std::fmt::Write as _;
+use std::path::Path;
+
+/// New names by old ones.
+#[derive(Debug, Clone, Default)]
+pub struct Renaming {
+    from: String,
+    to: String,
+    volumes: BTreeMap<String, String>,
+    networks: BTreeMap<String, String>,
+    containers: BTreeMap<String, String>,
+}
+
+impl Renaming {
+    /// The project `to` instead of the described one; the same name changes nothing.
+    pub fn new(description: &Description, to: &str) -> Result<Self, Error> {
+        let mut bytes = to.bytes();
+        let is_fit = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit();
+        if !bytes.next().is_some_and(is_fit) || !bytes.all(|byte| is_fit(byte) || b"-_".contains(&byte)) {
+            return Err(Error::Name(to.to_owned()));
+        }
+        let from = description.name.as_str();
+        let mut renaming = Self { from: from.to_owned(), to: to.to_owned(), ..Self::default() };
+        if from == to {
+            return Ok(renaming);
+        }
+        let other = |name: &str, between: char| match name.strip_prefix(from) {
+            Some(rest) if rest.starts_with(['-', '_', '.']) => format!("{to}{rest}"),
+            _ => format!("{to}{between}{name}"),
+        };
+        for volume in &description.volumes {
+            renaming.volumes.insert(volume.name.clone(), other(&volume.name, '_'));
+        }
+        for network in description.networks.iter().filter(|network| !network.external) {
+            renaming.networks.insert(network.name.clone(), other(&network.name, '_'));
+        }
+        for member in &description.containers {
+            renaming.containers.insert(member.name.clone(), other(&member.name, '-'));
+        }
+        Ok(renaming)
+    }
+
+    /// The project's name.
+    pub fn project(&self) -> &str {
+        &self.to
+    }
+
+    /// Whether anything has another name.
+    pub fn is_any(&self) -> bool {
+        self.from != self.to
+    }
+
+    /// What a volume is called.
+    pub fn volume<'n>(&'n self, name: &'n str) -> &'n str {
+        self.volumes.get(name).map_or(name, String::as_str)
+    }
+
+    /// What a container is called.
+    pub fn container<'n>(&'n self, name: &'n str) -> &'n str {
+        self.containers.get(name).map_or(name, String::as_str)
+    }
+
+    /// What a network is called.
+    pub fn network<'n>(&'n self, name: &'n str) -> &'n str {
+        self.networks.get(name).map_or(name, String::as_str)
+    }
+
+    /// Labels of a volume or network.
+    pub fn labels(&self, labels: &mut Words) {
+        if self.is_any() {
+            labels.remove(CONFIG_HASH);
+            if let Some(project) = labels.get_mut(PROJECT) {
+                project.clone_from(&self.to);
+            }
+        }
+    }
+
+    /// Changes the description of a container; gives what is not as it was.
+    pub fn change(&self, container: &mut Value, map: &PathMap) -> Vec<String> {
+        let mut remarks = Vec::new();
+        self.places(container, map);
+        if !self.is_any() {
+            return remarks;
+        }
+        let name = text(container, "/Name").trim_start_matches('/').to_owned();
+        container["Name"] = Value::from(format!("/{}", self.container(&name)));
+        if let Some(Value::Object(labels)) = container.pointer_mut("/Config/Labels")
+            && labels.contains_key(PROJECT)
+        {
+            labels.insert(PROJECT.into(), Value::from(self.to.as_str()));
+        }
+        self.volumes_in(container);
+        self.others_in(container);
+        self.networks_in(container, &mut remarks);
+        if let Some(Value::Object(ports)) = container.pointer_mut("/HostConfig/PortBindings") {
+            for (inner, bindings) in ports {
+                for binding in bindings.as_array_mut().into_iter().flatten() {
+                    let port = text(binding, "/HostPort");
+                    if !port.is_empty() {
+                        remarks.push(format!(
+                            "{name}: the engine chooses the port of the host for {inner}, which was {port}"
+                        ));
+                        binding["HostPort"] = Value::from("");
+                    }
+                }
+            }
+        }
+        remarks
+    }
+
+    /// Paths of the host.
+    fn places(&self, container: &mut Value, map: &PathMap) {
+        let place = |path: &str| map.place(Path::new(path)).to_string_lossy().into_owned();
+        for bind in
+            container.pointer_mut("/HostConfig/Binds").and_then(Value::as_array_mut).into_iter().flatten()
+        {
+            let text = bind.as_str().unwrap_or_default();
+            if let Some((source, rest)) = text.split_once(':').filter(|(source, _)| source.starts_with('/')) {
+                *bind = Value::from(format!("{}:{rest}", place(source)));
+            }
+        }
+        for pointer in ["/HostConfig/Mounts", "/Mounts"] {
+            for mount in container.pointer_mut(pointer).and_then(Value::as_array_mut).into_iter().flatten() {
+                if text(mount, "/Type") == "bind" {
+                    mount["Source"] = Value::from(place(&text(mount, "/Source")));
+                }
+            }
+        }
+        if let Some(Value::Object(labels)) = container.pointer_mut("/Config/Labels") {
+            for name in [FILES, FOLDER] {
+                if let Some(value) = labels.get_mut(name) {
+                    let all = value.as_str().unwrap_or_default().split(',').map(place).collect::<Vec<_>>();
+                    *value = Value::from(all.join(","));
+                }
+            }
+        }
+    }
+
+    fn volumes_in(&self, container: &mut Value) {
+        for bind in
+            container.pointer_mut("/HostConfig/Binds").and_then(Value::as_array_mut).into_iter().flatten()
+        {
+            let text = bind.as_str().unwrap_or_default();
+            if let Some((source, rest)) = text.split_once(':') {
+                *bind = Value::from(format!("{}:{rest}", self.volume(source)));
+            }
+        }
+        for (pointer, field) in [("/HostConfig/Mounts", "Source"), ("/Mounts", "Name")] {
+            for mount in container.pointer_mut(pointer).and_then(Value::as_array_mut).into_iter().flatten() {
+                if text(mount, "/Type") == "volume" {
+                    let name = text(mount, &format!("/{field}"));
+                    if !name.is_empty() {
+                        mount[field] = Value::from(self.volume(&name));
+                    }
+                }
+            }
+        }
+    }
+
+    /// Other containers that it names.
+    fn others_in(&self, container: &mut Value) {
+        for field in ["VolumesFrom", "Links"] {
+            let list = container.pointer_mut(&format!("/HostConfig/{field}")).and_then(Value::as_array_mut);
+            for one in list.into_iter().flatten() {
+                let text = one.as_str().unwrap_or_default();
+                let (slash, bare) = if text.starts_with('/') { ("/", &text[1..]) } else { ("", text) };
+                let (name, rest) = bare
+                    .split_once(':')
+                    .map_or((bare, String::new()), |(name, rest)| (name, format!(":{rest}")));
+                *one = Value::from(format!("{slash}{}{rest}", self.container(name)));
+            }
+        }
+    }
+
+    fn networks_in(&self, container: &mut Value, remarks: &mut Vec<String>) {
+        let own = text(container, "/Name").trim_start_matches('/').to_owned();
+        let mode = text(container, "/HostConfig/NetworkMode");
+        container["HostConfig"]["NetworkMode"] = Value::from(self.network(&mode));
+        let old_names: Vec<&String> = self.containers.keys().collect();
+        let Some(Value::Object(networks)) = container.pointer_mut("/NetworkSettings/Networks") else {
+            return;
+        };
+        let all = std::mem::take(networks);
+        for (name, mut endpoint) in all {
+            let is_other = self.networks.contains_key(&name);
+            let has_static = |pointer: &str| !text(&endpoint, pointer).is_empty();
+            if is_other && (has_static("/IPAMConfig/IPv4Address") || has_static("/IPAMConfig/IPv6Address")) {
+                remarks.push(format!("{own}: its address in network {name} is the engine's to choose"));
+            }
+            if is_other {
+                endpoint["IPAMConfig"] = Value::Null;
+            }
+            for field in ["Aliases", "DNSNames"] {
+                for alias in endpoint.get_mut(field).and_then(Value::as_array_mut).into_iter().flatten() {
+                    let old = alias.as_str().unwrap_or_default().to_owned();
+                    if old_names.contains(&&old) {
+                        *alias = Value::from(self.container(&old));
+                    }
+                }
+            }
+            networks.insert(self.network(&name).to_owned(), endpoint);
+        }
+    }
+
+    /// Changes the descriptions of networks, by name.
+    pub fn change_networks(&self, networks: &mut Map<String, Value>) {
+        if !self.is_any() {
+            return;
+        }
+        for (name, mut described) in std::mem::take(networks) {
+            if self.networks.contains_key(&name) {
+                let mut labels = crate::engine::views::words(&described, "/Labels");
+                self.labels(&mut labels);
+                described["Labels"] = json!(labels);
+                // Its subnets are the first project's.
+                described["IPAM"]["Config"] = json!([]);
+            }
+            networks.insert(self.network(&name).to_owned(), described);
+        }
+    }
+
+    /// A file for compose that goes behind the project's own: with it `up` finds what was made.
+    pub fn override_file(
+        &self,
+        volumes: &BTreeMap<String, String>,
+        networks: &BTreeMap<String, String>,
+        ports: &BTreeMap<String, Vec<String>>,
+    ) -> String {
+        let mut text = format!(
+            "# What lifeboat made as `{}` of the project `{}`.\nname: {}\n",
+            self.to, self.from, self.to
+        );
+        let quoted = |word: &str| Value::from(word).to_string();
+        // Writing to a string cannot fail.
+        for (top, all) in [("volumes", volumes), ("networks", networks)] {
+            if !all.is_empty() {
+                let _ = writeln!(text, "{top}:");
+            }
+            for (key, name) in all {
+                let _ = writeln!(text, "  {}:\n    name: {}", quoted(key), quoted(name));
+                if top == "networks" {
+                    let _ = writeln!(text, "    ipam: !reset null");
+                }
+            }
+        }
+        if !ports.is_empty() {
+            let _ = writeln!(text, "services:");
+        }
+        for (service, inner) in ports {
+            let list: Vec<String> = inner.iter().map(|port| quoted(port)).collect();
+            let _ = writeln!(text, "  {}:\n    ports: !override [{}]", quoted(service), list.join(", "));
+        }
+        text
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::project::description::{External, Member};
+
+    fn description() -> Description {
+        let named = |name: &str, external| External { name: name.into(), external };
+        Description {
+            name: "shop".into(),
+            volumes: vec![named("shop_data", false), named("explicit", false), named("theirs", true)],
+            networks: vec![named("shop_back", false), named("outer", true)],
+            containers: vec![
+                Member { name: "shop-db-1".into(), ..Member::default() },
+                Member { name: "own".into(), ..Member::default() },
+            ],
+            ..Description::default()
+        }
+    }
+
+    #[test]
+    fn everything_has_another_name_and_nothing_keeps_its_digest() {
+        let renaming = Renaming::new(&description(), "copy").unwrap();
+        assert_eq!(renaming.volume("shop_data"), "copy_data");
+        assert_eq!(renaming.volume("explicit"), "copy_explicit");
+        assert_eq!(renaming.volume("theirs"), "copy_theirs");
+        assert_eq!(renaming.network("outer"), "outer");
+        assert_eq!(renaming.container("own"), "copy-own");
+        let mut labels: Words = [(CONFIG_HASH, "1"), (PROJECT, "shop"), ("a", "b")]
+            .map(|(name, value)| (name.into(), value.into()))
+            .into();
+        renaming.labels(&mut labels);
+        assert_eq!(
+            labels,
+            [(PROJECT, "copy"), ("a", "b")].map(|(name, value)| (name.into(), value.into())).into()
+        );
+        let mut container = json!({
+            "Name": "/shop-db-1", "Config": {"Labels": {PROJECT: "shop"}},
+            "HostConfig": {
+                "NetworkMode": "shop_back", "Binds": ["explicit:/e:rw", "/srv/site:/site"],
+                "Mounts": [{"Type": "volume", "Source": "shop_data", "Target": "/d"}], "VolumesFrom": ["own:ro"],
+                "PortBindings": {"80/tcp": [{"HostIp": "", "HostPort": "8080"}]},
+            },
+            "Mounts": [{"Type": "volume", "Name": "shop_data"}, {"Type": "bind", "Source": "/srv/site"}],
+            "NetworkSettings": {"Networks": {
+                "shop_back": {"IPAMConfig": {"IPv4Address": "10.0.0.5"}, "Aliases": ["shop-db-1", "db"]}, "outer": {},
+            }},
+        });
+        let map = PathMap::parse(["/srv=/new"]).unwrap();
+        let remarks = renaming.change(&mut container, &map);
+        assert_eq!(remarks.len(), 2, "{remarks:?}");
+        let expected = json!({
+            "Name": "/copy-shop-db-1".replace("copy-shop", "copy"), "Config": {"Labels": {PROJECT: "copy"}},
+            "HostConfig": {
+                "NetworkMode": "copy_back", "Binds": ["copy_explicit:/e:rw", "/new/site:/site"],
+                "Mounts": [{"Type": "volume", "Source": "copy_data", "Target": "/d"}], "VolumesFrom": ["copy-own:ro"],
+                "PortBindings": {"80/tcp": [{"HostIp": "", "HostPort": ""}]},
+            },
+            "Mounts": [{"Type": "volume", "Name": "copy_data"}, {"Type": "bind", "Source": "/new/site"}],
+            "NetworkSettings": {"Networks": {
+                "copy_back": {"IPAMConfig": null, "Aliases": ["copy-db-1", "db"]}, "outer": {},
+            }},
+        });
+        assert_eq!(container, expected);
+    }
+
+    #[test]
+    fn the_same_name_changes_nothing_but_places() {
+        let renaming = Renaming::new(&description(), "shop").unwrap();
+        let mut container =
+            json!({"Name": "/shop-db-1", "Config": {"Labels": {FOLDER: "/srv/shop", CONFIG_HASH: "1"}}});
+        let map = PathMap::parse(["/srv/shop=/new"]).unwrap();
+        assert!(renaming.change(&mut container, &map).is_empty());
+        assert_eq!(
+            container,
+            json!({"Name": "/shop-db-1", "Config": {"Labels": {FOLDER: "/new", CONFIG_HASH: "1"}}})
+        );
+        for bad in ["", "Shop", "a b", "-a", "ä"] {
+            assert!(Renaming::new(&description(), bad).is_err(), "{bad}");
+        }
+    }
+}
