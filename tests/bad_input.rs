@@ -292,14 +292,14 @@ fn arguments_before_dashes<'a>(arguments: &[&'a str], more: &[&'a str]) -> Vec<&
 fn a_source_that_is_no_path_says_which_kinds_there_are() {
     let scene = filled();
     scene
-        .run(&["snapshot", "source", "image:api"])
+        .run(&["snapshot", "source", "etcd:api"])
         .expect(1)
-        .says("no sources of the kind `image`")
+        .says("no sources of the kind `etcd`")
         .says("Hint: lifeboat snapshot container:NAME");
-    scene.run(&["snapshot", "volum:data"]).expect(1).says("kinds of sources are path:, container:, volume:");
+    scene.run(&["snapshot", "volum:data"]).expect(1).says("kinds of sources are path:, project:");
     scene.run(&["snapshot", "absent"]).expect(1).says("No such file or directory");
     // A file may be called so.
-    scene.write("image:api", "a file");
-    scene.run(&["snapshot", "image:api"]).expect(0);
-    scene.run(&["snapshot", "path:image:api"]).expect(0);
+    scene.write("etcd:api", "a file");
+    scene.run(&["snapshot", "etcd:api"]).expect(0);
+    scene.run(&["snapshot", "path:etcd:api"]).expect(0);
 }

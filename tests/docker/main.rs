@@ -9,6 +9,7 @@ mod engines;
 mod images;
 mod kills;
 mod layers;
+mod projects;
 mod recipes;
 mod recreate;
 #[path = "../scene/mod.rs"]

@@ -217,8 +217,39 @@ fn succeeded(what: &str, output: &Output) -> String {
     text.trim_end().to_owned()
 }
 
+/// The words that start compose: the current engine's, which speaks to all.
+pub fn compose_program() -> String {
+    static PROGRAM: OnceLock<String> = OnceLock::new();
+    PROGRAM
+        .get_or_init(|| match std::env::var("LIFEBOAT_TEST_COMPOSE") {
+            Ok(program) => program,
+            Err(_) => {
+                let text = xtask(&["engines", "env"]);
+                let (_, after) = text.split_once("LIFEBOAT_TEST_COMPOSE='").expect("xtask names compose");
+                after.split_once('\'').expect("a quote ends").0.to_owned()
+            }
+        })
+        .clone()
+}
+
+/// Compose for a project in a folder; without files, those that it finds there.
+pub fn compose_command(engine: &Engine, folder: &Path, name: &str, files: &[&str]) -> Command {
+    let mut command = Command::new(compose_program());
+    command.env("DOCKER_HOST", &engine.url).current_dir(folder).stdin(Stdio::null());
+    command.args(["--project-name", name]);
+    files.iter().for_each(|file| _ = command.args(["--file", file]));
+    command
+}
+
+/// Runs compose; it must succeed.
+#[track_caller]
+pub fn compose(engine: &Engine, folder: &Path, name: &str, files: &[&str], words: &[&str]) -> String {
+    let output = compose_command(engine, folder, name, files).args(words).output().unwrap();
+    succeeded(&format!("compose {} on {}", words.join(" "), engine.name), &output)
+}
+
 /// A name that nothing else has.
-fn unique() -> String {
+pub fn unique() -> String {
     static COUNT: AtomicU64 = AtomicU64::new(0);
     format!("lbt-{}-{}", owner(), COUNT.fetch_add(1, Ordering::Relaxed))
 }

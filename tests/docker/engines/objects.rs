@@ -120,6 +120,12 @@ impl Container {
         Self { engine: engine.clone(), name: name.to_owned() }
     }
 
+    /// The id of a container of somebody else.
+    #[track_caller]
+    pub fn adopt_id(engine: &Engine, name: &str) -> String {
+        engine.inspect("container", name)["Id"].as_str().unwrap().to_owned()
+    }
+
     /// Does something to it: `container.does("pause")`.
     #[track_caller]
     pub fn does(&self, verb: &str) {

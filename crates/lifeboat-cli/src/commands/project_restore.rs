@@ -48,8 +48,8 @@ const PREFIX: &str = "project:";
 /// How long a project that is started may take, where nothing else is asked for.
 const HEALTHY_MAX: Duration = Duration::from_secs(300);
 
-/// How long a stop waits where a container does not say: databases write what they have.
-const STOP_GRACE: Duration = Duration::from_secs(60);
+/// How long a stop waits where a container does not say: as the engine does. What it holds is in the snapshot before.
+const STOP_GRACE: Duration = Duration::from_secs(10);
 
 /// The name that `--to` gives a project, empty for its own, if it names one.
 pub(crate) fn target_name(to: &OsStr) -> Option<&str> {
@@ -116,11 +116,11 @@ pub(crate) fn restore(call: &Call<'_>, name: &str, options: &Options<'_>) -> Res
         if arguments.dry_run {
             return Ok(FAILED);
         }
-        let count = work.obstacles.len();
-        bail!(Hinted::new(
-            format!("{count} things are in the way; nothing was touched"),
-            first.way_out.clone()
-        ));
+        let what = match work.obstacles.len() {
+            1 => "something is".to_owned(),
+            count => format!("{count} things are"),
+        };
+        bail!(Hinted::new(format!("{what} in the way; nothing was touched"), first.way_out.clone()));
     }
     if arguments.dry_run {
         return Ok(DONE);
@@ -141,8 +141,16 @@ pub(crate) fn restore(call: &Call<'_>, name: &str, options: &Options<'_>) -> Res
             made: Vec::new(),
         },
     )?;
-    let mut run =
-        Run { call, reader: &reader, volumes, work: &work, note, phases: Vec::new(), is_whole: true };
+    let mut run = Run {
+        call,
+        reader: &reader,
+        volumes,
+        work: &work,
+        note,
+        phases: Vec::new(),
+        is_whole: true,
+        is_kept: false,
+    };
     match run.carry_out(options) {
         Ok(exit) => Ok(exit),
         Err(error) => Err(run.take_back(error)),
@@ -441,6 +449,8 @@ struct Run<'r> {
     note: Note,
     phases: Vec<(&'static str, Duration)>,
     is_whole: bool,
+    /// It is there, whatever becomes of it now.
+    is_kept: bool,
 }
 
 impl Run<'_> {
@@ -479,6 +489,7 @@ impl Run<'_> {
             let id = self.make(member, options)?;
             backs[place.number] = Some(Back { id, name: member.recorded.name.clone(), ran: member.ran });
         }
+        self.keep()?;
         phase(self, "containers");
         let backs: Vec<Back> = backs.into_iter().flatten().collect();
         let mut outcomes = Vec::new();
@@ -493,7 +504,6 @@ impl Run<'_> {
             outcomes = settle(self.volumes.engine(), &backs, limit, &goes_on)?;
             phase(self, "healthy");
         }
-        self.remove_aside()?;
         self.write_override()?;
         let is_well = outcomes.iter().all(|outcome| outcome.trouble.is_none());
         self.report(&outcomes, &backs);
@@ -528,20 +538,23 @@ impl Run<'_> {
         Ok(())
     }
 
-    fn remove_aside(&self) -> Result<()> {
+    /// All of it is there: from here on nothing is taken back, and what was set aside goes.
+    fn keep(&mut self) -> Result<()> {
         for made in &self.note.begun.made {
             if let Made::Aside { id, .. } = made {
                 self.engine().remove_container(id, AnonymousVolumes::Remove)?;
             }
         }
+        self.is_kept = true;
+        self.note.finish();
         Ok(())
     }
 
     fn fill_paths(&mut self, options: &Options<'_>) -> Result<()> {
         let messages = Messages::new(self.call.ui);
         for place in self.work.paths.iter().filter(|place| !place.is_there) {
-            let is_kept = matches!(self.call.arguments.overwrite, Some(crate::args::OverwriteArg::Never));
-            let overwrite = if is_kept { Overwrite::Never } else { Overwrite::Always };
+            let keeps = matches!(self.call.arguments.overwrite, Some(crate::args::OverwriteArg::Never));
+            let overwrite = if keeps { Overwrite::Never } else { Overwrite::Always };
             // A folder that a container binds is replaced; a file has neighbours.
             let delete = self.call.arguments.in_place && place.folder == place.target;
             let options = Options { overwrite, delete, ..*options };
@@ -745,6 +758,11 @@ impl Run<'_> {
     /// Takes back what was made; gives the error that made it necessary.
     fn take_back(self, error: anyhow::Error) -> anyhow::Error {
         let ui = self.call.ui;
+        if self.is_kept {
+            let name = self.work.renaming.project();
+            let hint = format!("docker ps --all --filter label=com.docker.compose.project={name}");
+            return error.context(Hinted::new("the project is there, and not all of it runs", hint));
+        }
         let state = lifeboat::state_directory();
         let begun = self.note.begun.clone();
         match undo::undo(self.volumes.engine(), &begun) {

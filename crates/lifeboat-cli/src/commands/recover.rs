@@ -4,6 +4,7 @@ use crate::failure::{DONE, Hinted, PARTIAL};
 use crate::ui::Ui;
 use anyhow::{Context, Result};
 use lifeboat::workload::engine::Engine;
+use lifeboat::workload::project::undo;
 use lifeboat::workload::quiesce::undo::{How, Undone};
 use lifeboat::workload::recover::{self, Fate, Run};
 use lifeboat::workload::supervisor;
@@ -29,6 +30,7 @@ pub(crate) fn run(ui: &Ui, dry_run: bool, docker_host: Option<&str>) -> Result<u
     for run in &runs {
         tell(ui, run);
     }
+    let restores_open = restores(ui, &state, dry_run);
     if let Ok(engine) = &engine
         && !dry_run
     {
@@ -41,13 +43,50 @@ pub(crate) fn run(ui: &Ui, dry_run: bool, docker_host: Option<&str>) -> Result<u
         let hint = error.hint().unwrap_or_else(|| "lifeboat recover --docker-host URL".into());
         return Err(anyhow::Error::new(error).context(Hinted::new("the engine's marks cannot be seen", hint)));
     }
-    let open = runs.iter().filter(|run| is_open(&run.fate)).count();
+    let open = runs.iter().filter(|run| is_open(&run.fate)).count() + restores_open;
     if ui.json {
         ui.emit("summary", json!({"runs": runs.len(), "open": open, "dry_run": dry_run}));
     } else if runs.is_empty() {
         ui.say("Nothing was left stopped, paused or held");
     }
     Ok(if open == 0 { DONE } else { PARTIAL })
+}
+
+/// Takes back what dead restores of projects made; how many could not be.
+fn restores(ui: &Ui, state: &Path, dry_run: bool) -> usize {
+    let mut open = 0;
+    for begun in undo::dead(state) {
+        let short = begun.snapshot.get(..8).unwrap_or(&begun.snapshot).to_owned();
+        let what = format!("Restore of project {} from snapshot {short}", begun.project);
+        let done = match dry_run {
+            true => {
+                Ok(begun.made.iter().map(|made| format!("would be taken back: {}", made.shown())).collect())
+            }
+            false => Engine::connect(Some(&begun.engine))
+                .map_err(anyhow::Error::new)
+                .and_then(|engine| Ok(undo::undo(&engine, &begun)?)),
+        };
+        let (lines, is_done): (Vec<String>, bool) = match done {
+            Ok(lines) => (lines, !dry_run),
+            Err(error) => (vec![format!("could not be taken back: {error:#}")], false),
+        };
+        if is_done {
+            undo::forget(state, &begun);
+        } else if !dry_run {
+            open += 1;
+        }
+        let safety = begun.safety.as_ref().and_then(|safety| safety.get(..8));
+        if ui.json {
+            ui.emit("restore", json!({"project": begun.project, "snapshot": begun.snapshot, "safety": begun.safety, "items": lines}));
+            continue;
+        }
+        ui.say(format!("{what} was interrupted"));
+        lines.iter().for_each(|line| ui.say(format!("  {line}")));
+        if let Some(safety) = safety {
+            ui.say(format!("  its volumes may be half restored; what was there before: lifeboat restore {safety} --to project: --in-place"));
+        }
+    }
+    open
 }
 
 fn is_open(fate: &Fate) -> bool {

@@ -10,6 +10,7 @@ use serde::{Deserialize, Serialize};
 use std::fs::{File, OpenOptions};
 use std::io::Write;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 const FOLDER: &str = "restores";
 /// What a container is called that was moved aside, before the name of the run.
@@ -34,6 +35,18 @@ pub enum Made {
         /// Whether it ran.
         ran: bool,
     },
+}
+
+impl Made {
+    /// What it is, for people.
+    pub fn shown(&self) -> String {
+        match self {
+            Self::Volume(name) => format!("volume {name}"),
+            Self::Network(name) => format!("network {name}"),
+            Self::Container(name) => format!("container {name}"),
+            Self::Aside { name, .. } => format!("the other name of container {name}"),
+        }
+    }
 }
 
 /// A restore that was begun.
@@ -98,7 +111,7 @@ impl Note {
     }
 
     /// Everything is whole: nothing is to be taken back.
-    pub fn finish(self) {
+    pub fn finish(&self) {
         // What stays is a look for whoever comes next.
         let _ = std::fs::remove_file(&self.path);
         let _ = std::fs::remove_file(self.path.with_extension("lock"));
@@ -127,52 +140,83 @@ pub fn forget(state: &Path, begun: &Begun) {
     }
 }
 
-/// Takes back what a restore made; gives what was done. What it moved aside comes back, and runs if it ran, unless its data
-/// was written over.
+/// How long a request that a dead run had sent may still be at work in the engine.
+const IN_FLIGHT: Duration = Duration::from_secs(3);
+
+/// Takes back what a restore made; gives what was done. What it moved aside has its name again, and is not started: its data
+/// may have been written over.
 pub fn undo(engine: &Engine, begun: &Begun) -> Result<Vec<String>, Error> {
     let mut done = Vec::new();
+    if take_back(engine, begun, &mut done)? {
+        // What was noted and is not there may come yet: the engine goes on with what it was asked for.
+        std::thread::sleep(IN_FLIGHT);
+        take_back(engine, begun, &mut done)?;
+    }
+    Ok(done)
+}
+
+/// One look at everything; whether something that was noted is not there.
+fn take_back(engine: &Engine, begun: &Begun, done: &mut Vec<String>) -> Result<bool, Error> {
     for container in engine.containers(&[])? {
         if container.name.strip_prefix(UNFINISHED) == Some(begun.run.as_str()) {
             engine.remove_container(&container.id, AnonymousVolumes::Remove)?;
         }
     }
+    let mut is_missing = false;
     for made in begun.made.iter().rev() {
-        match made {
-            Made::Container(name) => {
-                // Another one may have the name: what was moved aside and is back.
-                let is_aside = |id: &str| {
-                    begun.made.iter().any(|one| matches!(one, Made::Aside { id: aside, .. } if aside == id))
-                };
-                match engine.container(name) {
-                    Ok(there) if there.name == *name && !is_aside(&there.id) => {
-                        engine.remove_container(&there.id, AnonymousVolumes::Remove)?;
-                        done.push(format!("removed container {name}"));
-                    }
-                    Ok(_) => {}
-                    Err(error) if error.is_not_found() => {}
-                    Err(error) => return Err(error.into()),
+        let is_removed = match made {
+            Made::Container(name) => match found(engine.container(name))? {
+                // What was moved aside may be back under the name.
+                Some(there) if there.name == *name && !begun.has_aside(&there.id) => {
+                    engine.remove_container(&there.id, AnonymousVolumes::Remove)?;
+                    true
                 }
-            }
-            Made::Volume(name) => {
-                engine.remove_volume(name)?;
-                done.push(format!("removed volume {name}"));
-            }
-            Made::Network(name) => {
-                engine.remove_network(name)?;
-                done.push(format!("removed network {name}"));
-            }
-            Made::Aside { id, name, .. } => match engine.container(id) {
-                Ok(there) if there.name != *name => {
+                _ => false,
+            },
+            Made::Volume(name) => match found(engine.volume(name))? {
+                Some(_) => {
+                    engine.remove_volume(name)?;
+                    true
+                }
+                None => false,
+            },
+            Made::Network(name) => match found(engine.network(name))? {
+                Some(there) if there.name == *name => {
+                    engine.remove_network(&there.id)?;
+                    true
+                }
+                _ => false,
+            },
+            Made::Aside { id, name, .. } => {
+                if let Some(there) = found(engine.container(id))?
+                    && there.name != *name
+                {
                     engine.rename_container(id, name)?;
                     done.push(format!("container {name} has its name again"));
                 }
-                Ok(_) => {}
-                Err(error) if error.is_not_found() => {}
-                Err(error) => return Err(error.into()),
-            },
+                continue;
+            }
+        };
+        match is_removed {
+            true => done.push(format!("removed {}", made.shown())),
+            false => is_missing = true,
         }
     }
-    Ok(done)
+    Ok(is_missing)
+}
+
+impl Begun {
+    fn has_aside(&self, wanted: &str) -> bool {
+        self.made.iter().any(|one| matches!(one, Made::Aside { id, .. } if id == wanted))
+    }
+}
+
+fn found<T>(answer: crate::engine::Result<T>) -> Result<Option<T>, Error> {
+    match answer {
+        Ok(there) => Ok(Some(there)),
+        Err(error) if error.is_not_found() => Ok(None),
+        Err(error) => Err(error.into()),
+    }
 }
 
 #[cfg(test)]

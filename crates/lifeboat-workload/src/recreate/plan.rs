@@ -7,7 +7,8 @@ use super::network::{self, is_engines_own};
 use super::recorded::{Mounted, Recorded};
 use super::request::{NetworkMode, Request, request};
 use crate::engine::Engine;
-use crate::engine::views::{Image, text};
+use crate::engine::views::{Container, Image, text};
+use crate::project::undo::ASIDE;
 use serde_json::{Value, json};
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -110,7 +111,10 @@ fn is_name(name: &str) -> bool {
 /// The id of another container: the same one, or the one of the name that the snapshot knows.
 fn now(engine: &Engine, snapshot: &Snapshot, other: &str) -> Option<String> {
     let by_name = snapshot.containers.get(other);
-    let found = engine.container(other).ok().or_else(|| engine.container(by_name?).ok());
+    // One that a restore has set aside goes.
+    let stays = |found: &Container| !found.name.starts_with(ASIDE);
+    let by_id = engine.container(other).ok().filter(stays);
+    let found = by_id.or_else(|| engine.container(by_name?).ok());
     found.map(|container| container.id)
 }
 

@@ -129,13 +129,14 @@ pub(crate) fn run(place: &Place, words: &[&str]) -> Result<()> {
     }
 }
 
-/// The variables by which the tests find the engines: their URLs, and the lock to hold shared. The folder that a socket
+/// The variables by which the tests find the engines: their URLs, the lock to hold shared, and compose. The folder that a socket
 /// lies in is named after the engine.
-fn environment(folders: &Folders) -> [(&'static str, String); 2] {
+fn environment(folders: &Folders) -> [(&'static str, String); 3] {
     let urls = Flavour::ALL.map(|flavour| Engine::shared(folders, flavour).url());
     [
         ("LIFEBOAT_TEST_ENGINES", urls.join(" ")),
         ("LIFEBOAT_TEST_ENGINES_LOCK", folders.users_lock().display().to_string()),
+        ("LIFEBOAT_TEST_COMPOSE", programs::compose(&folders.cache).display().to_string()),
     ]
 }
 
@@ -234,7 +235,7 @@ impl InUse {
     }
 
     /// For the tests' environment.
-    pub(crate) fn environment(&self) -> [(&'static str, String); 2] {
+    pub(crate) fn environment(&self) -> [(&'static str, String); 3] {
         environment(&self.folders)
     }
 }

@@ -89,6 +89,11 @@ fn ensure_current(cache: &Path) -> Result<PathBuf> {
     Ok(bin)
 }
 
+/// Compose, which came with the current engine and speaks to all.
+pub(crate) fn compose(cache: &Path) -> PathBuf {
+    cache.join("current/usr/libexec/docker/cli-plugins/docker-compose")
+}
+
 /// What a program says about its version.
 fn answers(program: &Path) -> Option<String> {
     let output = Command::new(program).arg("--version").stderr(Stdio::null()).output().ok()?;
