@@ -175,7 +175,7 @@ impl Renaming {
             let list = container.pointer_mut(&format!("/HostConfig/{field}")).and_then(Value::as_array_mut);
             for one in list.into_iter().flatten() {
                 let text = one.as_str().unwrap_or_default();
-                let (slash, bare) = if text.starts_with('/') { ("/", &text[1..]) } else { ("", text) };
+                let (slash, bare) = text.strip_prefix('/').map_or(("", text), |bare| ("/", bare));
                 let (name, rest) = bare
                     .split_once(':')
                     .map_or((bare, String::new()), |(name, rest)| (name, format!(":{rest}")));

@@ -6,6 +6,7 @@
 use super::Error;
 use crate::engine::{AnonymousVolumes, Engine};
 use crate::recreate::carry_out::UNFINISHED;
+use crate::volume::helper_container::HELPER_LABEL;
 use serde::{Deserialize, Serialize};
 use std::fs::{File, OpenOptions};
 use std::io::Write;
@@ -158,7 +159,9 @@ pub fn undo(engine: &Engine, begun: &Begun) -> Result<Vec<String>, Error> {
 /// One look at everything; whether something that was noted is not there.
 fn take_back(engine: &Engine, begun: &Begun, done: &mut Vec<String>) -> Result<bool, Error> {
     for container in engine.containers(&[])? {
-        if container.name.strip_prefix(UNFINISHED) == Some(begun.run.as_str()) {
+        // Its helpers hold the volumes that they fill.
+        let is_helper = container.labels.get(HELPER_LABEL) == Some(&begun.run);
+        if is_helper || container.name.strip_prefix(UNFINISHED) == Some(begun.run.as_str()) {
             engine.remove_container(&container.id, AnonymousVolumes::Remove)?;
         }
     }
@@ -240,7 +243,7 @@ mod tests {
         assert_eq!(dead(state.path()), []);
         let Note { _lock, begun, .. } = note;
         drop(_lock);
-        assert_eq!(dead(state.path()), [begun.clone()]);
+        assert_eq!(dead(state.path()), std::slice::from_ref(&begun));
         forget(state.path(), &begun);
         assert_eq!(dead(state.path()), []);
     }

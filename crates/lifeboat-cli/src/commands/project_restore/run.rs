@@ -1,0 +1,278 @@
+//! Bringing a project back: what is there is set aside, everything is made, then started.
+
+use super::Call;
+use super::work::{Member, Work};
+use crate::args::OverwriteArg;
+use crate::commands::restore::Messages;
+use crate::commands::{containers, images, volumes};
+use crate::failure::{DONE, Hinted, PARTIAL};
+use anyhow::{Context, Result};
+use lifeboat::format::TreePath;
+use lifeboat::format::snapshot::Source;
+use lifeboat::repo::reader::ChunkReader;
+use lifeboat::restore::{Options, Overwrite};
+use lifeboat::workload::engine::{AnonymousVolumes, Engine, Stopping};
+use lifeboat::workload::facts::Facts;
+use lifeboat::workload::project::order::order;
+use lifeboat::workload::project::start::{Back, settle, start};
+use lifeboat::workload::project::undo::{self, ASIDE, Made, Note};
+use lifeboat::workload::recreate::carry_out::Unfinished;
+use lifeboat::workload::recreate::plan::{Wanted, plan};
+use lifeboat::workload::volume::target::{NotEmpty, Recorded as RecordedVolume};
+use lifeboat::workload::volume::{Volumes, Way};
+use std::sync::atomic::Ordering;
+use std::time::{Duration, Instant};
+
+/// How long a project that is started may take, where nothing else is asked for.
+const HEALTHY_MAX: Duration = Duration::from_secs(300);
+/// How long a stop waits where a container does not say: as the engine does. What it holds is in the snapshot before.
+const STOP_GRACE: Duration = Duration::from_secs(10);
+
+/// A restore under way.
+pub(super) struct Run<'r> {
+    pub(super) call: &'r Call<'r>,
+    pub(super) reader: &'r ChunkReader,
+    pub(super) volumes: &'r Volumes,
+    pub(super) work: &'r Work<'r>,
+    pub(super) note: Note,
+    pub(super) phases: Vec<(&'static str, Duration)>,
+    pub(super) is_whole: bool,
+    /// It is there, whatever becomes of it now.
+    pub(super) is_kept: bool,
+}
+
+impl Run<'_> {
+    pub(super) fn carry_out(&mut self, options: &Options<'_>) -> Result<u8> {
+        let mut began = Instant::now();
+        let mut phase = |run: &mut Self, name| {
+            run.phases.push((name, began.elapsed()));
+            began = Instant::now();
+        };
+        if self.call.arguments.in_place {
+            self.set_aside()?;
+            phase(self, "stopping");
+        }
+        for (source, plan) in &self.work.images {
+            images::load_one(
+                self.volumes.engine(),
+                self.volumes.run(),
+                self.reader,
+                source,
+                plan,
+                options.interrupt,
+            )?;
+        }
+        phase(self, "images");
+        self.fill_paths(options)?;
+        phase(self, "files");
+        for (name, (source, recorded)) in &self.work.volumes {
+            self.fill_volume(name, source, recorded, options)?;
+        }
+        phase(self, "volumes");
+        let facts: Vec<Facts> = self.work.members.iter().map(|member| member.facts.clone()).collect();
+        let places = order(&facts);
+        let mut backs: Vec<Option<Back>> = vec![None; facts.len()];
+        for place in &places {
+            let member = &self.work.members[place.number];
+            let id = self.make(member, options)?;
+            backs[place.number] = Some(Back { id, name: member.recorded.name.clone(), ran: member.ran });
+        }
+        self.keep()?;
+        phase(self, "containers");
+        let backs: Vec<Back> = backs.into_iter().flatten().collect();
+        let mut outcomes = Vec::new();
+        if self.call.arguments.start
+            || self.call.arguments.wait_healthy.is_some()
+            || self.call.arguments.in_place
+        {
+            let limit = self.call.arguments.wait_healthy.unwrap_or(HEALTHY_MAX);
+            let goes_on = |_: &str| !options.interrupt.load(Ordering::Relaxed);
+            start(self.volumes.engine(), &backs, &places, limit, &goes_on)?;
+            phase(self, "starting");
+            outcomes = settle(self.volumes.engine(), &backs, limit, &goes_on)?;
+            phase(self, "healthy");
+        }
+        self.write_override()?;
+        let is_well = outcomes.iter().all(|outcome| outcome.trouble.is_none());
+        self.report(&outcomes, &backs);
+        Ok(if self.is_whole && is_well { DONE } else { PARTIAL })
+    }
+
+    fn engine(&self) -> &Engine {
+        self.volumes.engine()
+    }
+
+    /// Stops what is there and gives it other names.
+    fn set_aside(&mut self) -> Result<()> {
+        for member in self.work.members.iter().rev() {
+            let name = &member.recorded.name;
+            let there = match self.engine().container(name) {
+                Ok(there) if there.name == *name => there,
+                Ok(_) => continue,
+                Err(error) if error.is_not_found() => continue,
+                Err(error) => return Err(error.into()),
+            };
+            let ran = there.state.is_running;
+            self.note.add(Made::Aside { id: there.id.clone(), name: name.clone(), ran })?;
+            if ran {
+                self.engine().stop_container(
+                    &there.id,
+                    Stopping { grace: member.facts.stop_timeout.unwrap_or(STOP_GRACE) },
+                )?;
+            }
+            let aside = format!("{ASIDE}{}-{name}", self.volumes.run());
+            self.engine().rename_container(&there.id, &aside)?;
+        }
+        Ok(())
+    }
+
+    /// All of it is there: from here on nothing is taken back, and what was set aside goes.
+    fn keep(&mut self) -> Result<()> {
+        for made in &self.note.begun.made {
+            if let Made::Aside { id, .. } = made {
+                self.engine().remove_container(id, AnonymousVolumes::Remove)?;
+            }
+        }
+        self.is_kept = true;
+        self.note.finish();
+        Ok(())
+    }
+
+    fn fill_paths(&mut self, options: &Options<'_>) -> Result<()> {
+        let messages = Messages::new(self.call.ui);
+        for place in self.work.paths.iter().filter(|place| !place.is_there) {
+            let keeps = matches!(self.call.arguments.overwrite, Some(OverwriteArg::Never));
+            let overwrite = if keeps { Overwrite::Never } else { Overwrite::Always };
+            // A folder that a container binds is replaced; a file has neighbours.
+            let delete = self.call.arguments.in_place && place.folder == place.target;
+            let options = Options { overwrite, delete, ..*options };
+            let report = lifeboat::restore_path(
+                self.call.repository,
+                &self.call.selected.snapshot,
+                &place.path,
+                &place.folder,
+                &options,
+                &messages,
+            )?;
+            self.is_whole &= report.is_exact();
+        }
+        Ok(())
+    }
+
+    fn fill_volume(
+        &mut self,
+        name: &str,
+        source: &Source,
+        recorded: &RecordedVolume,
+        options: &Options<'_>,
+    ) -> Result<()> {
+        let in_place = self.call.arguments.in_place;
+        let not_empty = if in_place { NotEmpty::Write } else { NotEmpty::Refuse };
+        let plan = self.volumes.plan_restore(name, recorded.clone(), not_empty)?;
+        plan.notices.iter().for_each(|text| self.call.ui.notice(text));
+        if plan.is_new {
+            self.note.add(Made::Volume(name.to_owned()))?;
+        }
+        let reached = self.volumes.carry_out(&plan)?;
+        let options = Options { overwrite: Overwrite::Always, delete: in_place, ..*options };
+        match reached.way {
+            Way::Direct(root) => {
+                let messages = Messages::new(self.call.ui);
+                let snapshot = &self.call.selected.snapshot;
+                let path = source.full_name();
+                let report = lifeboat::restore_path(
+                    self.call.repository,
+                    snapshot,
+                    &path,
+                    &root,
+                    &options,
+                    &messages,
+                )?;
+                self.is_whole &= report.is_exact();
+            }
+            Way::Helper { container, why } => {
+                self.call.ui.notice(&format!("volume:{name} is written through the engine: {why}"));
+                let base = TreePath::root();
+                let (ui, repository) = (self.call.ui, self.call.repository);
+                let exit = volumes::through_engine(ui, repository, source, &base, &container, &options)?;
+                self.is_whole &= exit == DONE;
+            }
+        }
+        Ok(())
+    }
+
+    /// Makes one container; gives its id.
+    fn make(&mut self, member: &Member<'_>, options: &Options<'_>) -> Result<String> {
+        let engine = self.engine().clone();
+        let name = member.recorded.name.clone();
+        let doing = || format!("container {name} cannot be made");
+        let wanted = Wanted { name: None, with_volumes: true };
+        let plan = plan(&engine, &member.recorded, &self.work.snapshot, wanted).with_context(doing)?;
+        plan.remarks.iter().for_each(|text| self.call.ui.notice(&format!("container {name}: {text}")));
+        for network in plan.networks_made() {
+            self.note.add(Made::Network(network))?;
+        }
+        let unfinished = Unfinished::begin(&engine, &plan, self.volumes.run()).with_context(doing)?;
+        let container = unfinished.container()?;
+        for (recorded, place) in &plan.anonymous {
+            let now = containers::volume_at(&container, place)
+                .with_context(|| format!("the engine made no volume for {place}"))?;
+            let mut anew = self.call.arguments.clone();
+            // It holds what the image has there.
+            anew.overwrite = Some(OverwriteArg::Always);
+            let options = Options { delete: true, ..*options };
+            let (ui, repository) = (self.call.ui, self.call.repository);
+            let names = (recorded.as_str(), now.as_str());
+            self.is_whole &=
+                containers::fill_volume(ui, repository, self.call.selected, names, &anew, &options)?;
+        }
+        let (ui, reader) = (self.call.ui, self.reader);
+        let filled = containers::fill_layer(
+            ui,
+            self.volumes,
+            container,
+            member.source,
+            &member.recorded,
+            reader,
+            options,
+        )?;
+        containers::tell_layer(&filled);
+        self.is_whole &= filled.is_whole();
+        self.note.add(Made::Container(name.clone()))?;
+        Ok(unfinished.finish(&name)?)
+    }
+
+    /// For a project of another name: what compose has to be told besides its files.
+    /// Takes back what was made; gives the error that made it necessary.
+    pub(super) fn take_back(self, error: anyhow::Error) -> anyhow::Error {
+        let ui = self.call.ui;
+        if self.is_kept {
+            let name = self.work.renaming.project();
+            let hint = format!("docker ps --all --filter label=com.docker.compose.project={name}");
+            return error.context(Hinted::new("the project is there, and not all of it runs", hint));
+        }
+        let state = lifeboat::state_directory();
+        let begun = self.note.begun.clone();
+        match undo::undo(self.volumes.engine(), &begun) {
+            Ok(done) => {
+                done.iter().for_each(|line| ui.notice(&format!("taken back: {line}")));
+                undo::forget(&state, &begun);
+            }
+            Err(undoing) => {
+                ui.notice(&format!(
+                    "what was made could not all be taken back: {undoing}; `lifeboat recover` tries again"
+                ));
+            }
+        }
+        match &begun.safety {
+            Some(safety) => error.context(Hinted::new(
+                "the project is stopped, and its volumes may be half restored",
+                format!(
+                    "lifeboat restore {} --to project: --in-place    # what was there before",
+                    &safety[..8]
+                ),
+            )),
+            None => error,
+        }
+    }
+}

@@ -1,0 +1,305 @@
+//! What bringing a project back will do, and what is in the way of it. Looks, and changes nothing.
+
+use super::Call;
+use crate::args::RestoreArgs;
+use crate::commands::select::Selected;
+use crate::commands::{containers, images};
+use crate::failure::Hinted;
+use anyhow::{Context, Result, bail};
+use lifeboat::format::snapshot::{Source, SourceKind};
+use lifeboat::format::{Node, TreePath};
+use lifeboat::repo::reader::ChunkReader;
+use lifeboat::snapshot_source::entries_below;
+use lifeboat::workload::boundary::{PathMap, may_write};
+use lifeboat::workload::facts::Facts;
+use lifeboat::workload::image;
+use lifeboat::workload::project::PROJECT_FILE;
+use lifeboat::workload::project::description::{DESCRIPTION_BYTES_MAX, Description};
+use lifeboat::workload::project::plan::{Coming, Obstacle, obstacles};
+use lifeboat::workload::project::rename::Renaming;
+use lifeboat::workload::recreate::plan::Snapshot;
+use lifeboat::workload::recreate::recorded::{Mounted, Recorded};
+use lifeboat::workload::volume::Volumes;
+use lifeboat::workload::volume::target::Recorded as RecordedVolume;
+use serde_json::Value;
+use std::collections::{BTreeMap, BTreeSet};
+use std::ffi::OsStr;
+use std::os::unix::ffi::OsStrExt;
+use std::path::{Path, PathBuf};
+
+/// One container that comes back.
+pub(super) struct Member<'s> {
+    pub(super) source: &'s Source,
+    pub(super) recorded: Recorded,
+    pub(super) facts: Facts,
+    pub(super) ran: bool,
+}
+
+/// Everything that is to be done, and what is in the way.
+pub(super) struct Work<'s> {
+    pub(super) description: Description,
+    pub(super) renaming: Renaming,
+    pub(super) members: Vec<Member<'s>>,
+    pub(super) images: Vec<(&'s Source, image::plan::Plan)>,
+    /// Names now, and the sources.
+    pub(super) volumes: BTreeMap<String, (&'s Source, RecordedVolume)>,
+    pub(super) paths: Vec<Place>,
+    pub(super) obstacles: Vec<Obstacle>,
+    pub(super) remarks: Vec<String>,
+    pub(super) snapshot: Snapshot,
+}
+
+/// A path that goes back to the host.
+pub(super) struct Place {
+    /// In the snapshot.
+    pub(super) path: Vec<u8>,
+    /// What it becomes.
+    pub(super) target: PathBuf,
+    /// The folder that is restored, or in which the file lies.
+    pub(super) folder: PathBuf,
+    /// It is there, the same.
+    pub(super) is_there: bool,
+}
+
+/// The project that is named, or the only one of the snapshot.
+pub(super) fn project_source(selected: &Selected) -> Result<&Source> {
+    let wanted = selected.path.as_deref();
+    let is_it = |source: &&Source| {
+        source.kind == SourceKind::Project && wanted.is_none_or(|wanted| source.full_name() == wanted)
+    };
+    let mut all = selected.snapshot.sources.iter().filter(is_it);
+    let (first, second) = (all.next(), all.next());
+    let hint =
+        format!("lifeboat restore {}:project:NAME --to project:", &selected.snapshot.id.to_string()[..8]);
+    match (first, second) {
+        (Some(one), None) => Ok(one),
+        (None, _) => bail!(Hinted::new("the snapshot has no such project", hint)),
+        _ => bail!(Hinted::new("the snapshot has several projects: say which", hint)),
+    }
+}
+
+/// One file of a source, of limited size.
+pub(super) fn small_file(reader: &ChunkReader, source: &Source, name: &str) -> Result<Vec<u8>> {
+    let path = TreePath::from_slashes(name.as_bytes()).context("a name is a path")?;
+    let entry = entries_below(reader, source.root, &path)?.next().transpose();
+    let entry = entry.map_err(anyhow::Error::from_boxed)?;
+    let Some((_, entry)) = entry.filter(|(found, _)| *found == path) else {
+        bail!("the snapshot has no {name} for {}", String::from_utf8_lossy(&source.full_name()));
+    };
+    match entry.node {
+        Node::File { size, .. } if size <= DESCRIPTION_BYTES_MAX => {}
+        _ => bail!("{name} is no file of at most {DESCRIPTION_BYTES_MAX} bytes"),
+    }
+    let mut text = Vec::new();
+    lifeboat::dump::file(&entry, reader, &mut text)?;
+    Ok(text)
+}
+
+/// Decides everything, and looks for what is in the way.
+pub(super) fn work<'s>(
+    call: &Call<'s>,
+    reader: &ChunkReader,
+    volumes: &Volumes,
+    name: &str,
+) -> Result<Work<'s>> {
+    let Call { selected, arguments, .. } = *call;
+    let source = project_source(selected)?;
+    let description = Description::read(&small_file(reader, source, PROJECT_FILE)?)?;
+    let to = match (name, &arguments.rename) {
+        ("", None) => description.name.clone(),
+        ("", Some(to)) => to.clone(),
+        (name, None) => name.to_owned(),
+        _ => bail!("--rename and a name behind `project:` say the same thing: give one of them"),
+    };
+    let renaming = Renaming::new(&description, &to)?;
+    let map = path_map(arguments, &description)?;
+    let mut remarks = Vec::new();
+    let members = members(call, reader, &description, &renaming, &map, &mut remarks)?;
+    let stored: BTreeMap<&[u8], &Source> = selected
+        .snapshot
+        .sources
+        .iter()
+        .filter(|source| source.kind == SourceKind::Volume)
+        .map(|source| (&source.name[..], source))
+        .collect();
+    let mut kept = BTreeMap::new();
+    let named: BTreeSet<String> = members
+        .iter()
+        .flat_map(|member| member.recorded.volumes())
+        .filter_map(|volume| if let Mounted::Named(name) = volume { Some(name) } else { None })
+        .collect();
+    for volume in &description.volumes {
+        let now = renaming.volume(&volume.name).to_owned();
+        if let (true, Some(source)) = (named.contains(&now), stored.get(volume.name.as_bytes())) {
+            let mut recorded = RecordedVolume::from_detail(&source.detail);
+            renaming.labels(&mut recorded.labels);
+            kept.insert(now, (*source, recorded));
+        }
+    }
+    let mut snapshot = Snapshot::default();
+    snapshot.volumes.extend(stored.keys().map(|name| String::from_utf8_lossy(name).into_owned()));
+    snapshot.volumes.extend(kept.keys().cloned());
+    for member in &members {
+        snapshot.containers.insert(member.recorded.id.clone(), member.recorded.name.clone());
+    }
+    let mut found = Vec::new();
+    let images = image_plans(call, reader, volumes, &description, &mut found, &mut remarks)?;
+    let paths = places(call, reader, &map, &mut found)?;
+    let recorded: Vec<Recorded> = members.iter().map(|member| member.recorded.clone()).collect();
+    let coming = Coming {
+        containers: &recorded,
+        volumes: &kept.iter().map(|(name, (_, recorded))| (name.clone(), recorded.clone())).collect(),
+        paths: &paths.iter().map(|place| place.target.to_string_lossy().into_owned()).collect(),
+        bytes: kept.values().map(|(source, _)| source.bytes).sum::<u64>()
+            + images.iter().map(|(_, plan)| plan.bytes).sum::<u64>(),
+        in_place: arguments.in_place,
+    };
+    let more = obstacles(volumes, &coming)?;
+    found.extend(more);
+    if description.drift.known && !description.drift.changes.is_empty() {
+        remarks.push(format!("compose would have changed it then: {}", description.drift.changes.join("; ")));
+    }
+    Ok(Work {
+        description,
+        renaming,
+        members,
+        images,
+        volumes: kept,
+        paths,
+        obstacles: found,
+        remarks,
+        snapshot,
+    })
+}
+
+pub(super) fn path_map(arguments: &RestoreArgs, description: &Description) -> Result<PathMap> {
+    let mut words = arguments.map_path.clone();
+    if let Some(folder) = &arguments.project_dir {
+        let folder = std::path::absolute(folder)?;
+        words.push(format!("{}={}", description.folder, folder.to_string_lossy()));
+    }
+    Ok(PathMap::parse(words.iter().map(String::as_str))?)
+}
+
+/// The containers as they are described, under the names that they will have.
+pub(super) fn members<'s>(
+    call: &Call<'s>,
+    reader: &ChunkReader,
+    description: &Description,
+    renaming: &Renaming,
+    map: &PathMap,
+    remarks: &mut Vec<String>,
+) -> Result<Vec<Member<'s>>> {
+    let sources = &call.selected.snapshot.sources;
+    let mut members = Vec::new();
+    for one in &description.containers {
+        let is_it =
+            |source: &&Source| source.kind == SourceKind::Container && source.name == one.name.as_bytes();
+        let Some(source) = sources.iter().find(is_it) else {
+            remarks.push(format!("container {} is not in the snapshot", one.name));
+            continue;
+        };
+        let mut files = containers::files(reader, source)?;
+        let mut raw: Value = serde_json::from_slice(&files.container).unwrap_or_default();
+        remarks.extend(renaming.change(&mut raw, map));
+        files.container = serde_json::to_vec(&raw)?;
+        if let Some(text) = &files.networks
+            && let Ok(Value::Object(mut networks)) = serde_json::from_slice(text)
+        {
+            renaming.change_networks(&mut networks);
+            files.networks = Some(serde_json::to_vec(&networks)?);
+        }
+        let recorded = Recorded::read(&files)?;
+        let facts = Facts::read(&raw).context("the snapshot's description of a container cannot be used")?;
+        members.push(Member { source, recorded, facts, ran: one.ran });
+    }
+    Ok(members)
+}
+
+pub(super) fn image_plans<'s>(
+    call: &Call<'s>,
+    reader: &ChunkReader,
+    volumes: &Volumes,
+    description: &Description,
+    found: &mut Vec<Obstacle>,
+    remarks: &mut Vec<String>,
+) -> Result<Vec<(&'s Source, image::plan::Plan)>> {
+    let names: BTreeSet<&str> = description.images.iter().map(|image| image.name.as_str()).collect();
+    let mut plans = Vec::new();
+    for name in names {
+        let is_it = |source: &&Source| source.kind == SourceKind::Image && source.name == name.as_bytes();
+        let Some(source) = call.selected.snapshot.sources.iter().find(is_it) else {
+            remarks.push(format!("image {name} is not in the snapshot"));
+            continue;
+        };
+        let described = images::description(reader, source)?;
+        let wanted = image::plan::Wanted {
+            // Other names of it are nobody's here.
+            tags: Some(if described.tags.iter().any(|tag| tag == name) {
+                vec![name.to_owned()]
+            } else {
+                Vec::new()
+            }),
+            takes_names: call.arguments.overwrite.is_some(),
+        };
+        match image::plan::plan(volumes.engine(), volumes.info(), described, &wanted) {
+            Ok(plan) => {
+                remarks.extend(plan.remarks.iter().map(|remark| format!("image {name}: {remark}")));
+                plans.push((source, plan));
+            }
+            Err(image::Error::InTheWay { text, .. }) => {
+                let way_out = "--overwrite always takes the name".to_owned();
+                found.push(Obstacle { what: text, way_out });
+            }
+            Err(error) => return Err(error.into()),
+        }
+    }
+    Ok(plans)
+}
+
+/// Where the paths of the snapshot go, and which of them are there already.
+pub(super) fn places(
+    call: &Call<'_>,
+    reader: &ChunkReader,
+    map: &PathMap,
+    found: &mut Vec<Obstacle>,
+) -> Result<Vec<Place>> {
+    let mut places = Vec::new();
+    let overwrites = call.arguments.in_place || call.arguments.overwrite.is_some();
+    for source in call.selected.snapshot.sources.iter().filter(|source| source.kind == SourceKind::Path) {
+        let path = PathBuf::from(OsStr::from_bytes(&source.name));
+        let target = map.place(&path);
+        let first = entries_below(reader, source.root, &TreePath::root())?.next().transpose();
+        let first = first.map_err(anyhow::Error::from_boxed)?;
+        let Some((_, entry)) = first else { continue };
+        let is_there = !entry.is_directory() && is_same_file(reader, &entry, &target);
+        if !is_there && !overwrites && may_write(&target, false).is_err() {
+            found.push(Obstacle {
+                what: format!("{} is there and holds something else", target.display()),
+                way_out: format!(
+                    "--map-path {}=OTHER    # or --overwrite always, to write over it",
+                    path.display()
+                ),
+            });
+        }
+        let folder = match entry.is_directory() {
+            true => target.clone(),
+            false => target.parent().unwrap_or(Path::new("/")).to_owned(),
+        };
+        if !entry.is_directory() && path.file_name() != target.file_name() {
+            bail!("{} is a file and keeps its name: it cannot become {}", path.display(), target.display());
+        }
+        places.push(Place { path: source.name.clone(), target, folder, is_there });
+    }
+    Ok(places)
+}
+
+pub(super) fn is_same_file(reader: &ChunkReader, entry: &lifeboat::format::Entry, path: &Path) -> bool {
+    let Ok(metadata) = std::fs::symlink_metadata(path) else { return false };
+    if !metadata.is_file() || metadata.len() != entry.size() || metadata.len() > DESCRIPTION_BYTES_MAX {
+        return false;
+    }
+    let mut stored = Vec::new();
+    lifeboat::dump::file(entry, reader, &mut stored).is_ok()
+        && std::fs::read(path).is_ok_and(|now| now == stored)
+}
