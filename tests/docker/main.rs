@@ -15,4 +15,5 @@ mod recreate;
 #[path = "../scene/mod.rs"]
 mod scene;
 mod scenery;
+mod story;
 mod volumes;
