@@ -6,6 +6,7 @@
 
 use crate::demo_data::{self, Changes};
 use crate::demo_database;
+use crate::demo_project;
 use crate::failure::{Failure, Result, While};
 use crate::place::Place;
 use crate::step::{self, seconds};
@@ -69,7 +70,7 @@ pub(crate) fn run(place: &Place, part: Part, afterwards: Afterwards) -> Result<(
     let demo = Demo { scratch, program: place.target.join("release/lifeboat"), afterwards };
     let outcome = demo.show().and_then(|()| match part {
         Part::Files => Ok(()),
-        Part::Everything => demo_database::show(place, &demo),
+        Part::Everything => demo_database::show(place, &demo).and_then(|()| demo_project::show(place, &demo)),
     });
     if afterwards == Afterwards::Keep {
         println!("\nEverything is still in {}. To go on from here:", demo.scratch.display());
@@ -229,6 +230,11 @@ impl Demo {
 
     fn lifeboat(&self, words: &[&str]) -> Result<()> {
         self.lifeboat_with(words, &[])
+    }
+
+    /// The folder that everything lies in.
+    pub(crate) fn scratch(&self) -> &Path {
+        &self.scratch
     }
 
     /// Runs it as a user would, with more variables.

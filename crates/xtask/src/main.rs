@@ -9,6 +9,7 @@ mod ci;
 mod demo;
 mod demo_data;
 mod demo_database;
+mod demo_project;
 mod engines;
 mod failure;
 mod fuzz;
@@ -29,7 +30,8 @@ Chores of the lifeboat repository.
   cargo xtask test              everything that CI checks; installs missing system packages when it is root
   cargo xtask demo [--files] [--keep]
                                 back up real folders, change them, restore them, compare; then a database in a container
-                                under load, which takes root and is left out with --files; --keep leaves the files
+                                under load and a compose project that is destroyed and brought back,
+                                which take root and are left out with --files; --keep leaves the files
   cargo xtask tidy              file lengths, forbidden names, left-over marks, module docs
   cargo xtask bench [ROW...] [--rounds N] [--without-peers] [--small]
                                 measure lifeboat beside other programs, and write docs/benchmarks.md

@@ -13,7 +13,7 @@ pub(crate) mod engine;
 mod images;
 mod mounts;
 mod process;
-mod programs;
+pub(crate) mod programs;
 
 use crate::failure::{Failure, Result, While};
 use crate::packages;
