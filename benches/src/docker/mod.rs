@@ -24,8 +24,14 @@ pub(crate) struct Engine {
 impl Engine {
     /// The current engine with the graph driver's store: the most usual one.
     pub(crate) fn find() -> Result<Self> {
+        Self::named("graph")
+    }
+
+    /// `system`, `graph` or `containerd`.
+    pub(crate) fn named(name: &str) -> Result<Self> {
         let engines = std::env::var("LIFEBOAT_TEST_ENGINES").unwrap_or_default();
-        let url = engines.split_whitespace().find(|url| url.ends_with("/graph/docker.sock"));
+        let end = format!("/{name}/docker.sock");
+        let url = engines.split_whitespace().find(|url| url.ends_with(&end));
         let url = url.context("no engine is started; `cargo xtask bench` starts one, as root")?;
         Ok(Self { url: url.to_owned() })
     }

@@ -8,9 +8,11 @@ mod collecting;
 mod database;
 mod docker;
 mod files;
+mod images;
 mod in_place;
 mod latency;
 mod pages;
+mod project;
 mod reading;
 mod scale;
 mod stages;
@@ -66,6 +68,12 @@ pub(crate) const ROWS: &[Row] = &[
     row("docker-postgres-4gb-paused", "the same with 4 GB, paused", docker::postgres_large_paused),
     row("docker-mariadb", "MariaDB in a container under load", docker::mariadb),
     row("docker-redis", "Redis in a container under load", docker::redis),
+    row("images", "ten images that share a base, two versions of each", images::images),
+    row(
+        "project",
+        "a compose project under load, brought back on an engine that has nothing of it",
+        project::project,
+    ),
     row("latency", "listing the snapshots of a small repository", latency::latency),
 ];
 

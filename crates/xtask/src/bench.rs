@@ -32,7 +32,7 @@ pub(crate) fn run(place: &Place, words: &[&str]) -> Result<()> {
     let mut engines = None;
     if simple.is_none() {
         if takes_an_engine(words) {
-            let started = engines.insert(InUse::begin(place, &[Flavour::Graph])?);
+            let started = engines.insert(InUse::begin(place, &Flavour::ALL)?);
             bench.envs(started.environment());
         }
         bench.args(words);
@@ -59,7 +59,8 @@ fn takes_an_engine(words: &[&str]) -> bool {
             rows.push(*word);
         }
     }
-    rows.is_empty() || rows.iter().any(|row| row.starts_with("docker-"))
+    let takes = |row: &&str| row.starts_with("docker-") || ["images", "project"].contains(row);
+    rows.is_empty() || rows.iter().any(takes)
 }
 
 #[cfg(test)]
