@@ -304,6 +304,30 @@ fn what_is_missing_changed_or_hostile_is_told_and_never_stored() {
 }
 
 #[test]
+fn of_several_platforms_those_that_are_there_are_stored_and_the_others_counted() {
+    let scene = Scene::with_repository();
+    let mut saved = oci(&layers(), Store::Containerd, <[u8]>::to_vec);
+    let index = json!({"schemaVersion": 2, "manifests": [
+        {"digest": saved.about.id, "platform": {"architecture": "amd64", "os": "linux"}},
+        {"digest": format!("sha256:{}", "1".repeat(64)), "platform": {"architecture": "arm64", "os": "linux"}},
+    ]});
+    let digest = sha256(index.to_string().as_bytes());
+    saved.members.retain(|(name, _)| name != "index.json");
+    saved.members.push(file(format!("blobs/sha256/{digest}"), &index));
+    let top = json!({"schemaVersion": 2, "manifests": [{"digest": format!("sha256:{digest}")}]});
+    saved.members.push(file("index.json", &top));
+    saved.about.id = format!("sha256:{digest}");
+    let (source, description, _) = store(&scene, "several", &saved, Images::Exact);
+    assert_eq!((description.absent_platforms, description.diff_ids.len()), (1, 5));
+    let bytes = loaded(&scene, &source, &description).unwrap();
+    assert_eq!(unpack(&bytes), saved.members.iter().cloned().collect());
+    // The platform that is meant has to be whole, however deep it is named.
+    let layer = description.layers[1].clone();
+    let without: Members = saved.members.iter().filter(|(name, _)| *name != layer).cloned().collect();
+    assert!(matches!(rewritten(&pack(&without), &saved.about, Images::Exact), Err(Error::Incomplete(_))));
+}
+
+#[test]
 fn names_that_lead_elsewhere_are_refused() {
     for name in ["../escape", "/absolute", "a/../../b", "./dot"] {
         let mut saved = legacy(&layers());
