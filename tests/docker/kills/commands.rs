@@ -4,7 +4,7 @@
 //! process is touched.
 
 use super::ENGINES;
-use super::place::{PATIENCE, journals, sigkill, supervisor};
+use super::place::{PATIENCE, journals, sigkill, signal, supervisor};
 use crate::engines::Engine;
 use crate::engines::objects::Container;
 use crate::scene::{Done, Scene};
@@ -106,7 +106,10 @@ fn recover_ends_what_a_run_and_its_supervisor_left_running() {
     for flavour in ENGINES {
         let commands = Commands::new(flavour, &format!("echo before >>/log; {OURS}"));
         let run = commands.run();
+        // A run that goes on would start another supervisor at once.
+        signal(run.id(), rustix::process::Signal::STOP);
         sigkill(supervisor(&commands.state()).unwrap());
+        commands.wait_until("the supervisor is dead", || supervisor(&commands.state()).is_none());
         kill(run);
         assert!(commands.runs(OURS), "{flavour}: nobody is there to end it");
         commands.recover(&["--dry-run"]).expect(0).prints("would be ended, if it still runs");

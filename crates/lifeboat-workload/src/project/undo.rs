@@ -143,16 +143,22 @@ pub fn forget(state: &Path, begun: &Begun) {
 
 /// How long a request that a dead run had sent may still be at work in the engine.
 const IN_FLIGHT: Duration = Duration::from_secs(3);
+/// How often everything is looked at, where not all of it could be removed.
+const LOOKS: u32 = 3;
 
 /// Takes back what a restore made; gives what was done. What it moved aside has its name again, and is not started: its data
 /// may have been written over.
 pub fn undo(engine: &Engine, begun: &Begun) -> Result<Vec<String>, Error> {
     let mut done = Vec::new();
-    if take_back(engine, begun, &mut done)? {
-        // What was noted and is not there may come yet: the engine goes on with what it was asked for.
-        std::thread::sleep(IN_FLIGHT);
-        take_back(engine, begun, &mut done)?;
+    for look in 1..LOOKS {
+        match take_back(engine, begun, &mut done) {
+            Ok(is_missing) if !is_missing || look > 1 => return Ok(done),
+            // What was noted and is not there may come yet, and what is there may still be used by what is being made: the
+            // engine goes on with what it was asked for.
+            Ok(_) | Err(_) => std::thread::sleep(IN_FLIGHT),
+        }
     }
+    take_back(engine, begun, &mut done)?;
     Ok(done)
 }
 
