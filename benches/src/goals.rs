@@ -109,8 +109,6 @@ const fn bytes(row: &'static str, what: &'static str, floor: f64, goal: f64) -> 
 
 /// The table.
 pub(crate) const GOALS: &[Goal] = &[
-    ratio("images", "stored", "restic", None, Some(0.6)),
-    at_most("project", which("lifeboat", "empty engine to healthy"), Unit::Seconds, 60.0, 30.0),
     ratio("first", "time", "tar | zstd", Some(0.90), Some(0.75)),
     ratio("first", "time", "restic", Some(0.32), None),
     bytes("first", "stored", 242.0 * MB, 233.0 * MB),
@@ -185,6 +183,8 @@ pub(crate) const GOALS: &[Goal] = &[
     at_least("index", which("lifeboat", "absent"), Unit::PerSecond, 400e3, 600e3),
     at_most("latency", which("lifeboat, key file", "time"), Unit::Seconds, 0.060, 0.060),
     at_most("latency", which("lifeboat, password", "time"), Unit::Seconds, 0.250, 0.250),
+    ratio("images", "stored", "restic", None, Some(0.6)),
+    at_most("project", which("lifeboat", "empty engine to healthy"), Unit::Seconds, 60.0, 30.0),
 ];
 
 impl Goal {
