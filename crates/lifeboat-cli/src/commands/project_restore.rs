@@ -17,6 +17,7 @@ use crate::ui::Ui;
 use anyhow::{Context, Result, bail};
 use clap::Parser;
 use lifeboat::Repository;
+use lifeboat::format::snapshot::{Snapshot, Source, SourceKind};
 use lifeboat::repo::reader::ChunkReader;
 use lifeboat::restore::Options;
 use lifeboat::workload::engine::Engine;
@@ -29,6 +30,8 @@ use std::sync::atomic::AtomicBool;
 use work::{Work, work};
 
 const PREFIX: &str = "project:";
+/// On the snapshot of what an `--in-place` restore replaces.
+const SAFETY_TAG: &str = "before-restore";
 
 /// The name that `--to` gives a project, empty for its own, if it names one.
 pub(crate) fn target_name(to: &OsStr) -> Option<&str> {
@@ -122,7 +125,7 @@ fn take_back_dead_ones(ui: &Ui, engine: &Engine) -> Result<()> {
         if let Some(safety) = &begun.safety {
             ui.notice(&format!(
                 "before it there was: lifeboat restore {} --to project: --in-place",
-                &safety[..8]
+                safety.get(..8).unwrap_or(safety)
             ));
         }
         undo::forget(&state, begun);
@@ -133,7 +136,7 @@ fn take_back_dead_ones(ui: &Ui, engine: &Engine) -> Result<()> {
 /// A snapshot of what is there now.
 fn safety_snapshot(call: &Call<'_>, work: &Work<'_>) -> Result<String> {
     let source = format!("{PREFIX}{}", work.renaming.project());
-    let mut words = vec!["lifeboat", "snapshot", &source, "--tag", "before-restore"];
+    let mut words = vec!["lifeboat", "snapshot", &source, "--tag", SAFETY_TAG];
     if let Some(host) = &call.arguments.engine.docker_host {
         words.extend(["--docker-host", host]);
     }
@@ -144,5 +147,12 @@ fn safety_snapshot(call: &Call<'_>, work: &Work<'_>) -> Result<String> {
     super::snapshot::run(call.global, call.ui, arguments, call.interrupted)
         .context("there is no snapshot of what is there, so nothing is replaced")?;
     let list = call.repository.snapshots()?;
-    Ok(list.find("latest")?.snapshot.id.to_string())
+    // Others may take snapshots at the same time.
+    let is_it = |snapshot: &Snapshot| {
+        let of_project =
+            |one: &Source| one.kind == SourceKind::Project && one.full_name() == source.as_bytes();
+        snapshot.tags.iter().any(|tag| tag == SAFETY_TAG) && snapshot.sources.iter().any(of_project)
+    };
+    let found = list.snapshots.iter().rev().map(|listed| &listed.snapshot).find(|snapshot| is_it(snapshot));
+    Ok(found.context("the snapshot of what is there is not listed")?.id.to_string())
 }
