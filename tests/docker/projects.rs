@@ -4,7 +4,7 @@ use crate::engines::objects::{Container, Image, Volume};
 use crate::engines::{Engine, compose, on_every_engine, unique};
 use crate::scene::{Done, Scene};
 use serde_json::Value;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 /// A project in a scene's folder, gone with the test.
 struct Project<'t> {
@@ -191,7 +191,7 @@ on_every_engine! {
         // Compose's digest of a service that uses another one's network has that one's id in it.
         let changes = project.changes();
         assert!(changes.iter().all(|change| change.contains("-side-1")), "{changes:?}");
-        let ids = |project: &Project<'_>| ["db", "web"].map(|service| Container::adopt_id(engine, &project.container(service)));
+        let ids = |project: &Project<'_>| ["db", "web"].map(|service| Container::id_of(engine, &project.container(service)));
         let before = ids(&project);
         project.compose(&["up", "--detach", "-y"]);
         assert_eq!(ids(&project), before, "compose made containers anew");
@@ -218,6 +218,9 @@ on_every_engine! {
             .prints("For compose");
         copy.has_data();
         assert_eq!(project.exec("db", "cat /data/orders"), "newer", "the first one was written to");
+        let side = engine.inspect("container", &copy.container("side"));
+        let own = format!("container:{}", Container::id_of(engine, &copy.container("db")));
+        assert_eq!(side["HostConfig"]["NetworkMode"], own.as_str(), "it uses the first one's network");
         let volumes = engine.say(&["volume", "ls", "--quiet"]);
         assert!(volumes.lines().any(|name| name == format!("{}{}", copy.name, "-own")), "{volumes}");
         let labels = engine.inspect("volume", &format!("{}_data", copy.name))["Labels"].clone();
@@ -343,8 +346,6 @@ fn a_restore_that_is_killed_anywhere_is_taken_back_or_done_again() {
     assert!(interrupted > 0, "no restore was killed in the middle");
     project.lifeboat(&["restore", "latest", "--to", "project:", "--wait-healthy", "60"]).expect(0);
     project.has_data();
-    let begun = Instant::now();
-    assert!(begun.elapsed() < Duration::from_secs(60));
 }
 
 #[test]

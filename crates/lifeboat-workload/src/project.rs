@@ -76,6 +76,9 @@ pub enum Error {
         /// Why not.
         why: String,
     },
+    /// What a dead restore noted is not for this program.
+    #[error("the note {0}")]
+    Note(String),
     /// What was begun could not be written down.
     #[error("what is made cannot be written down, so that nothing is made")]
     Journal(#[source] std::io::Error),

@@ -122,7 +122,7 @@ impl Container {
 
     /// The id of a container of somebody else.
     #[track_caller]
-    pub fn adopt_id(engine: &Engine, name: &str) -> String {
+    pub fn id_of(engine: &Engine, name: &str) -> String {
         engine.inspect("container", name)["Id"].as_str().unwrap().to_owned()
     }
 

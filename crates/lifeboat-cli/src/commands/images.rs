@@ -154,6 +154,8 @@ pub(super) fn load_one(
     plan: &Plan,
     interrupt: &AtomicBool,
 ) -> Result<Loaded> {
+    // An image that was loaded since it was planned may have layers of this one.
+    let plan = plan.clone().again(engine)?;
     let below = |path: &TreePath| {
         let all = entries_below(reader, source.root, path).map_err(|error| Box::new(error) as ChunkError)?;
         Ok(Box::new(all) as Box<dyn Iterator<Item = _>>)
@@ -162,7 +164,12 @@ pub(super) fn load_one(
         let stream = LoadStream::new(&plan.description, omitted, Names::Dropped, &below, reader);
         BufReader::with_capacity(BUFFER_BYTES, Interruptible { stream, interrupt })
     };
-    load(engine, run, plan, stream).with_context(|| {
+    let loaded = load(engine, run, &plan, stream);
+    if loaded.is_err() && interrupt.load(Ordering::Relaxed) {
+        // The stream says so only in words.
+        return Err(lifeboat::repo::Error::Interrupted.into());
+    }
+    loaded.with_context(|| {
         format!("{} cannot be restored", String::from_utf8_lossy(&source.full_name()).into_owned())
     })
 }

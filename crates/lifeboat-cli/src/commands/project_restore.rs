@@ -17,7 +17,7 @@ use crate::ui::Ui;
 use anyhow::{Context, Result, bail};
 use clap::Parser;
 use lifeboat::Repository;
-use lifeboat::format::snapshot::{Snapshot, Source, SourceKind};
+use lifeboat::format::snapshot::{Snapshot, Source};
 use lifeboat::repo::reader::ChunkReader;
 use lifeboat::restore::Options;
 use lifeboat::workload::engine::Engine;
@@ -74,19 +74,20 @@ pub(crate) fn restore(call: &Call<'_>, name: &str, options: &Options<'_>) -> Res
         return Ok(DONE);
     }
     let safety = match arguments.in_place {
-        true => Some(safety_snapshot(call, &work)?),
+        true => Some(safety_snapshot(call, &work, volumes.engine())?),
         false => None,
     };
     let note = Note::begin(
         &lifeboat::state_directory(),
         Begun {
-            version: 1,
+            version: undo::VERSION,
             run: volumes.run().to_owned(),
             engine: volumes.engine().address().to_string(),
             project: work.renaming.project().to_owned(),
             snapshot: call.selected.snapshot.id.to_string(),
             safety,
             made: Vec::new(),
+            whole: false,
         },
     )?;
     let mut run = Run {
@@ -133,10 +134,19 @@ fn take_back_dead_ones(ui: &Ui, engine: &Engine) -> Result<()> {
     Ok(())
 }
 
-/// A snapshot of what is there now.
-fn safety_snapshot(call: &Call<'_>, work: &Work<'_>) -> Result<String> {
+/// A snapshot of what is there now, which has to hold all that is written over.
+fn safety_snapshot(call: &Call<'_>, work: &Work<'_>, engine: &Engine) -> Result<String> {
     let source = format!("{PREFIX}{}", work.renaming.project());
+    let mut there = Vec::new();
+    for name in work.volumes.keys() {
+        match engine.volume(name) {
+            Ok(_) => there.push(format!("volume:{name}")),
+            Err(error) if error.is_not_found() => {}
+            Err(error) => return Err(error.into()),
+        }
+    }
     let mut words = vec!["lifeboat", "snapshot", &source, "--tag", SAFETY_TAG];
+    words.extend(there.iter().map(String::as_str));
     if let Some(host) = &call.arguments.engine.docker_host {
         words.extend(["--docker-host", host]);
     }
@@ -148,11 +158,19 @@ fn safety_snapshot(call: &Call<'_>, work: &Work<'_>) -> Result<String> {
         .context("there is no snapshot of what is there, so nothing is replaced")?;
     let list = call.repository.snapshots()?;
     // Others may take snapshots at the same time.
-    let is_it = |snapshot: &Snapshot| {
-        let of_project =
-            |one: &Source| one.kind == SourceKind::Project && one.full_name() == source.as_bytes();
-        snapshot.tags.iter().any(|tag| tag == SAFETY_TAG) && snapshot.sources.iter().any(of_project)
+    let has = |snapshot: &Snapshot, name: &str| {
+        let is_it = |one: &Source| one.full_name() == name.as_bytes() && one.errors == 0;
+        snapshot.sources.iter().any(is_it)
     };
-    let found = list.snapshots.iter().rev().map(|listed| &listed.snapshot).find(|snapshot| is_it(snapshot));
-    Ok(found.context("the snapshot of what is there is not listed")?.id.to_string())
+    let is_it =
+        |snapshot: &&Snapshot| snapshot.tags.iter().any(|tag| tag == SAFETY_TAG) && has(snapshot, &source);
+    let found = list.snapshots.iter().rev().map(|listed| &listed.snapshot).find(is_it);
+    let found = found.context("the snapshot of what is there is not listed")?;
+    if let Some(missing) = there.iter().find(|name| !has(found, name)) {
+        bail!(Hinted::new(
+            format!("the snapshot of what is there does not hold all of {missing}, so nothing is replaced"),
+            format!("lifeboat snapshot {missing}    # says what cannot be read"),
+        ));
+    }
+    Ok(found.id.to_string())
 }

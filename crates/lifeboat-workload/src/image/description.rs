@@ -1,6 +1,7 @@
 //! What a snapshot says of an image: `image.json`. `docs/format/image.md#imagejson`
 
 use super::Error;
+use super::rewrite::FILES_MAX;
 use crate::engine::views::EngineInfo;
 use lifeboat_format::TreePath;
 use serde::{Deserialize, Serialize};
@@ -101,6 +102,9 @@ impl Description {
             return Err(Error::Record(text));
         }
         let read: Self = serde_json::from_slice(bytes).map_err(wrong)?;
+        if read.files.len() > FILES_MAX || read.layers.len() > FILES_MAX {
+            return Err(Error::Record(format!("it has more than {FILES_MAX} files")));
+        }
         for file in &read.files {
             checked_path(file.path.as_bytes()).map_err(Error::Record)?;
         }

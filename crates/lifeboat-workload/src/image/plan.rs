@@ -47,10 +47,6 @@ pub fn plan(
     let store = Store::of(info);
     let mut remarks = Vec::new();
     let expected = expected_id(&description, store);
-    let present = match &expected {
-        Some(id) => found(engine, id)?,
-        None => None,
-    };
     if description.store != store {
         remarks.push(format!(
             "the image was kept in a {} store and this engine has a {} store: its id changes, its configuration and \
@@ -76,13 +72,26 @@ pub fn plan(
         }
         remarks.push(format!("the name {tag} is taken from {other}, which stays without it"));
     }
-    let omitted = match (store, &present) {
-        (Store::Graph, None) => omitted(engine, &description)?,
-        _ => HashSet::new(),
-    };
-    let given = description.files.iter().filter(|file| present.is_none() && !omitted.contains(&file.path));
-    let bytes = given.map(|file| file.bytes).sum();
-    Ok(Plan { store, present, omitted, bytes, tags, remarks, description })
+    Plan { store, present: None, omitted: HashSet::new(), bytes: 0, tags, remarks, description }.again(engine)
+}
+
+impl Plan {
+    /// The same with what the engine has now: an image that was loaded since has layers of this one.
+    pub fn again(mut self, engine: &Engine) -> Result<Self, Error> {
+        let description = &self.description;
+        self.present = match expected_id(description, self.store) {
+            Some(id) => found(engine, &id)?,
+            None => None,
+        };
+        self.omitted = match (self.store, &self.present) {
+            (Store::Graph, None) => omitted(engine, description)?,
+            _ => HashSet::new(),
+        };
+        let is_given = |path: &String| self.present.is_none() && !self.omitted.contains(path);
+        self.bytes =
+            description.files.iter().filter(|file| is_given(&file.path)).map(|file| file.bytes).sum();
+        Ok(self)
+    }
 }
 
 /// The id that it will have there, where that is known before.

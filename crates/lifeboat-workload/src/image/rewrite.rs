@@ -24,6 +24,8 @@ const SMALL_BYTES_MAX: u64 = 4 << 20;
 const KEPT_BYTES_MAX: usize = 32 << 20;
 /// Pieces in which a skeleton takes raw bytes.
 const RAW_BYTES: usize = 64 << 10;
+/// Most files and links of an image's archive: one for each layer, and a few.
+pub(super) const FILES_MAX: usize = 10_000;
 /// Most contents of one archive: their names have eight digits.
 const CONTENTS_MAX: u64 = 99_999_999;
 
@@ -63,6 +65,9 @@ struct Rewriter<W: Write> {
 impl<W: Write> Rewriter<W> {
     fn member(&mut self, member: &Member, content: &mut dyn Read) -> Result<(), Error> {
         let shown = String::from_utf8_lossy(&member.name);
+        if self.saved.files.len() >= FILES_MAX {
+            return Err(Error::Unsupported(format!("its archive has more than {FILES_MAX} files")));
+        }
         match &member.kind {
             Kind::Directory => Ok(()),
             Kind::Symlink(target) => {

@@ -101,6 +101,8 @@ impl Collection {
             Err(error) => Some(error.to_string()),
         };
         let is_there = problem.is_none();
+        // As a snapshot calls it.
+        let path = std::fs::canonicalize(&path).unwrap_or(path);
         let shown = path.to_string_lossy().into_owned();
         self.found.entry(path).or_insert(FileRecord { path: shown, what: named.what.into(), problem });
         is_there

@@ -10,7 +10,7 @@ use crate::recreate::network::is_engines_own;
 use crate::recreate::recorded::{Mounted, Recorded};
 use crate::volume::proof::Proof;
 use crate::volume::target::{NotEmpty, Recorded as RecordedVolume};
-use crate::volume::{Error as VolumeError, Volumes};
+use crate::volume::{Error as VolumeError, Volumes, Way};
 use serde_json::Value;
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
@@ -52,8 +52,8 @@ pub fn obstacles(volumes: &Volumes, coming: &Coming<'_>) -> Result<Vec<Obstacle>
     let own: BTreeSet<&str> = coming.containers.iter().map(|one| one.name.as_str()).collect();
     if !coming.in_place {
         names(engine, &own, &mut found)?;
-        full_volumes(volumes, coming, &mut found)?;
     }
+    volumes_there(volumes, coming, &own, &mut found)?;
     missing_volumes(engine, coming, &mut found)?;
     networks(engine, coming, &mut found)?;
     host_ports(engine, coming, &own, &mut found)?;
@@ -80,19 +80,50 @@ fn names(engine: &Engine, own: &BTreeSet<&str>, found: &mut Vec<Obstacle>) -> Re
     Ok(())
 }
 
-fn full_volumes(volumes: &Volumes, coming: &Coming<'_>, found: &mut Vec<Obstacle>) -> Result<(), Error> {
+fn volumes_there(
+    volumes: &Volumes,
+    coming: &Coming<'_>,
+    own: &BTreeSet<&str>,
+    found: &mut Vec<Obstacle>,
+) -> Result<(), Error> {
+    let not_empty = if coming.in_place { NotEmpty::Write } else { NotEmpty::Refuse };
     for (name, recorded) in coming.volumes {
-        match volumes.plan_restore(name, recorded.clone(), NotEmpty::Refuse) {
-            Ok(_) | Err(VolumeError::Fleeting { .. }) => {}
-            Err(VolumeError::NotEmpty { .. }) => found.push(obstacle(
-                format!("volume {name} is there and holds something"),
-                "--in-place replaces what is in it; --rename NAME makes others",
-            )),
-            Err(VolumeError::InUse { containers, .. }) => found.push(obstacle(
-                format!("volume {name} is used by {}", containers.join(", ")),
-                format!("docker stop {}    # or --rename NAME", containers.join(" ")),
-            )),
+        let plan = match volumes.plan_restore(name, recorded.clone(), not_empty) {
+            Ok(plan) => Some(plan),
+            Err(VolumeError::Fleeting { .. }) => None,
+            Err(VolumeError::NotEmpty { .. }) => {
+                found.push(obstacle(
+                    format!("volume {name} is there and holds something"),
+                    "--in-place replaces what is in it; --rename NAME makes others",
+                ));
+                None
+            }
+            Err(VolumeError::InUse { containers, .. }) => {
+                // In place its own containers are stopped.
+                let is_other = |one: &&String| !coming.in_place || !own.contains(one.as_str());
+                let others: Vec<&str> = containers.iter().filter(is_other).map(String::as_str).collect();
+                if !others.is_empty() {
+                    found.push(obstacle(
+                        format!("volume {name} is used by {}", others.join(", ")),
+                        format!("docker stop {}    # or --rename NAME", others.join(" ")),
+                    ));
+                }
+                None
+            }
             Err(error) => return Err(error.into()),
+        };
+        let is_there = match plan {
+            Some(plan) => !plan.is_new,
+            None => volumes.engine().volume(name).is_ok(),
+        };
+        if coming.in_place
+            && is_there
+            && let Way::Helper { why, .. } = volumes.to_read(name)?.way
+        {
+            found.push(obstacle(
+                format!("volume {name} can only be written through the engine, which deletes nothing: {why}"),
+                "--rename NAME makes others",
+            ));
         }
     }
     Ok(())

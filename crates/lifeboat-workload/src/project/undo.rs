@@ -14,6 +14,8 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 const FOLDER: &str = "restores";
+/// What this program writes.
+pub const VERSION: u32 = 1;
 /// What a container is called that was moved aside, before the name of the run.
 pub const ASIDE: &str = "lifeboat-aside-";
 
@@ -36,6 +38,8 @@ pub enum Made {
         /// Whether it ran.
         ran: bool,
     },
+    /// From here on data is written over that the containers set aside need.
+    Overwriting,
 }
 
 impl Made {
@@ -46,6 +50,7 @@ impl Made {
             Self::Network(name) => format!("network {name}"),
             Self::Container(name) => format!("container {name}"),
             Self::Aside { name, .. } => format!("the other name of container {name}"),
+            Self::Overwriting => "what is in volumes and folders".to_owned(),
         }
     }
 }
@@ -67,6 +72,9 @@ pub struct Begun {
     pub safety: Option<String>,
     /// In order.
     pub made: Vec<Made>,
+    /// Whether all of it is there: then what was set aside goes, and nothing else.
+    #[serde(default)]
+    pub whole: bool,
 }
 
 /// The note of a live run.
@@ -90,6 +98,12 @@ impl Note {
         let note = Self { path: folder.join(format!("{}.json", begun.run)), _lock: lock, begun };
         note.write()?;
         Ok(note)
+    }
+
+    /// Notes that all of it is there: from here on nothing is taken back.
+    pub fn is_whole(&mut self) -> Result<(), Error> {
+        self.begun.whole = true;
+        self.write()
     }
 
     /// Notes what is made next.
@@ -146,10 +160,18 @@ const IN_FLIGHT: Duration = Duration::from_secs(3);
 /// How often everything is looked at, where not all of it could be removed.
 const LOOKS: u32 = 3;
 
-/// Takes back what a restore made; gives what was done. What it moved aside has its name again, and is not started: its data
-/// may have been written over.
+/// Takes back what a restore made; gives what was done. What it moved aside has its name again, and runs again if it ran,
+/// unless its data may have been written over. Of one that is whole only what was set aside goes.
 pub fn undo(engine: &Engine, begun: &Begun) -> Result<Vec<String>, Error> {
+    if begun.version > VERSION {
+        let text = format!("of a restore has version {}: use a newer lifeboat", begun.version);
+        return Err(Error::Note(text));
+    }
     let mut done = Vec::new();
+    if begun.whole {
+        remove_aside(engine, begun, &mut done)?;
+        return Ok(done);
+    }
     for look in 1..LOOKS {
         match take_back(engine, begun, &mut done) {
             Ok(is_missing) if !is_missing || look > 1 => return Ok(done),
@@ -160,6 +182,20 @@ pub fn undo(engine: &Engine, begun: &Begun) -> Result<Vec<String>, Error> {
     }
     take_back(engine, begun, &mut done)?;
     Ok(done)
+}
+
+/// Removes what was set aside; what took its place is there.
+pub fn remove_aside(engine: &Engine, begun: &Begun, done: &mut Vec<String>) -> Result<(), Error> {
+    for made in &begun.made {
+        let Made::Aside { id, name, .. } = made else { continue };
+        if let Some(there) = found(engine.container(id))?
+            && there.name.starts_with(ASIDE)
+        {
+            engine.remove_container(id, AnonymousVolumes::Remove)?;
+            done.push(format!("removed the old container {name}"));
+        }
+    }
+    Ok(())
 }
 
 /// One look at everything; whether something that was noted is not there.
@@ -196,15 +232,19 @@ fn take_back(engine: &Engine, begun: &Begun, done: &mut Vec<String>) -> Result<b
                 }
                 _ => false,
             },
-            Made::Aside { id, name, .. } => {
-                if let Some(there) = found(engine.container(id))?
-                    && there.name != *name
-                {
+            Made::Aside { id, name, ran } => {
+                let Some(there) = found(engine.container(id))? else { continue };
+                if there.name != *name {
                     engine.rename_container(id, name)?;
                     done.push(format!("container {name} has its name again"));
                 }
+                if *ran && !there.state.is_running && !begun.made.contains(&Made::Overwriting) {
+                    engine.start_container(id)?;
+                    done.push(format!("container {name} runs again"));
+                }
                 continue;
             }
+            Made::Overwriting => continue,
         };
         match is_removed {
             true => done.push(format!("removed {}", made.shown())),
@@ -243,6 +283,7 @@ mod tests {
             snapshot: "0".into(),
             safety: None,
             made: Vec::new(),
+            whole: false,
         };
         let mut note = Note::begin(state.path(), begun).unwrap();
         note.add(Made::Volume("shop_data".into())).unwrap();

@@ -53,7 +53,7 @@ pub enum Error {
         name: String,
     },
     /// Its image is not on the engine.
-    #[error("its image {name} ({id}) is not on the engine, and images are not captured yet")]
+    #[error("its image {name} ({id}) is not on the engine")]
     NoImage {
         /// As it was asked for.
         name: String,
@@ -111,7 +111,9 @@ impl Error {
                     format!("docker pull {digest}")
                 }
                 Some(digest) => format!("docker pull {digest} && docker tag {digest} {name}"),
-                None => format!("docker load -i FILE    # what `docker save {name}` wrote where it still is"),
+                None => format!(
+                    "lifeboat restore ID:image:{name} --to image:    # if a snapshot has it; or docker load -i FILE"
+                ),
             },
             Self::NoVolume { is_in_snapshot: true, .. } => "--with-volumes".to_owned(),
             Self::NoVolume { name, .. } => format!("docker volume create {name}    # if it may be empty"),

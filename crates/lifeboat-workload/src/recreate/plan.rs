@@ -7,8 +7,7 @@ use super::network::{self, is_engines_own};
 use super::recorded::{Mounted, Recorded};
 use super::request::{NetworkMode, Request, request};
 use crate::engine::Engine;
-use crate::engine::views::{Container, Image, text};
-use crate::project::undo::ASIDE;
+use crate::engine::views::{Image, text};
 use serde_json::{Value, json};
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -17,8 +16,10 @@ use std::collections::{BTreeMap, BTreeSet};
 pub struct Snapshot {
     /// Names of its volumes.
     pub volumes: BTreeSet<String>,
-    /// Its containers: their ids then, and their names.
+    /// Its containers: their ids then, and their names now.
     pub containers: BTreeMap<String, String>,
+    /// Whether all of these are made anew: an id then means the new one of its name, also where the old one still is.
+    pub comes_anew: bool,
 }
 
 /// What is asked for.
@@ -111,11 +112,11 @@ fn is_name(name: &str) -> bool {
 /// The id of another container: the same one, or the one of the name that the snapshot knows.
 fn now(engine: &Engine, snapshot: &Snapshot, other: &str) -> Option<String> {
     let by_name = snapshot.containers.get(other);
-    // One that a restore has set aside goes.
-    let stays = |found: &Container| !found.name.starts_with(ASIDE);
-    let by_id = engine.container(other).ok().filter(stays);
-    let found = by_id.or_else(|| engine.container(by_name?).ok());
-    found.map(|container| container.id)
+    let found = |name: &str| engine.container(name).ok().map(|container| container.id);
+    match by_name {
+        Some(name) if snapshot.comes_anew => found(name),
+        _ => found(other).or_else(|| found(by_name?)),
+    }
 }
 
 fn named(error: Error, snapshot: &Snapshot) -> Error {

@@ -11,7 +11,7 @@ use lifeboat::format::TreePath;
 use lifeboat::format::snapshot::Source;
 use lifeboat::repo::reader::ChunkReader;
 use lifeboat::restore::{Options, Overwrite};
-use lifeboat::workload::engine::{AnonymousVolumes, Engine, Stopping};
+use lifeboat::workload::engine::{Engine, Stopping};
 use lifeboat::workload::facts::Facts;
 use lifeboat::workload::project::order::order;
 use lifeboat::workload::project::start::{Back, settle, start};
@@ -63,6 +63,9 @@ impl Run<'_> {
             )?;
         }
         phase(self, "images");
+        if self.call.arguments.in_place {
+            self.note.add(Made::Overwriting)?;
+        }
         self.fill_paths(options)?;
         phase(self, "files");
         for (name, (source, recorded)) in &self.work.volumes {
@@ -128,13 +131,14 @@ impl Run<'_> {
 
     /// All of it is there: from here on nothing is taken back, and what was set aside goes.
     fn keep(&mut self) -> Result<()> {
-        for made in &self.note.begun.made {
-            if let Made::Aside { id, .. } = made {
-                self.engine().remove_container(id, AnonymousVolumes::Remove)?;
-            }
-        }
+        self.note.is_whole()?;
         self.is_kept = true;
-        self.note.finish();
+        match undo::remove_aside(self.engine(), &self.note.begun, &mut Vec::new()) {
+            Ok(()) => self.note.finish(),
+            Err(error) => self.call.ui.notice(&format!(
+                "what was there before could not be removed: {error}; `lifeboat recover` tries again"
+            )),
+        }
         Ok(())
     }
 
@@ -143,9 +147,7 @@ impl Run<'_> {
         for place in self.work.paths.iter().filter(|place| !place.is_there) {
             let keeps = matches!(self.call.arguments.overwrite, Some(OverwriteArg::Never));
             let overwrite = if keeps { Overwrite::Never } else { Overwrite::Always };
-            // A folder that a container binds is replaced; a file has neighbours.
-            let delete = self.call.arguments.in_place && place.folder == place.target;
-            let options = Options { overwrite, delete, ..*options };
+            let options = Options { overwrite, delete: place.deletes, ..*options };
             let report = lifeboat::restore_path(
                 self.call.repository,
                 &self.call.selected.snapshot,
@@ -174,7 +176,9 @@ impl Run<'_> {
             self.note.add(Made::Volume(name.to_owned()))?;
         }
         let reached = self.volumes.carry_out(&plan)?;
-        let options = Options { overwrite: Overwrite::Always, delete: in_place, ..*options };
+        // What could not be read then may well be what is there now.
+        let delete = in_place && source.errors == 0;
+        let options = Options { overwrite: Overwrite::Always, delete, ..*options };
         match reached.way {
             Way::Direct(root) => {
                 let messages = Messages::new(self.call.ui);
@@ -242,7 +246,6 @@ impl Run<'_> {
         Ok(unfinished.finish(&name)?)
     }
 
-    /// For a project of another name: what compose has to be told besides its files.
     /// Takes back what was made; gives the error that made it necessary.
     pub(super) fn take_back(self, error: anyhow::Error) -> anyhow::Error {
         let ui = self.call.ui;
@@ -269,7 +272,7 @@ impl Run<'_> {
                 "the project is stopped, and its volumes may be half restored",
                 format!(
                     "lifeboat restore {} --to project: --in-place    # what was there before",
-                    &safety[..8]
+                    safety.get(..8).unwrap_or(safety)
                 ),
             )),
             None => error,

@@ -102,7 +102,7 @@ impl Run<'_> {
         if let Some(safety) = &self.note.begun.safety {
             ui.say(format!(
                 "What was there before: lifeboat restore {} --to project: --in-place",
-                &safety[..8]
+                safety.get(..8).unwrap_or(safety)
             ));
         }
         for outcome in outcomes {

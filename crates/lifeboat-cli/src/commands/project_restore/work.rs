@@ -59,10 +59,12 @@ pub(super) struct Place {
     pub(super) folder: PathBuf,
     /// It is there, the same.
     pub(super) is_there: bool,
+    /// Whether what is there and not in the snapshot goes: in place, where the snapshot has all of the folder.
+    pub(super) deletes: bool,
 }
 
 /// The project that is named, or the only one of the snapshot.
-pub(super) fn project_source(selected: &Selected) -> Result<&Source> {
+fn project_source(selected: &Selected) -> Result<&Source> {
     let wanted = selected.path.as_deref();
     let is_it = |source: &&Source| {
         source.kind == SourceKind::Project && wanted.is_none_or(|wanted| source.full_name() == wanted)
@@ -79,7 +81,7 @@ pub(super) fn project_source(selected: &Selected) -> Result<&Source> {
 }
 
 /// One file of a source, of limited size.
-pub(super) fn small_file(reader: &ChunkReader, source: &Source, name: &str) -> Result<Vec<u8>> {
+fn small_file(reader: &ChunkReader, source: &Source, name: &str) -> Result<Vec<u8>> {
     let path = TreePath::from_slashes(name.as_bytes()).context("a name is a path")?;
     let entry = entries_below(reader, source.root, &path)?.next().transpose();
     let entry = entry.map_err(anyhow::Error::from_boxed)?;
@@ -115,28 +117,9 @@ pub(super) fn work<'s>(
     let map = path_map(arguments, &description)?;
     let mut remarks = Vec::new();
     let members = members(call, reader, &description, &renaming, &map, &mut remarks)?;
-    let stored: BTreeMap<&[u8], &Source> = selected
-        .snapshot
-        .sources
-        .iter()
-        .filter(|source| source.kind == SourceKind::Volume)
-        .map(|source| (&source.name[..], source))
-        .collect();
-    let mut kept = BTreeMap::new();
-    let named: BTreeSet<String> = members
-        .iter()
-        .flat_map(|member| member.recorded.volumes())
-        .filter_map(|volume| if let Mounted::Named(name) = volume { Some(name) } else { None })
-        .collect();
-    for volume in &description.volumes {
-        let now = renaming.volume(&volume.name).to_owned();
-        if let (true, Some(source)) = (named.contains(&now), stored.get(volume.name.as_bytes())) {
-            let mut recorded = RecordedVolume::from_detail(&source.detail);
-            renaming.labels(&mut recorded.labels);
-            kept.insert(now, (*source, recorded));
-        }
-    }
-    let mut snapshot = Snapshot::default();
+    let stored = stored_volumes(selected);
+    let kept = kept_volumes(&description, &renaming, &members, &stored);
+    let mut snapshot = Snapshot { comes_anew: true, ..Snapshot::default() };
     snapshot.volumes.extend(stored.keys().map(|name| String::from_utf8_lossy(name).into_owned()));
     snapshot.volumes.extend(kept.keys().cloned());
     for member in &members {
@@ -144,7 +127,10 @@ pub(super) fn work<'s>(
     }
     let mut found = Vec::new();
     let images = image_plans(call, reader, volumes, &description, &mut found, &mut remarks)?;
-    let paths = places(call, reader, &map, &mut found)?;
+    let paths = places(call, reader, &map, &description, &members, &mut found)?;
+    if arguments.in_place {
+        remarks.extend(not_deleted(&paths, &kept));
+    }
     let recorded: Vec<Recorded> = members.iter().map(|member| member.recorded.clone()).collect();
     let coming = Coming {
         containers: &recorded,
@@ -172,6 +158,66 @@ pub(super) fn work<'s>(
     })
 }
 
+/// The volumes of the snapshot, by name.
+fn stored_volumes(selected: &Selected) -> BTreeMap<&[u8], &Source> {
+    let volumes = selected.snapshot.sources.iter().filter(|source| source.kind == SourceKind::Volume);
+    volumes.map(|source| (&source.name[..], source)).collect()
+}
+
+/// Volumes that come back by their names; anonymous ones come with their containers.
+fn kept_volumes<'s>(
+    description: &Description,
+    renaming: &Renaming,
+    members: &[Member<'_>],
+    stored: &BTreeMap<&[u8], &'s Source>,
+) -> BTreeMap<String, (&'s Source, RecordedVolume)> {
+    let named: BTreeSet<String> = members
+        .iter()
+        .flat_map(|member| member.recorded.volumes())
+        .filter_map(|volume| if let Mounted::Named(name) = volume { Some(name) } else { None })
+        .collect();
+    let mut kept = BTreeMap::new();
+    for volume in &description.volumes {
+        let now = renaming.volume(&volume.name).to_owned();
+        if let (true, Some(source)) = (named.contains(&now), stored.get(volume.name.as_bytes())) {
+            let mut recorded = RecordedVolume::from_detail(&source.detail);
+            renaming.labels(&mut recorded.labels);
+            kept.insert(now, (*source, recorded));
+        }
+    }
+    kept
+}
+
+/// Where more may be left than the snapshot has.
+fn not_deleted(paths: &[Place], volumes: &BTreeMap<String, (&Source, RecordedVolume)>) -> Vec<String> {
+    let folders = paths.iter().filter(|place| place.folder == place.target && !place.deletes);
+    let folders = folders.map(|place| place.target.display().to_string());
+    let volumes = volumes.iter().filter(|(_, (source, _))| source.errors > 0);
+    let volumes = volumes.map(|(name, _)| format!("volume {name}"));
+    folders
+        .chain(volumes)
+        .map(|what| format!("nothing is deleted in {what}: the snapshot does not have all of it"))
+        .collect()
+}
+
+/// Whether a path of the snapshot is of the project: compose read it, or one of its containers binds it.
+fn belongs(source: &Source, description: &Description) -> bool {
+    let detail: Value = serde_json::from_str(&source.detail).unwrap_or_default();
+    let binds = detail.get("binds").and_then(Value::as_array).into_iter().flatten();
+    let mut binders = binds.filter_map(|bind| bind.get("container")?.as_str());
+    description.files.iter().any(|file| file.path.as_bytes() == source.name)
+        || binders.any(|name| description.containers.iter().any(|member| member.name == name))
+}
+
+/// Whether something else is bound from inside a folder: it may have been left out of the folder's source.
+fn has_binds_inside(folder: &Path, members: &[Member<'_>]) -> bool {
+    let mounts = members.iter().flat_map(|member| {
+        member.recorded.raw().get("Mounts").and_then(Value::as_array).into_iter().flatten()
+    });
+    let sources = mounts.filter(|mount| mount["Type"] == "bind").filter_map(|mount| mount["Source"].as_str());
+    sources.map(Path::new).any(|source| source != folder && source.starts_with(folder))
+}
+
 pub(super) fn path_map(arguments: &RestoreArgs, description: &Description) -> Result<PathMap> {
     let mut words = arguments.map_path.clone();
     if let Some(folder) = &arguments.project_dir {
@@ -182,7 +228,7 @@ pub(super) fn path_map(arguments: &RestoreArgs, description: &Description) -> Re
 }
 
 /// The containers as they are described, under the names that they will have.
-pub(super) fn members<'s>(
+fn members<'s>(
     call: &Call<'s>,
     reader: &ChunkReader,
     description: &Description,
@@ -216,7 +262,7 @@ pub(super) fn members<'s>(
     Ok(members)
 }
 
-pub(super) fn image_plans<'s>(
+fn image_plans<'s>(
     call: &Call<'s>,
     reader: &ChunkReader,
     volumes: &Volumes,
@@ -258,15 +304,19 @@ pub(super) fn image_plans<'s>(
 }
 
 /// Where the paths of the snapshot go, and which of them are there already.
-pub(super) fn places(
+fn places(
     call: &Call<'_>,
     reader: &ChunkReader,
     map: &PathMap,
+    description: &Description,
+    members: &[Member<'_>],
     found: &mut Vec<Obstacle>,
 ) -> Result<Vec<Place>> {
     let mut places = Vec::new();
-    let overwrites = call.arguments.in_place || call.arguments.overwrite.is_some();
-    for source in call.selected.snapshot.sources.iter().filter(|source| source.kind == SourceKind::Path) {
+    let in_place = call.arguments.in_place;
+    let overwrites = in_place || call.arguments.overwrite.is_some();
+    let paths = call.selected.snapshot.sources.iter().filter(|source| source.kind == SourceKind::Path);
+    for source in paths.filter(|source| belongs(source, description)) {
         let path = PathBuf::from(OsStr::from_bytes(&source.name));
         let target = map.place(&path);
         let first = entries_below(reader, source.root, &TreePath::root())?.next().transpose();
@@ -289,12 +339,15 @@ pub(super) fn places(
         if !entry.is_directory() && path.file_name() != target.file_name() {
             bail!("{} is a file and keeps its name: it cannot become {}", path.display(), target.display());
         }
-        places.push(Place { path: source.name.clone(), target, folder, is_there });
+        // A file has neighbours that are nobody's business.
+        let is_whole = entry.is_directory() && source.errors == 0 && !has_binds_inside(&target, members);
+        let deletes = in_place && is_whole;
+        places.push(Place { path: source.name.clone(), target, folder, is_there, deletes });
     }
     Ok(places)
 }
 
-pub(super) fn is_same_file(reader: &ChunkReader, entry: &lifeboat::format::Entry, path: &Path) -> bool {
+fn is_same_file(reader: &ChunkReader, entry: &lifeboat::format::Entry, path: &Path) -> bool {
     let Ok(metadata) = std::fs::symlink_metadata(path) else { return false };
     if !metadata.is_file() || metadata.len() != entry.size() || metadata.len() > DESCRIPTION_BYTES_MAX {
         return false;
