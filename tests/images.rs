@@ -134,7 +134,7 @@ fn legacy(layers: &[Vec<u8>]) -> Saved {
 
 fn rewritten(saved: &[u8], about: &Description, images: Images) -> Result<(Vec<u8>, Description), Error> {
     let mut output = Vec::new();
-    let description = rewrite(saved, &mut output, about.clone(), images)?;
+    let description = rewrite(saved, &mut output, Description { images, ..about.clone() })?;
     Ok((output, description))
 }
 
@@ -164,7 +164,7 @@ fn loaded(scene: &Scene, source: &Source, description: &Description) -> std::io:
         Ok(Box::new(all) as Box<dyn Iterator<Item = _>>)
     };
     let mut bytes = Vec::new();
-    LoadStream::new(description, &HashSet::new(), Names::Kept, &below, &reader).read_to_end(&mut bytes)?;
+    LoadStream::new(description, &HashSet::new(), Names::Kept, below, &reader).read_to_end(&mut bytes)?;
     Ok(bytes)
 }
 

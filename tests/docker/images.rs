@@ -128,14 +128,14 @@ on_every_engine! {
         let client = Client::connect(Some(&engine.url)).unwrap();
         let planned = plan(&client, &client.info().unwrap(), description, &Wanted::default()).unwrap();
         let top: HashSet<String> = planned.description.layers.last().cloned().into_iter().collect();
-        let stream = |_: &HashSet<String>| LoadStream::new(&planned.description, &top, Names::Dropped, &below, &reader);
+        let stream = |_: &HashSet<String>| LoadStream::new(&planned.description, &top, Names::Dropped, below, &reader);
         let result = load(&client, "feed", &planned, stream);
         assert!(result.is_err(), "{result:?}");
         assert!(!engine.has("image", &image.name) && !engine.has("image", &id));
         // A layer that is gone since it was planned without it: all of it is sent.
         let mut wrong = planned.clone();
         wrong.omitted = top.clone();
-        let stream = |omitted: &HashSet<String>| LoadStream::new(&wrong.description, omitted, Names::Dropped, &below, &reader);
+        let stream = |omitted: &HashSet<String>| LoadStream::new(&wrong.description, omitted, Names::Dropped, below, &reader);
         assert_eq!(load(&client, "feed", &wrong, stream).unwrap().id, id);
         says_hello(engine, &image.name, "hollow");
         assert_eq!(engine.say(&["ps", "--all", "--quiet", "--filter", "label=lifeboat.helper=feed"]), "");

@@ -83,7 +83,6 @@ fn engine_error(error: &anyhow::Error) -> Option<&engine::Error> {
             })
             .or_else(|| match cause.downcast_ref()? {
                 image::Error::Engine(error) => Some(error),
-                image::Error::Volume(error) => of_volume(error),
                 _ => None,
             })
     })
@@ -199,8 +198,8 @@ pub(crate) fn hint(error: &anyhow::Error) -> Option<String> {
     if let Some(error) = error.chain().find_map(|cause| cause.downcast_ref::<recreate::Error>()) {
         return error.hint();
     }
-    if let Some(error) = image_error(error) {
-        return error.hint();
+    if let Some(found) = image_error(error) {
+        return image_hint(error, found);
     }
     if let Some(hint) = bundle_error(error).and_then(bundle_hint) {
         return Some(hint);
@@ -225,6 +224,20 @@ pub(crate) fn hint(error: &anyhow::Error) -> Option<String> {
             _ => return None,
         },
     })
+}
+
+/// What to do about an image that cannot be stored: its name is in the error that it caused.
+fn image_hint(error: &anyhow::Error, found: &image::Error) -> Option<String> {
+    let source = error.chain().find_map(|cause| match cause.downcast_ref() {
+        Some(lifeboat::Error::Source { path, .. }) => path.to_str()?.strip_prefix("image:"),
+        _ => None,
+    });
+    match (found, source) {
+        (image::Error::Incomplete(_), Some(name)) => {
+            Some(format!("docker pull {name}    # or build it again: the engine does not have all of it"))
+        }
+        _ => found.hint(),
+    }
 }
 
 fn bundle_hint(error: &bundle::Error) -> Option<String> {

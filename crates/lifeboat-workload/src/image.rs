@@ -11,6 +11,7 @@
 //! Read next: [`rewrite`], [`description`]; then [`plan`] and [`load`] for the way back.
 
 pub mod description;
+mod hashing;
 pub mod load;
 pub mod plan;
 mod rewrite;
@@ -18,7 +19,7 @@ mod stream;
 mod verify;
 
 pub use rewrite::rewrite;
-pub use stream::{Below, Entries, LoadStream, Names};
+pub use stream::{Entries, LoadStream, Names};
 
 use crate::engine::views::{EngineInfo, Image, list, text};
 use crate::engine::{self, Engine};
@@ -27,6 +28,7 @@ use description::{Description, Store};
 use lifeboat_format::snapshot::SourceKind;
 use lifeboat_transfer::backup::ArchiveSpec;
 use lifeboat_transfer::source::archive::ArchiveError;
+use serde::{Deserialize, Serialize};
 use serde_json::json;
 
 /// The description of an image, in its source.
@@ -41,7 +43,8 @@ pub const SKELETON_FOLDER: &str = "skeleton";
 pub const DATA_FOLDER: &str = "data";
 
 /// How images are stored.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
 pub enum Images {
     /// So that the engine's own id comes back, wherever the kind of store is the same.
     #[default]
@@ -51,25 +54,12 @@ pub enum Images {
     Portable,
 }
 
-impl Images {
-    /// The word that users see and type.
-    pub fn word(self) -> &'static str {
-        match self {
-            Self::Exact => "exact",
-            Self::Portable => "portable",
-        }
-    }
-}
-
 /// Why an image could not be stored or restored.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     /// The engine did not do what it was asked.
     #[error(transparent)]
     Engine(#[from] engine::Error),
-    /// A helper could not be made.
-    #[error(transparent)]
-    Volume(#[from] crate::volume::Error),
     /// What the engine saved is no sound archive.
     #[error("the engine's archive of it is damaged")]
     Archive(#[from] ArchiveError),
@@ -83,7 +73,7 @@ pub enum Error {
     #[error("{0}")]
     Unsupported(String),
     /// The snapshot's description of it cannot be used.
-    #[error("the snapshot's description of the image cannot be used: {0}")]
+    #[error("{DESCRIPTION_FILE} of the snapshot {0}")]
     Record(String),
     /// The engine took it and it cannot be used.
     #[error("the engine took the image, but it cannot be used: {0}; it was removed again")]
@@ -114,11 +104,7 @@ impl Error {
     pub fn hint(&self) -> Option<String> {
         match self {
             Self::Engine(error) => error.hint(),
-            Self::Volume(error) => error.hint(),
             Self::InTheWay { hint, .. } => Some(hint.clone()),
-            Self::Incomplete(_) => {
-                Some("docker pull NAME    # or build it again: the engine does not have all of it".into())
-            }
             _ => None,
         }
     }
@@ -146,7 +132,7 @@ impl Found {
             tags: self.image.tags.clone(),
             digests: self.image.digests.clone(),
             store: self.store,
-            images: self.images.word().to_owned(),
+            images: self.images,
             platform: platform.join("/"),
             engine: engine.version().engine.clone(),
             diff_ids: list(raw, "/RootFS/Layers").filter_map(|id| Some(id.as_str()?.to_owned())).collect(),
@@ -157,15 +143,15 @@ impl Found {
     /// It as a source of a snapshot, under a name of its own.
     pub fn source(&self, engine: &Engine, name: &str) -> ArchiveSpec {
         let about = self.about(engine);
-        let (engine, id, images) = (engine.clone(), self.image.id.clone(), self.images);
+        let engine = engine.clone();
         let detail = json!({
             "id": about.id, "tags": about.tags, "digests": about.digests, "store": about.store, "images": about.images,
         });
         let mut spec = ArchiveSpec::new(SourceKind::Image, name, move || {
-            let (engine, id, about) = (engine.clone(), id.clone(), about.clone());
+            let (engine, about) = (engine.clone(), about.clone());
             let made = Piped::begin(move |output| {
-                let saved = engine.save_image(&id)?;
-                rewrite(saved, output, about, images).map(drop)
+                let saved = engine.save_image(&about.id)?;
+                rewrite(saved, output, about).map(drop)
             })?;
             Ok(Box::new(made))
         });

@@ -23,4 +23,5 @@ pub mod recipes;
 pub mod recover;
 pub mod recreate;
 pub mod supervisor;
+mod versioned;
 pub mod volume;

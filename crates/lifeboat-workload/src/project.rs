@@ -18,7 +18,7 @@ pub mod undo;
 
 use crate::capture::group::around;
 use crate::engine::Engine;
-use crate::engine::views::text;
+use crate::engine::views::{Container, text};
 use crate::facts::{Facts, State};
 use description::{Description, External, ImageOf, Member};
 use lifeboat_format::snapshot::SourceKind;
@@ -107,18 +107,22 @@ fn is_one_off(facts: &Facts) -> bool {
     facts.label(ONE_OFF).is_some_and(|word| word.eq_ignore_ascii_case("true"))
 }
 
+/// What the engine says of containers.
+pub fn inspect(engine: &Engine, members: &[&Facts]) -> Result<Vec<Container>, Error> {
+    Ok(members.iter().map(|facts| engine.container(&facts.id)).collect::<Result<_, _>>()?)
+}
+
 /// Where the images of containers are named: by the name that was asked for, if it still is this image, else by id.
-pub fn images(engine: &Engine, members: &[&Facts]) -> Result<Vec<ImageOf>, Error> {
+pub fn images(engine: &Engine, containers: &[Container]) -> Result<Vec<ImageOf>, Error> {
     let mut found = Vec::new();
-    for facts in members {
-        let container = engine.container(&facts.id)?;
+    for container in containers {
         let by_name = match engine.image(&container.image) {
             Ok(image) => image.id == container.image_id,
             Err(error) if error.is_not_found() => false,
             Err(error) => return Err(error.into()),
         };
         let name = if by_name { container.image.clone() } else { container.image_id.clone() };
-        found.push(ImageOf { container: facts.name.clone(), name, id: container.image_id });
+        found.push(ImageOf { container: container.name.clone(), name, id: container.image_id.clone() });
     }
     Ok(found)
 }
@@ -130,6 +134,7 @@ impl Project {
         let all = projects(&around);
         let members = all.get(name).filter(|_| !name.is_empty());
         let members = members.ok_or_else(|| Error::NoProject(name.to_owned()))?;
+        let described = inspect(engine, members)?;
         let label =
             |word: &str| members.iter().find_map(|facts| facts.label(word)).unwrap_or_default().to_owned();
         let split = |list: &str| -> Vec<PathBuf> {
@@ -156,9 +161,9 @@ impl Project {
             compose_files: compose.iter().map(|path| path.to_string_lossy().into_owned()).collect(),
             environment_files: environment.iter().map(|path| path.to_string_lossy().into_owned()).collect(),
             containers: containers.collect(),
-            images: images(engine, members)?,
+            images: images(engine, &described)?,
             volumes: volumes(engine, members, name)?,
-            networks: networks(engine, members, name)?,
+            networks: networks(engine, &described, name)?,
             drift: drift::Drift::default(),
             files: files.clone(),
         };
@@ -201,10 +206,9 @@ fn volumes(engine: &Engine, members: &[&Facts], project: &str) -> Result<Vec<Ext
     Ok(found)
 }
 
-fn networks(engine: &Engine, members: &[&Facts], project: &str) -> Result<Vec<External>, Error> {
+fn networks(engine: &Engine, containers: &[Container], project: &str) -> Result<Vec<External>, Error> {
     let mut names = BTreeSet::new();
-    for facts in members {
-        let container = engine.container(&facts.id)?;
+    for container in containers {
         let all = container.raw.pointer("/NetworkSettings/Networks").and_then(serde_json::Value::as_object);
         names.extend(all.into_iter().flatten().map(|(name, _)| name.clone()));
     }

@@ -5,6 +5,7 @@
 //! every transaction that was acknowledged before the snapshot is there, and the sums over the tables agree.
 
 use crate::demo::{Demo, megabytes, say};
+use crate::demo_engine;
 use crate::engines::InUse;
 use crate::engines::engine::Flavour;
 use crate::failure::{Failure, Result, While};
@@ -205,24 +206,15 @@ impl Database<'_> {
     }
 
     fn docker(&self, words: &[&str]) -> Command {
-        let mut docker = Command::new("docker");
-        docker.env_remove("DOCKER_CONTEXT").env_remove("DOCKER_API_VERSION").env("DOCKER_HOST", &self.url);
-        docker.args(words).stdin(Stdio::null());
-        docker
+        demo_engine::docker(&self.url, words)
     }
 
     fn docker_shown(&self, words: &[&str]) -> Result<()> {
-        println!("$ docker {}", words.join(" "));
-        self.answer(words).map(drop)
+        demo_engine::docker_shown(&self.url, words)
     }
 
     fn answer(&self, words: &[&str]) -> Result<String> {
-        let output = self.docker(words).output().while_doing("start `docker`")?;
-        if output.status.success() {
-            return Ok(String::from_utf8_lossy(&output.stdout).trim().to_owned());
-        }
-        let why = String::from_utf8_lossy(&output.stderr);
-        Err(Failure::new(format!("`docker {}` failed: {}", words.join(" "), why.trim())))
+        Ok(demo_engine::answer(&mut self.docker(words))?.0)
     }
 
     fn lifeboat(&self, words: &[&str]) -> Result<()> {

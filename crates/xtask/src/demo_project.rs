@@ -5,6 +5,7 @@
 //! and compose changes nothing.
 
 use crate::demo::{Demo, say};
+use crate::demo_engine::{answer, docker, docker_shown};
 use crate::engines::InUse;
 use crate::engines::engine::Flavour;
 use crate::engines::programs;
@@ -60,7 +61,7 @@ impl Drop for Project<'_> {
         let quiet = |command: &mut Command| command.stdout(Stdio::null()).stderr(Stdio::null()).status();
         let _ = quiet(&mut self.compose(&["down", "--volumes"]));
         for image in IMAGES {
-            let _ = quiet(&mut self.docker(&["rmi", "--force", &self.image(image)]));
+            let _ = quiet(&mut docker(&self.url, &["rmi", "--force", &self.image(image)]));
         }
     }
 }
@@ -92,7 +93,7 @@ pub(crate) fn show(place: &Place, demo: &Demo) -> Result<()> {
     );
     project.compose_shown(&["down", "--volumes"])?;
     for image in IMAGES {
-        project.docker_shown(&["rmi", &project.image(image)])?;
+        docker_shown(&project.url, &["rmi", &project.image(image)])?;
     }
     std::fs::remove_dir_all(&project.folder).while_doing("remove the project's folder")?;
 
@@ -149,7 +150,7 @@ impl Project<'_> {
         write("token", "a secret\n")?;
         write("site/index.html", "welcome\n")?;
         for image in IMAGES {
-            self.docker_shown(&["tag", &format!("lifeboat-test/{image}:1"), &self.image(image)])?;
+            docker_shown(&self.url, &["tag", &format!("lifeboat-test/{image}:1"), &self.image(image)])?;
         }
         self.compose_shown(&["up", "--detach", "--wait"])?;
         self.sql("CREATE TABLE orders (number bigserial PRIMARY KEY, text text)").map(drop)
@@ -189,13 +190,6 @@ impl Project<'_> {
         [("DOCKER_HOST", &self.url), ("LIFEBOAT_COMPOSE", self.compose.to_str().unwrap_or_default())]
     }
 
-    fn docker(&self, words: &[&str]) -> Command {
-        let mut docker = Command::new("docker");
-        docker.env_remove("DOCKER_CONTEXT").env_remove("DOCKER_API_VERSION").env("DOCKER_HOST", &self.url);
-        docker.args(words).stdin(Stdio::null());
-        docker
-    }
-
     fn compose(&self, words: &[&str]) -> Command {
         let mut compose = Command::new(&self.compose);
         compose.env("DOCKER_HOST", &self.url).stdin(Stdio::null());
@@ -205,11 +199,6 @@ impl Project<'_> {
             .arg(self.folder.join("compose.yml"))
             .args(words);
         compose
-    }
-
-    fn docker_shown(&self, words: &[&str]) -> Result<()> {
-        println!("$ docker {}", words.join(" "));
-        answer(&mut self.docker(words)).map(drop)
     }
 
     fn compose_shown(&self, words: &[&str]) -> Result<()> {
@@ -227,15 +216,5 @@ impl Project<'_> {
         let said = answer(&mut self.compose(words))?.1;
         println!("{said}");
         Ok(said)
-    }
-}
-
-/// What a program prints, and what it says besides.
-fn answer(command: &mut Command) -> Result<(String, String)> {
-    let output = command.output().while_doing("start a program")?;
-    let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).trim().to_owned();
-    match output.status.success() {
-        true => Ok((text(&output.stdout), text(&output.stderr))),
-        false => Err(Failure::new(format!("`{command:?}` failed: {}", text(&output.stderr)))),
     }
 }

@@ -9,6 +9,7 @@ mod ci;
 mod demo;
 mod demo_data;
 mod demo_database;
+mod demo_engine;
 mod demo_project;
 mod engines;
 mod failure;

@@ -2,14 +2,15 @@
 
 use super::restore::Messages;
 use super::select::Selected;
+use super::stored::small_file;
 use super::volumes::{self, Into, Reach};
 use crate::args::{OverwriteArg, RestoreArgs};
 use crate::failure::{DONE, Hinted, PARTIAL};
 use crate::ui::Ui;
 use anyhow::{Context, Result, bail};
 use lifeboat::Repository;
+use lifeboat::format::TreePath;
 use lifeboat::format::snapshot::{Source, SourceKind};
-use lifeboat::format::{Node, TreePath};
 use lifeboat::repo::reader::ChunkReader;
 use lifeboat::repo::snapshots::pick_source;
 use lifeboat::restore::Options;
@@ -128,21 +129,8 @@ pub(super) fn files(reader: &ChunkReader, source: &Source) -> Result<Files> {
     })
 }
 
-fn file(reader: &ChunkReader, source: &Source, name: &'static str) -> Result<Option<Vec<u8>>> {
-    let path = TreePath::from_slashes(name.as_bytes()).context("a name is a path")?;
-    let Some(entry) = entries_below(reader, source.root, &path)?.next() else { return Ok(None) };
-    let (found, entry) = entry.map_err(anyhow::Error::from_boxed)?;
-    let Node::File { size, .. } = entry.node else { return Ok(None) };
-    if found != path {
-        return Ok(None);
-    }
-    if size > DESCRIPTION_BYTES_MAX {
-        let detail = format!("has more than {DESCRIPTION_BYTES_MAX} bytes");
-        return Err(Error::Record { file: name, detail }.into());
-    }
-    let mut bytes = Vec::new();
-    lifeboat::dump::file(&entry, reader, &mut bytes)?;
-    Ok(Some(bytes))
+fn file(reader: &ChunkReader, source: &Source, name: &str) -> Result<Option<Vec<u8>>> {
+    small_file(reader, source, name, DESCRIPTION_BYTES_MAX)
 }
 
 /// What else the snapshot has. What cannot be read of another container is nobody's loss here.

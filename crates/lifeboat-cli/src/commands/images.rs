@@ -1,6 +1,7 @@
 //! Images of a container engine, as what is backed up and as what is restored.
 
 use super::select::Selected;
+use super::stored;
 use super::volumes::Reach;
 use crate::args::{ImagesArg, OverwriteArg, RestoreArgs};
 use crate::failure::{DONE, Hinted};
@@ -9,14 +10,11 @@ use anyhow::{Context, Result, bail};
 use lifeboat::Repository;
 use lifeboat::backup::SourceSpec;
 use lifeboat::format::snapshot::{Source, SourceKind};
-use lifeboat::format::{Node, TreePath};
-use lifeboat::pieces::ChunkError;
 use lifeboat::repo::reader::ChunkReader;
 use lifeboat::repo::snapshots::pick_source;
 use lifeboat::restore::Options;
-use lifeboat::snapshot_source::entries_below;
 use lifeboat::workload::engine::{self, Engine};
-use lifeboat::workload::image::description::{DESCRIPTION_BYTES_MAX, Description};
+use lifeboat::workload::image::description::{DESCRIPTION_BYTES_MAX, Description, Store};
 use lifeboat::workload::image::load::{Loaded, load};
 use lifeboat::workload::image::plan::{Plan, Wanted, plan};
 use lifeboat::workload::image::{DESCRIPTION_FILE, Found, Images, LoadStream, Names};
@@ -86,8 +84,7 @@ pub(super) fn tell_shares(ui: &Ui, repository: &Repository, sources: &[Source]) 
                     "absent_platforms": description.absent_platforms,
                 }),
             );
-        } else if whole > 0 && description.store == lifeboat::workload::image::description::Store::Containerd
-        {
+        } else if whole > 0 && description.store == Store::Containerd {
             ui.notice(&format!(
                 "{name}: {} of layers are stored as the engine compressed them, so only whole layers are stored once; \
                  `--images portable` stores them by file and gives up the id",
@@ -156,12 +153,14 @@ pub(super) fn load_one(
 ) -> Result<Loaded> {
     // An image that was loaded since it was planned may have layers of this one.
     let plan = plan.clone().again(engine)?;
-    let below = |path: &TreePath| {
-        let all = entries_below(reader, source.root, path).map_err(|error| Box::new(error) as ChunkError)?;
-        Ok(Box::new(all) as Box<dyn Iterator<Item = _>>)
-    };
     let stream = |omitted: &HashSet<String>| {
-        let stream = LoadStream::new(&plan.description, omitted, Names::Dropped, &below, reader);
+        let stream = LoadStream::new(
+            &plan.description,
+            omitted,
+            Names::Dropped,
+            stored::below(reader, source),
+            reader,
+        );
         BufReader::with_capacity(BUFFER_BYTES, Interruptible { stream, interrupt })
     };
     let loaded = load(engine, run, &plan, stream);
@@ -178,11 +177,8 @@ pub(super) fn load_one(
 pub(super) fn to_stdout(repository: &Repository, source: &Source) -> Result<()> {
     let reader = ChunkReader::new(repository);
     let description = description(&reader, source)?;
-    let below = |path: &TreePath| {
-        let all = entries_below(&reader, source.root, path).map_err(|error| Box::new(error) as ChunkError)?;
-        Ok(Box::new(all) as Box<dyn Iterator<Item = _>>)
-    };
-    let mut stream = LoadStream::new(&description, &HashSet::new(), Names::Kept, &below, &reader);
+    let mut stream =
+        LoadStream::new(&description, &HashSet::new(), Names::Kept, stored::below(&reader, source), &reader);
     let mut output = std::io::stdout().lock();
     let mut buffer = vec![0; BUFFER_BYTES];
     loop {
@@ -248,18 +244,7 @@ fn image_sources(selected: &Selected) -> Result<Vec<&Source>> {
 
 /// What the snapshot says of an image.
 pub(super) fn description(reader: &ChunkReader, source: &Source) -> Result<Description> {
-    let path = TreePath::from_slashes(DESCRIPTION_FILE.as_bytes()).context("a name is a path")?;
-    let entry = entries_below(reader, source.root, &path)?.next().transpose();
-    let entry = entry.map_err(anyhow::Error::from_boxed)?;
-    let Some((_, entry)) = entry.filter(|(found, _)| *found == path) else {
-        bail!("the snapshot has no {DESCRIPTION_FILE} for {}", String::from_utf8_lossy(&source.full_name()));
-    };
-    match entry.node {
-        Node::File { size, .. } if size <= DESCRIPTION_BYTES_MAX => {}
-        _ => bail!("{DESCRIPTION_FILE} is no file of at most {DESCRIPTION_BYTES_MAX} bytes"),
-    }
-    let mut text = Vec::new();
-    lifeboat::dump::file(&entry, reader, &mut text)?;
+    let text = stored::description(reader, source, DESCRIPTION_FILE, DESCRIPTION_BYTES_MAX)?;
     Ok(Description::read(&text)?)
 }
 

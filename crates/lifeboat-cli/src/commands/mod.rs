@@ -23,6 +23,7 @@ mod select;
 mod services;
 mod snapshot;
 mod sources;
+mod stored;
 mod tag;
 mod volumes;
 

@@ -154,8 +154,10 @@ fn groups(reach: &mut Reach<'_>, ui: &Ui) -> Result<Vec<(String, Vec<OsString>)>
             continue;
         }
         rest.extend(members.iter().map(|facts| OsString::from(format!("container:{}", facts.name))));
-        let images: BTreeSet<String> =
-            project::images(&engine, members)?.into_iter().map(|image| image.name).collect();
+        let images: BTreeSet<String> = project::images(&engine, &project::inspect(&engine, members)?)?
+            .into_iter()
+            .map(|image| image.name)
+            .collect();
         rest.extend(images.into_iter().map(|name| OsString::from(format!("image:{name}"))));
     }
     let used: BTreeSet<&str> =

@@ -79,6 +79,9 @@ pub(super) fn sources(
     }
     if specs.is_empty() {
         let text = "none of the sources can be read; no snapshot was made";
+        if arguments.sources.iter().any(|name| name.as_bytes().starts_with(b"image:")) {
+            bail!(Hinted::new(text, "docker images    # the images that this engine has"));
+        }
         if arguments.sources.iter().any(|name| name.as_bytes().starts_with(b"volume:")) {
             bail!(Hinted::new(text, "lifeboat docker ls    # the volumes that this engine has"));
         }

@@ -54,6 +54,22 @@ pub fn head(member: &Member) -> Result<Vec<u8>> {
     Ok(blocks)
 }
 
+/// The blocks before a member of which nothing means anything but its name, its kind and its length.
+pub fn plain_head(name: &str, kind: Kind, bytes: u64) -> Result<Vec<u8>> {
+    head(&Member {
+        name: name.as_bytes().to_vec(),
+        kind,
+        mode: 0o644,
+        uid: 0,
+        gid: 0,
+        mtime: lifeboat_format::Timestamp::default(),
+        size: bytes,
+        stored_bytes: bytes,
+        stretches: None,
+        xattrs: Vec::new(),
+    })
+}
+
 /// What does not fit a header, for an extended one.
 fn records(member: &Member, target: &[u8]) -> Vec<u8> {
     let mut records = Vec::new();

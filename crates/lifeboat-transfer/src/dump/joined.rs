@@ -1,7 +1,7 @@
 //! Archives put together again from their skeleton and their contents. `docs/format/image.md#skeletons`
 //!
 //! Must stay true: what is given is only what the skeleton says; content that is missing, too short or too long is an
-//! error, never a shorter archive. Memory is one part of a skeleton, and one chunk.
+//! error, never a shorter archive. Memory is one part of a skeleton, twice for a moment, and one chunk.
 
 use super::FileReader;
 use crate::pieces::ChunkReader;
@@ -9,8 +9,7 @@ use crate::restore::EntryResult;
 use lifeboat_format::limits::SKELETON_PART_BYTES_MAX;
 use lifeboat_format::{Entry, Node, TreePath, skeleton};
 use std::collections::VecDeque;
-use std::io::{Error, ErrorKind, Read, Result};
-use std::ops::Range;
+use std::io::{Cursor, Error, ErrorKind, Read, Result};
 
 /// Entries of a tree, in order.
 type Entries<'r> = Box<dyn Iterator<Item = EntryResult> + 'r>;
@@ -20,10 +19,9 @@ pub struct Joined<'r> {
     reader: &'r dyn ChunkReader,
     parts: Entries<'r>,
     contents: Entries<'r>,
-    part: Vec<u8>,
-    /// Where in the part there are bytes, and how much content follows them.
-    records: VecDeque<(Range<usize>, u64)>,
-    raw: Range<usize>,
+    /// Of the part that was read last: bytes, and how much content follows them.
+    records: VecDeque<(Vec<u8>, u64)>,
+    raw: Cursor<Vec<u8>>,
     content: Option<(FileReader<'r>, u64)>,
 }
 
@@ -38,9 +36,8 @@ impl<'r> Joined<'r> {
             reader,
             parts: Box::new(parts),
             contents: Box::new(contents),
-            part: Vec::new(),
             records: VecDeque::new(),
-            raw: 0..0,
+            raw: Cursor::default(),
             content: None,
         }
     }
@@ -56,13 +53,11 @@ impl<'r> Joined<'r> {
         if entry.size() > u64::from(SKELETON_PART_BYTES_MAX) {
             return Err(wrong("a part of a skeleton is too long"));
         }
-        self.part.clear();
-        FileReader::new(&entry, self.reader).read_to_end(&mut self.part)?;
-        let start = self.part.as_ptr() as usize;
-        for record in skeleton::records(&self.part).map_err(Error::other)? {
+        let mut part = Vec::new();
+        FileReader::new(&entry, self.reader).read_to_end(&mut part)?;
+        for record in skeleton::records(&part).map_err(Error::other)? {
             let record = record.map_err(Error::other)?;
-            let at = record.raw.as_ptr() as usize - start;
-            self.records.push_back((at..at + record.raw.len(), record.content_bytes));
+            self.records.push_back((record.raw.to_vec(), record.content_bytes));
         }
         Ok(true)
     }
@@ -100,10 +95,8 @@ impl Read for Joined<'_> {
             return Ok(0);
         }
         loop {
-            if !self.raw.is_empty() {
-                let length = buffer.len().min(self.raw.len());
-                buffer[..length].copy_from_slice(&self.part[self.raw.start..self.raw.start + length]);
-                self.raw.start += length;
+            let length = self.raw.read(buffer)?;
+            if length > 0 {
                 return Ok(length);
             }
             if let Some((content, left)) = &mut self.content {
@@ -120,7 +113,7 @@ impl Read for Joined<'_> {
             }
             match self.records.pop_front() {
                 Some((raw, content)) => {
-                    self.raw = raw;
+                    self.raw = Cursor::new(raw);
                     if content > 0 {
                         self.begin_content(content)?;
                     }

@@ -9,6 +9,7 @@
 use super::Engine;
 use super::call::{QUICK, Route, plain_name};
 use super::error::{Error, Result};
+use super::transport::Body;
 use base64ct::{Base64, Encoding};
 use bollard::errors::Error as BollardError;
 use bollard::query_parameters::UploadToContainerOptions;
@@ -27,7 +28,7 @@ pub(super) const IDLE: Duration = Duration::from_secs(5 * 60);
 pub(super) const FINISH: Duration = Duration::from_secs(30 * 60);
 /// What is read from the source at once, and how many of these wait for the connection.
 const PIECE: usize = 256 << 10;
-pub(super) const PIECES_WAITING: usize = 4;
+const PIECES_WAITING: usize = 4;
 
 /// An archive on its way out of a container.
 #[derive(Debug)]
@@ -131,31 +132,50 @@ impl Engine {
     ) -> Result<()> {
         let container = plain_name(container)?.to_owned();
         let doing = format!("unpacking into {path} of container {container}");
+        let options = UploadToContainerOptions { path: path.to_owned(), ..Default::default() };
+        let bollard = self.bollard().clone();
+        self.send_up(&doing, source, idle, |body| async move {
+            bollard.upload_to_container(&container, Some(options), body).await
+        })
+    }
+
+    /// Makes a request whose body is what `source` gives, and waits for its answer.
+    ///
+    /// # Errors
+    /// [`Error::Input`] where the source fails; the connection is then broken off.
+    pub(super) fn send_up<T, F>(
+        &self,
+        doing: &str,
+        source: impl Read,
+        idle: Duration,
+        request: impl FnOnce(Body) -> F,
+    ) -> Result<T>
+    where
+        T: Send + 'static,
+        F: Future<Output = std::result::Result<T, BollardError>> + Send + 'static,
+    {
         let (pieces, waiting) = mpsc::channel::<io::Result<Bytes>>(PIECES_WAITING);
         let body = stream::unfold(waiting, |mut waiting| async move {
             let piece = waiting.recv().await?;
             Some((piece, waiting))
         });
-        let options = UploadToContainerOptions { path: path.to_owned(), ..Default::default() };
-        let bollard = self.bollard().clone();
-        let request = self.runtime().spawn(async move {
-            bollard.upload_to_container(&container, Some(options), bollard::body_try_stream(body)).await
-        });
-        let fed = self.feed(&doing, source, &pieces, idle);
+        let request = self.runtime().spawn(request(bollard::body_try_stream(body)));
+        let fed = self.feed(doing, source, &pieces, idle);
         drop(pieces);
         if let Err(error @ Error::Timeout { .. }) = fed {
             request.abort();
             return Err(error);
         }
-        let answer = self.wait(&doing, FINISH, async {
+        let answer = self.wait(doing, FINISH, async {
             request.await.unwrap_or_else(|error| Err(io::Error::other(error).into()))
         });
         // The source's failure caused the connection's, so it is told first.
-        fed.and(answer)
+        fed?;
+        answer
     }
 
     /// Sends all of the source, or until the engine has answered without waiting for it.
-    pub(super) fn feed(
+    fn feed(
         &self,
         doing: &str,
         mut source: impl Read,

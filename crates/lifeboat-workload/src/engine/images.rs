@@ -4,18 +4,16 @@
 //! says in lines what came of it, and may call an image loaded whose layers are missing: look afterwards.
 
 use super::Engine;
-use super::archive::{ArchiveReader, FINISH, IDLE, PIECES_WAITING};
+use super::archive::{ArchiveReader, FINISH, IDLE};
 use super::call::{QUICK, Route, SLOW, accepted};
 use super::error::{Error, Result};
 use super::events::Lines;
 use super::views::text;
-use futures_util::stream;
 use hyper::body::Bytes;
 use hyper::header::{CONTENT_TYPE, HeaderValue};
 use hyper::{Method, Request};
 use serde_json::Value;
-use std::io::{self, Read};
-use tokio::sync::mpsc;
+use std::io::Read;
 
 impl Engine {
     /// An image as the archive that `docker save` gives. An engine may end it early, or leave out what it does not have.
@@ -34,32 +32,15 @@ impl Engine {
     /// for a whole archive.
     pub fn load_images(&self, source: impl Read) -> Result<Vec<String>> {
         let doing = "loading an image";
-        let (pieces, waiting) = mpsc::channel::<io::Result<Bytes>>(PIECES_WAITING);
-        let body = stream::unfold(waiting, |mut waiting| async move {
-            let piece = waiting.recv().await?;
-            Some((piece, waiting))
-        });
         let route = Route::new(&["images", "load"]).with("quiet", "1");
-        let request = Request::builder()
-            .method(Method::POST)
-            .uri(route.path())
-            .header(CONTENT_TYPE, HeaderValue::from_static("application/x-tar"))
-            .body(bollard::body_try_stream(body))
-            .map_err(|error| self.explain(doing, error.into()))?;
         let transport = self.transport().clone();
-        let request = self.runtime().spawn(async move { accepted(transport.send(request).await?).await });
-        let fed = self.feed(doing, source, &pieces, IDLE);
-        drop(pieces);
-        if let Err(error @ Error::Timeout { .. }) = fed {
-            request.abort();
-            return Err(error);
-        }
-        let answer = self.wait(doing, FINISH, async {
-            request.await.unwrap_or_else(|error| Err(io::Error::other(error).into()))
-        });
-        // The source's failure caused the connection's, so it is told first.
-        fed?;
-        let mut lines = Lines::new(self.clone(), answer?.into_body(), doing);
+        let answer = self.send_up(doing, source, IDLE, |body| async move {
+            let kind = HeaderValue::from_static("application/x-tar");
+            let request =
+                Request::builder().method(Method::POST).uri(route.path()).header(CONTENT_TYPE, kind);
+            accepted(transport.send(request.body(body)?).await?).await
+        })?;
+        let mut lines = Lines::new(self.clone(), answer.into_body(), doing);
         let mut said = Vec::new();
         while let Some(line) = lines.next_within(FINISH)? {
             if let Some(message) = line.get("error").and_then(Value::as_str) {

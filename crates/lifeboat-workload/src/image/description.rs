@@ -1,8 +1,9 @@
 //! What a snapshot says of an image: `image.json`. `docs/format/image.md#imagejson`
 
-use super::Error;
 use super::rewrite::FILES_MAX;
+use super::{Error, Images};
 use crate::engine::views::EngineInfo;
+use crate::versioned;
 use lifeboat_format::TreePath;
 use serde::{Deserialize, Serialize};
 
@@ -50,8 +51,8 @@ pub struct Description {
     pub digests: Vec<String>,
     /// How the engine kept it.
     pub store: Store,
-    /// `exact` or `portable`.
-    pub images: String,
+    /// How it is stored.
+    pub images: Images,
     /// `linux/amd64`, or with a variant.
     pub platform: String,
     /// Version of the engine that saved it.
@@ -91,25 +92,16 @@ impl Description {
 
     /// Reads one; every path in it is a fit one.
     pub fn read(bytes: &[u8]) -> Result<Self, Error> {
-        #[derive(Deserialize)]
-        struct Versioned {
-            version: u32,
-        }
-        let wrong = |error: serde_json::Error| Error::Record(error.to_string());
-        let Versioned { version } = serde_json::from_slice(bytes).map_err(wrong)?;
-        if version > Self::VERSION {
-            let text = format!("it has version {version}, and this lifeboat reads 1: use a newer lifeboat");
-            return Err(Error::Record(text));
-        }
-        let read: Self = serde_json::from_slice(bytes).map_err(wrong)?;
+        let read: Self = versioned::read(bytes, Self::VERSION).map_err(Error::Record)?;
         if read.files.len() > FILES_MAX || read.layers.len() > FILES_MAX {
-            return Err(Error::Record(format!("it has more than {FILES_MAX} files")));
+            return Err(Error::Record(format!("has more than {FILES_MAX} files")));
         }
         for file in &read.files {
-            checked_path(file.path.as_bytes()).map_err(Error::Record)?;
+            checked_path(file.path.as_bytes())
+                .map_err(|wrong| Error::Record(format!("names a file: {wrong}")))?;
         }
         if read.diff_ids.len() != read.layers.len() {
-            return Err(Error::Record("it does not say which file has each layer".into()));
+            return Err(Error::Record("does not say which file has each layer".into()));
         }
         Ok(read)
     }

@@ -4,12 +4,12 @@
 //! and a container is made of it, which never starts; what does not pass is removed, unless it was there before. Names are
 //! given only after that.
 
-use super::Error;
 use super::description::Description;
 use super::plan::Plan;
+use super::{Error, Images};
 use crate::engine::views::{Image, list};
 use crate::engine::{AnonymousVolumes, Engine};
-use crate::volume::helper_container::{COMMAND, HELPER_LABEL};
+use crate::volume::helper_container::{HELPER_LABEL, never_started};
 use serde_json::json;
 use std::collections::HashSet;
 use std::io::Read;
@@ -87,7 +87,7 @@ fn look(engine: &Engine, run: &str, plan: &Plan, id: &str) -> Result<(), Error> 
         return Err(broken("its layers are not those of the snapshot".into()));
     }
     if plan.store == plan.description.store
-        && plan.description.images != "portable"
+        && plan.description.images != Images::Portable
         && image.id != plan.description.id
     {
         return Err(broken(format!("it has the id {} instead of {}", image.id, plan.description.id)));
@@ -102,10 +102,7 @@ fn is_the_same(image: &Image, description: &Description) -> bool {
 
 /// Makes a container of an image, looks at its root, and removes it: an engine may call an image whole that is not.
 fn probe(engine: &Engine, run: &str, image: &str) -> Result<(), Error> {
-    let body = json!({
-        "Image": image, "Entrypoint": [], "Cmd": [COMMAND], "Labels": {HELPER_LABEL: run}, "NetworkDisabled": true,
-        "HostConfig": {"NetworkMode": "none", "RestartPolicy": {"Name": "no"}},
-    });
+    let body = never_started(image, json!({HELPER_LABEL: run}));
     let broken =
         |error: crate::engine::Error| Error::Broken(format!("no container can be made of it: {error}"));
     let container = engine.create_container(None, &body).map_err(broken)?;

@@ -1,7 +1,7 @@
 //! What loading an image would do to an engine. Looks, and changes nothing.
 
-use super::Error;
 use super::description::{Description, Store};
+use super::{Error, Images};
 use crate::engine::Engine;
 use crate::engine::views::{EngineInfo, list, text};
 use std::collections::HashSet;
@@ -54,7 +54,7 @@ pub fn plan(
             description.store.word(),
             store.word()
         ));
-    } else if description.images == "portable" {
+    } else if description.images == Images::Portable {
         remarks.push(
             "the image was stored portable: its id changes, its configuration and layers do not".into(),
         );
@@ -98,7 +98,7 @@ impl Plan {
 fn expected_id(description: &Description, store: Store) -> Option<String> {
     match (store, description.store) {
         (Store::Graph, _) => Some(description.config.clone()),
-        (Store::Containerd, Store::Containerd) if description.images != "portable" => {
+        (Store::Containerd, Store::Containerd) if description.images != Images::Portable => {
             Some(description.id.clone())
         }
         _ => None,

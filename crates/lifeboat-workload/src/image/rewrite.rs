@@ -7,10 +7,11 @@
 //! Memory is one part of a skeleton, one piece, and [`KEPT_BYTES_MAX`] of small files.
 
 use super::description::{Description, FileRecord, checked_path};
+use super::hashing::Hashing;
 use super::verify::{Portable, Saved};
 use super::{DATA_FOLDER, DESCRIPTION_FILE, Error, Images, SKELETON_FOLDER, SPLIT_FOLDER, WHOLE_FOLDER};
-use lifeboat_format::{Timestamp, hex, skeleton};
-use lifeboat_transfer::dump::head::{BLOCK_BYTES, head, padding};
+use lifeboat_format::{hex, skeleton};
+use lifeboat_transfer::dump::head::{BLOCK_BYTES, padding, plain_head};
 use lifeboat_transfer::source::archive::split::{Part, Split, is_archive};
 use lifeboat_transfer::source::archive::{Kind, Member, Members};
 use sha2::{Digest, Sha256};
@@ -36,15 +37,10 @@ const ZSTD: &[u8] = &[0x28, 0xb5, 0x2f, 0xfd];
 ///
 /// # Errors
 /// Whatever the archive is not whole, sound and the image that its digests say; then the output has no end mark.
-pub fn rewrite(
-    saved: impl Read,
-    output: impl Write,
-    about: Description,
-    images: Images,
-) -> Result<Description, Error> {
+pub fn rewrite(saved: impl Read, output: impl Write, about: Description) -> Result<Description, Error> {
     let mut rewriter = Rewriter {
         output: Packer(BufWriter::with_capacity(BUFFER_BYTES, output)),
-        images,
+        images: about.images,
         saved: Saved::default(),
         kept_bytes: 0,
     };
@@ -113,14 +109,14 @@ impl<W: Write> Rewriter<W> {
     /// Takes apart what is compressed, under another name: the old one is its digest as it was.
     fn unpack(&mut self, path: String, is_gzip: bool, content: impl Read) -> Result<FileRecord, Error> {
         let stored = format!("layers/{}.tar", path.rsplit('/').next().unwrap_or(&path));
-        let mut hashing = Hashing { inner: content, hasher: Sha256::new() };
+        let mut hashing = Hashing::new(content);
         let record = match is_gzip {
             // Several members behind each other are one stream: what parallel programs write.
             true => self.split(stored.clone(), flate2::read::MultiGzDecoder::new(&mut hashing), None)?,
             false => self.split(stored.clone(), zstd::stream::read::Decoder::new(&mut hashing)?, None)?,
         };
         io::copy(&mut hashing, &mut io::sink())?;
-        self.saved.unpacked.insert(path, (stored, hex(&hashing.hasher.finalize())));
+        self.saved.unpacked.insert(path, (stored, hashing.digest()));
         Ok(record)
     }
 
@@ -146,9 +142,9 @@ impl<W: Write> Rewriter<W> {
     }
 
     fn large(&mut self, path: String, bytes: u64, content: impl Read) -> Result<FileRecord, Error> {
-        let mut hashing = Hashing { inner: content, hasher: Sha256::new() };
+        let mut hashing = Hashing::new(content);
         self.output.stream(&format!("{WHOLE_FOLDER}/{path}"), bytes, &mut hashing)?;
-        Ok(FileRecord { path, bytes, sha256: hex(&hashing.hasher.finalize()), ..FileRecord::default() })
+        Ok(FileRecord { path, bytes, sha256: hashing.digest(), ..FileRecord::default() })
     }
 
     /// Takes an archive apart.
@@ -179,9 +175,9 @@ impl<W: Write> Rewriter<W> {
                 Part::File(bytes) => {
                     let full = skeleton.content(bytes);
                     self.skeleton_part(&folder, &mut parts, full)?;
-                    let mut hashing = Hashing { inner: &mut split, hasher };
+                    let mut hashing = Hashing::after(&mut split, hasher);
                     self.output.stream(&content_name(&folder, &mut contents)?, bytes, &mut hashing)?;
-                    hasher = hashing.hasher;
+                    hasher = hashing.into_hasher();
                     total += bytes;
                 }
             }
@@ -199,7 +195,7 @@ impl<W: Write> Rewriter<W> {
     }
 
     fn finish(mut self, about: Description) -> Result<Description, Error> {
-        let mut description = self.saved.verify(about, self.images)?;
+        let mut description = self.saved.verify(about)?;
         if self.images == Images::Portable {
             let Portable { files, made } = self.saved.portable(&description)?;
             description.files = files;
@@ -223,37 +219,12 @@ fn content_name(folder: &str, contents: &mut u64) -> Result<String, Error> {
     Ok(name)
 }
 
-/// Hashes what is read.
-struct Hashing<R> {
-    inner: R,
-    hasher: Sha256,
-}
-
-impl<R: Read> Read for Hashing<R> {
-    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        let length = self.inner.read(buffer)?;
-        self.hasher.update(&buffer[..length]);
-        Ok(length)
-    }
-}
-
 /// Writes a plain archive: nothing of it but names, lengths and contents means anything.
 struct Packer<W: Write>(BufWriter<W>);
 
 impl<W: Write> Packer<W> {
     fn head(&mut self, name: &str, bytes: u64) -> io::Result<()> {
-        self.0.write_all(&head(&Member {
-            name: name.as_bytes().to_vec(),
-            kind: Kind::File,
-            mode: 0o644,
-            uid: 0,
-            gid: 0,
-            mtime: Timestamp::default(),
-            size: bytes,
-            stored_bytes: bytes,
-            stretches: None,
-            xattrs: Vec::new(),
-        })?)
+        self.0.write_all(&plain_head(name, Kind::File, bytes)?)
     }
 
     fn file(&mut self, name: &str, bytes: &[u8]) -> io::Result<()> {

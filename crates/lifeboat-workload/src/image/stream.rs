@@ -4,21 +4,22 @@
 //! computed while it is given, and where it is not the recorded one the archive has no end mark.
 
 use super::description::{Description, FileRecord};
+use super::hashing::Hashing;
 use super::{DATA_FOLDER, SKELETON_FOLDER, SPLIT_FOLDER, WHOLE_FOLDER};
-use lifeboat_format::{Timestamp, TreePath, hex};
+use lifeboat_format::{TreePath, hex};
 use lifeboat_transfer::dump;
-use lifeboat_transfer::dump::head::{BLOCK_BYTES, head, padding};
+use lifeboat_transfer::dump::head::{BLOCK_BYTES, padding, plain_head};
 use lifeboat_transfer::dump::joined::Joined;
 use lifeboat_transfer::pieces::{ChunkError, ChunkReader};
 use lifeboat_transfer::restore::EntryResult;
-use lifeboat_transfer::source::archive::{Kind, Member};
+use lifeboat_transfer::source::archive::Kind;
 use serde_json::Value;
 use sha2::{Digest, Sha256};
 use std::collections::{HashSet, VecDeque};
-use std::io::{Error, ErrorKind, Read, Result};
+use std::io::{Cursor, Error, ErrorKind, Read, Result};
 
 /// The entries at and below a path of the image's source, in order.
-pub type Below<'r> = dyn Fn(&TreePath) -> std::result::Result<Entries<'r>, ChunkError> + 'r;
+type Below<'r> = dyn Fn(&TreePath) -> std::result::Result<Entries<'r>, ChunkError> + 'r;
 /// Entries in order.
 pub type Entries<'r> = Box<dyn Iterator<Item = EntryResult> + 'r>;
 
@@ -39,21 +40,20 @@ pub enum Names {
 
 /// An archive for an engine, made while it is read.
 pub struct LoadStream<'r> {
-    below: &'r Below<'r>,
+    below: Box<Below<'r>>,
     reader: &'r dyn ChunkReader,
     files: VecDeque<FileRecord>,
     content: Option<Content<'r>>,
-    pending: Vec<u8>,
-    position: usize,
+    /// Headers, padding and small files that are to be given.
+    pending: Cursor<Vec<u8>>,
     is_ended: bool,
     names: Names,
 }
 
 /// A file being given.
 struct Content<'r> {
-    stream: Box<dyn Read + 'r>,
+    stream: Hashing<Box<dyn Read + 'r>>,
     left: u64,
-    hasher: Sha256,
     record: FileRecord,
 }
 
@@ -63,16 +63,17 @@ impl<'r> LoadStream<'r> {
         description: &Description,
         omitted: &HashSet<String>,
         names: Names,
-        below: &'r Below<'r>,
+        below: impl Fn(&TreePath) -> std::result::Result<Entries<'r>, ChunkError> + 'r,
         reader: &'r dyn ChunkReader,
     ) -> Self {
+        let below = Box::new(below);
         let is_given = |file: &&FileRecord| {
             let leads_to = description.file(&file.path).map(|target| &target.path);
             let is_naming = file.path == NAMES_ONLY && names == Names::Dropped;
             !is_naming && leads_to.is_some_and(|path| !omitted.contains(path))
         };
         let files = description.files.iter().filter(is_given).cloned().collect();
-        Self { below, reader, files, content: None, pending: Vec::new(), position: 0, is_ended: false, names }
+        Self { below, reader, files, content: None, pending: Cursor::default(), is_ended: false, names }
     }
 
     fn at(&self, path: &str) -> Result<Entries<'r>> {
@@ -99,12 +100,9 @@ impl<'r> LoadStream<'r> {
     }
 
     fn begin(&mut self, record: FileRecord) -> Result<()> {
-        let kind = match &record.link {
-            Some(target) => Kind::Symlink(target.clone().into_bytes()),
-            None => Kind::File,
-        };
-        if record.link.is_some() {
-            self.pending.extend(named(&record.path, kind, 0)?);
+        if let Some(target) = &record.link {
+            let kind = Kind::Symlink(target.clone().into_bytes());
+            self.pending = Cursor::new(plain_head(&record.path, kind, 0)?);
             return Ok(());
         }
         let stream = self.open(&record)?;
@@ -113,13 +111,13 @@ impl<'r> LoadStream<'r> {
             stream.take(NAMING_BYTES_MAX).read_to_end(&mut bytes)?;
             is_right(&record, &hex(&Sha256::digest(&bytes)))?;
             let bytes = without_names(&bytes)?;
-            self.pending.extend(named(&record.path, kind, bytes.len() as u64)?);
-            self.pending.extend_from_slice(&bytes);
-            self.pending.resize(self.pending.len() + padding(bytes.len() as u64), 0);
+            let length = bytes.len() as u64;
+            let head = plain_head(&record.path, Kind::File, length)?;
+            self.pending = Cursor::new([head, bytes, vec![0; padding(length)]].concat());
             return Ok(());
         }
-        self.pending.extend(named(&record.path, kind, record.bytes)?);
-        self.content = Some(Content { stream, left: record.bytes, hasher: Sha256::new(), record });
+        self.pending = Cursor::new(plain_head(&record.path, Kind::File, record.bytes)?);
+        self.content = Some(Content { stream: Hashing::new(stream), left: record.bytes, record });
         Ok(())
     }
 
@@ -128,19 +126,16 @@ impl<'r> LoadStream<'r> {
             return Ok(0);
         }
         loop {
-            if self.position < self.pending.len() {
-                let length = buffer.len().min(self.pending.len() - self.position);
-                buffer[..length].copy_from_slice(&self.pending[self.position..self.position + length]);
-                self.position += length;
+            let length = self.pending.read(buffer)?;
+            if length > 0 {
                 return Ok(length);
             }
-            (self.position, self.pending) = (0, Vec::new());
             if let Some(content) = &mut self.content {
                 let length = content.read(buffer)?;
                 if length > 0 {
                     return Ok(length);
                 }
-                self.pending = vec![0; padding(content.record.bytes)];
+                self.pending = Cursor::new(vec![0; padding(content.record.bytes)]);
                 self.content = None;
                 continue;
             }
@@ -149,7 +144,7 @@ impl<'r> LoadStream<'r> {
                 None if self.is_ended => return Ok(0),
                 None => {
                     self.is_ended = true;
-                    self.pending = vec![0; 2 * BLOCK_BYTES];
+                    self.pending = Cursor::new(vec![0; 2 * BLOCK_BYTES]);
                 }
             }
         }
@@ -160,11 +155,11 @@ impl Content<'_> {
     /// Some of it; nothing at its end, where all of it was what it should be.
     fn read(&mut self, buffer: &mut [u8]) -> Result<usize> {
         if self.left == 0 {
-            let more = self.stream.read(&mut [0])?;
-            if more > 0 {
+            let digest = self.stream.digest();
+            if self.stream.read(&mut [0])? > 0 {
                 return Err(different(&self.record));
             }
-            is_right(&self.record, &hex(&std::mem::take(&mut self.hasher).finalize()))?;
+            is_right(&self.record, &digest)?;
             return Ok(0);
         }
         let length = buffer.len().min(usize::try_from(self.left).unwrap_or(usize::MAX));
@@ -172,7 +167,6 @@ impl Content<'_> {
         if length == 0 {
             return Err(different(&self.record));
         }
-        self.hasher.update(&buffer[..length]);
         self.left -= length as u64;
         Ok(length)
     }
@@ -185,21 +179,6 @@ fn different(record: &FileRecord) -> Error {
 
 fn is_right(record: &FileRecord, sha256: &str) -> Result<()> {
     if record.sha256 == sha256 { Ok(()) } else { Err(different(record)) }
-}
-
-fn named(path: &str, kind: Kind, bytes: u64) -> Result<Vec<u8>> {
-    head(&Member {
-        name: path.as_bytes().to_vec(),
-        kind,
-        mode: 0o644,
-        uid: 0,
-        gid: 0,
-        mtime: Timestamp::default(),
-        size: bytes,
-        stored_bytes: bytes,
-        stretches: None,
-        xattrs: Vec::new(),
-    })
 }
 
 /// Manifest or index without the names that it gives images: those are given afterwards, one by one.
@@ -224,7 +203,7 @@ impl Read for LoadStream<'_> {
         let given = self.give(buffer);
         if given.is_err() {
             // Nothing more comes, above all no end mark.
-            (self.content, self.is_ended, self.position) = (None, true, self.pending.len());
+            (self.content, self.is_ended, self.pending) = (None, true, Cursor::default());
             self.files.clear();
         }
         given

@@ -3,8 +3,8 @@
 //! Must stay true: every digest that is stated anywhere is compared with what was read; whatever is named and not there is
 //! told, unless it belongs to a platform that the engine does not have.
 
+use super::Error;
 use super::description::{Description, FileRecord, Store, resolve};
-use super::{Error, Images};
 use crate::engine::views::{list, text};
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
@@ -63,7 +63,7 @@ impl Saved {
     }
 
     /// Completes the description of the image.
-    pub(super) fn verify(&self, mut about: Description, images: Images) -> Result<Description, Error> {
+    pub(super) fn verify(&self, mut about: Description) -> Result<Description, Error> {
         let names = self.files.iter().map(|file| &file.path).chain(self.unpacked.keys());
         for name in names.filter(|name| name.starts_with(BLOBS)) {
             if self.digest(name) != name.strip_prefix(BLOBS) {
@@ -104,7 +104,6 @@ impl Saved {
             _ => {}
         }
         about.absent_platforms = absent;
-        about.images = images.word().to_owned();
         about.files.clone_from(&self.files);
         Ok(about)
     }

@@ -8,8 +8,8 @@
 
 use crate::engine::views::Container;
 use crate::engine::{AnonymousVolumes, ArchiveReader, Engine, Error};
-use crate::volume::helper_container::{COMMAND, HELPER_LABEL};
-use serde_json::{Value, json};
+use crate::volume::helper_container::{HELPER_LABEL, never_started};
+use serde_json::Value;
 
 /// A container that is never started, and its image where that was made for it.
 #[derive(Debug)]
@@ -32,14 +32,7 @@ impl Frozen {
         let mut labels: serde_json::Map<String, Value> =
             original.labels.keys().map(|name| (name.clone(), Value::from(""))).collect();
         labels.insert(HELPER_LABEL.to_owned(), Value::from(run));
-        let body = json!({
-            "Image": image,
-            "Entrypoint": [],
-            "Cmd": [COMMAND],
-            "Labels": labels,
-            "NetworkDisabled": true,
-            "HostConfig": {"NetworkMode": "none", "RestartPolicy": {"Name": "no"}},
-        });
+        let body = never_started(image, Value::Object(labels));
         self.container = Some(self.engine.create_container(None, &body)?);
         Ok(self)
     }

@@ -3,6 +3,7 @@
 use super::Error;
 use super::drift::Drift;
 use super::files::FileRecord;
+use crate::versioned;
 use serde::{Deserialize, Serialize};
 
 /// A description longer than this is no description.
@@ -74,15 +75,6 @@ impl Description {
 
     /// Reads one.
     pub fn read(bytes: &[u8]) -> Result<Self, Error> {
-        #[derive(Deserialize)]
-        struct Versioned {
-            version: u32,
-        }
-        let wrong = |error: serde_json::Error| Error::Record(format!("cannot be used: {error}"));
-        let Versioned { version } = serde_json::from_slice(bytes).map_err(wrong)?;
-        if version > Self::VERSION {
-            return Err(Error::Record(format!("has version {version}: use a newer lifeboat")));
-        }
-        serde_json::from_slice(bytes).map_err(wrong)
+        versioned::read(bytes, Self::VERSION).map_err(Error::Record)
     }
 }

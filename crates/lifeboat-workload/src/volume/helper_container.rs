@@ -27,6 +27,18 @@ pub(crate) const COMMAND: &str = "/this-container-is-never-started";
 /// The folder in which all volumes are mounted.
 const PLACES: &str = "/volumes";
 
+/// The request for a container that is never started, of an image and with these labels.
+pub(crate) fn never_started(image: &str, labels: Value) -> Value {
+    json!({
+        "Image": image,
+        "Entrypoint": [],
+        "Cmd": [COMMAND],
+        "Labels": labels,
+        "NetworkDisabled": true,
+        "HostConfig": {"NetworkMode": "none", "RestartPolicy": {"Name": "no"}},
+    })
+}
+
 /// What may be done with a volume through a helper.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Access {
@@ -56,13 +68,8 @@ impl HelperContainer {
             .enumerate()
             .map(|(place, (volume, access))| mount(place, volume, *access))
             .collect();
-        let body = json!({
-            "Image": image,
-            "Cmd": [COMMAND],
-            "Labels": {HELPER_LABEL: run},
-            "NetworkDisabled": true,
-            "HostConfig": {"NetworkMode": "none", "Mounts": mounts, "RestartPolicy": {"Name": "no"}},
-        });
+        let mut body = never_started(&image, json!({HELPER_LABEL: run}));
+        body["HostConfig"]["Mounts"] = Value::Array(mounts);
         let id = engine.create_container(None, &body)?;
         let helper = Self { engine: engine.clone(), id, is_removed: false };
         for (volume, _) in volumes {

@@ -3,11 +3,11 @@
 use super::Call;
 use crate::args::RestoreArgs;
 use crate::commands::select::Selected;
-use crate::commands::{containers, images};
+use crate::commands::{containers, images, stored};
 use crate::failure::Hinted;
 use anyhow::{Context, Result, bail};
+use lifeboat::format::TreePath;
 use lifeboat::format::snapshot::{Source, SourceKind};
-use lifeboat::format::{Node, TreePath};
 use lifeboat::repo::reader::ChunkReader;
 use lifeboat::snapshot_source::entries_below;
 use lifeboat::workload::boundary::{PathMap, may_write};
@@ -80,23 +80,6 @@ fn project_source(selected: &Selected) -> Result<&Source> {
     }
 }
 
-/// One file of a source, of limited size.
-fn small_file(reader: &ChunkReader, source: &Source, name: &str) -> Result<Vec<u8>> {
-    let path = TreePath::from_slashes(name.as_bytes()).context("a name is a path")?;
-    let entry = entries_below(reader, source.root, &path)?.next().transpose();
-    let entry = entry.map_err(anyhow::Error::from_boxed)?;
-    let Some((_, entry)) = entry.filter(|(found, _)| *found == path) else {
-        bail!("the snapshot has no {name} for {}", String::from_utf8_lossy(&source.full_name()));
-    };
-    match entry.node {
-        Node::File { size, .. } if size <= DESCRIPTION_BYTES_MAX => {}
-        _ => bail!("{name} is no file of at most {DESCRIPTION_BYTES_MAX} bytes"),
-    }
-    let mut text = Vec::new();
-    lifeboat::dump::file(&entry, reader, &mut text)?;
-    Ok(text)
-}
-
 /// Decides everything, and looks for what is in the way.
 pub(super) fn work<'s>(
     call: &Call<'s>,
@@ -106,7 +89,8 @@ pub(super) fn work<'s>(
 ) -> Result<Work<'s>> {
     let Call { selected, arguments, .. } = *call;
     let source = project_source(selected)?;
-    let description = Description::read(&small_file(reader, source, PROJECT_FILE)?)?;
+    let description =
+        Description::read(&stored::description(reader, source, PROJECT_FILE, DESCRIPTION_BYTES_MAX)?)?;
     let to = match (name, &arguments.rename) {
         ("", None) => description.name.clone(),
         ("", Some(to)) => to.clone(),
