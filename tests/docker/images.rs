@@ -177,6 +177,32 @@ fn a_portable_image_shares_its_files_and_gives_up_its_id() {
 }
 
 #[test]
+fn an_image_of_which_the_engine_lost_a_layer_is_incomplete_and_not_stored() {
+    let engine = Engine::named("containerd");
+    let scene = Scene::with_repository();
+    let image = Image::make(engine, "loses a layer");
+    let manifest = scene.path("manifest.tar");
+    engine.say(&["save", "--output", manifest.to_str().unwrap(), &image.name]);
+    let text = crate::scene::tool("tar", &["-xOf", manifest.to_str().unwrap(), "manifest.json"]);
+    let layers: Value = serde_json::from_slice(&text).unwrap();
+    let layer = layers[0]["Layers"].as_array().unwrap().last().unwrap().as_str().unwrap().to_owned();
+    let digest = format!("sha256:{}", layer.rsplit('/').next().unwrap());
+    // containerd's own command, on the containerd that the engine keeps images in.
+    let program = std::path::PathBuf::from(crate::engines::compose_program());
+    let bin = program.ancestors().nth(4).unwrap().join("bin/ctr");
+    let socket = engine.url.strip_prefix("unix://").unwrap().replace("docker.sock", "containerd.sock");
+    let words = ["--address", &socket, "--namespace", "moby", "content", "rm", &digest];
+    crate::scene::tool(bin.to_str().unwrap(), &words);
+    let source = format!("image:{}", image.name);
+    let done = lifeboat(&scene, engine, &["snapshot", &source]).expect(3);
+    done.says("image incomplete").says(&format!("docker pull {}", image.name));
+    assert_eq!(scene.snapshots().len(), 0);
+    scene.write("folder/file", "content");
+    lifeboat(&scene, engine, &["snapshot", "folder", &source]).expect(3).says("image incomplete");
+    assert_eq!(scene.snapshots()[0]["sources"].as_array().unwrap().len(), 1);
+}
+
+#[test]
 fn an_image_that_is_not_there_is_told() {
     let engine = Engine::named("graph");
     let scene = Scene::with_repository();

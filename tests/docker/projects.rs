@@ -349,6 +349,88 @@ fn a_restore_that_is_killed_anywhere_is_taken_back_or_done_again() {
 }
 
 #[test]
+fn in_place_nothing_goes_that_the_snapshot_does_not_have_and_nothing_comes_that_is_not_the_projects() {
+    let engine = Engine::named("graph");
+    let scene = Scene::with_repository();
+    let project = Project::up(&scene, engine);
+    project.write_data();
+    scene.write("other/file", "as it was\n");
+    // A folder in a folder that is bound by itself and left out: the snapshot of the outer one lacks it.
+    scene.write("shop/site/private/key", "not captured\n");
+    let inner = engine.create(
+        "base",
+        &[
+            "--volume",
+            &format!("{}:/private", scene.path("shop/site/private").display()),
+            "--label",
+            "lifeboat.exclude=/private",
+        ],
+        &["sleep", "infinity"],
+    );
+    let label = format!("com.docker.compose.project={}", project.name);
+    assert!(inner.inspect()["Config"]["Labels"].get("com.docker.compose.project").is_none(), "{label}");
+    let source = format!("project:{}", project.name);
+    project.lifeboat(&["snapshot", &source, "other"]).expect(0);
+    let first = scene.snapshots().last().unwrap()["short_id"].as_str().unwrap().to_owned();
+    scene.write("other/file", "mine now\n");
+    scene.write("other/more", "mine too\n");
+    project.lifeboat(&["restore", &first, "--to", "project:", "--in-place"]).expect(0);
+    project.has_data();
+    assert_eq!(std::fs::read_to_string(scene.path("other/file")).unwrap(), "mine now\n");
+    assert!(scene.path("other/more").exists());
+    assert!(scene.path("shop/site/private/key").exists());
+    // A volume that somebody else uses is nobody's to write over.
+    let user =
+        engine.run("base", &["--volume", &format!("{}_data:/d", project.name)], &["sleep", "infinity"]);
+    let refused = project.lifeboat(&["restore", &first, "--to", "project:", "--in-place"]).expect(1);
+    refused.says(&format!("is used by {}", user.name)).says("nothing was touched");
+    project.has_data();
+}
+
+#[test]
+fn a_restore_in_place_that_is_killed_leaves_the_old_project_or_the_new_one() {
+    let engine = Engine::named("graph");
+    let scene = Scene::with_repository();
+    let project = Project::up(&scene, engine);
+    project.write_data();
+    project.lifeboat(&["snapshot", &format!("project:{}", project.name)]).expect(0);
+    let first = scene.snapshots().last().unwrap()["short_id"].as_str().unwrap().to_owned();
+    let words = ["restore", &first, "--to", "project:", "--in-place"];
+    let whole = Instant::now();
+    project.lifeboat(&words).expect(0);
+    let whole = whole.elapsed();
+    for step in 2..=8u32 {
+        let mut child = command(&scene, engine)
+            .args(words)
+            .stdout(std::process::Stdio::null())
+            .stderr(std::process::Stdio::null())
+            .spawn()
+            .unwrap();
+        std::thread::sleep(whole * step / 16);
+        let _ = child.kill();
+        let _ = child.wait();
+        let said = project.lifeboat(&["recover"]).expect(0).text();
+        for service in ["db", "web", "side"] {
+            assert!(
+                engine.has("container", &project.container(service)),
+                "{service} after step {step}: {said}"
+            );
+        }
+        assert_eq!(
+            engine.say(&["ps", "--all", "--quiet", "--filter", "name=lifeboat-"]),
+            "",
+            "after step {step}: {said}"
+        );
+        if let Some((_, after)) = said.split_once("what was there before: lifeboat restore ") {
+            let safety = after.split(' ').next().unwrap().to_owned();
+            project.lifeboat(&["restore", &safety, "--to", "project:", "--in-place"]).expect(0);
+        }
+        project.lifeboat(&["restore", &first, "--to", "project:", "--in-place"]).expect(0);
+        project.has_data();
+    }
+}
+
+#[test]
 fn an_engine_is_captured_as_its_projects_and_the_rest() {
     // An engine of its own: others' tests make things on the shared ones.
     let engine = crate::engines::killable::KillableEngine::start("graph");
