@@ -8,85 +8,13 @@
 //! - A folder that contains the engine's root, the repository or the cache, or is `/`, is never captured, whoever asks.
 //! - What is captured is captured once: sources that are shared, or lie in each other, become one.
 //! - A path is judged by where it leads: symbolic links are resolved before.
-//! - Restoring never writes over what is there unless that was asked for ([`PathMap`], [`may_write`]).
+
+mod bind;
+
+pub use bind::{Bind, Nature, Wish};
 
 use std::collections::BTreeMap;
-use std::path::{Path, PathBuf};
-
-/// What a bind's source is on the host.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Nature {
-    /// A folder.
-    Folder,
-    /// A regular file.
-    File,
-    /// A socket.
-    Socket,
-    /// A character or block device.
-    Device,
-    /// A named pipe.
-    Pipe,
-    /// There is nothing, or nothing that this process may look at.
-    Missing,
-}
-
-/// One bind of one container.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Bind {
-    /// The container's name.
-    pub container: String,
-    /// Where the bind is seen in it.
-    pub destination: String,
-    /// The path on the host, as the engine says it.
-    pub source: PathBuf,
-    /// Where that leads: without symbolic links. The same as `source` where there is nothing.
-    pub resolved: PathBuf,
-    /// What is there.
-    pub nature: Nature,
-    /// What labels or the policy file say of this mount.
-    pub wish: Wish,
-}
-
-/// What was asked for.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub enum Wish {
-    /// Nothing: the boundary decides.
-    #[default]
-    None,
-    /// To be captured.
-    Include,
-    /// To be left out.
-    Exclude,
-}
-
-impl Bind {
-    /// A bind of a container, with what this host has at its source.
-    pub fn of(container: &str, destination: &str, source: &Path, wish: Wish) -> Self {
-        let resolved = std::fs::canonicalize(source).unwrap_or_else(|_| source.to_owned());
-        Self {
-            container: container.to_owned(),
-            destination: destination.to_owned(),
-            source: source.to_owned(),
-            nature: nature_of(&resolved),
-            resolved,
-            wish,
-        }
-    }
-}
-
-fn nature_of(path: &Path) -> Nature {
-    use std::os::unix::fs::FileTypeExt;
-    let Ok(status) = std::fs::symlink_metadata(path) else { return Nature::Missing };
-    match status.file_type() {
-        kind if kind.is_dir() => Nature::Folder,
-        kind if kind.is_file() => Nature::File,
-        kind if kind.is_socket() => Nature::Socket,
-        kind if kind.is_char_device() || kind.is_block_device() => Nature::Device,
-        kind if kind.is_fifo() => Nature::Pipe,
-        // A link that leads nowhere.
-        _ => Nature::Missing,
-    }
-}
+use std::path::PathBuf;
 
 /// What a backup must not contain, and what belongs to projects. Paths without symbolic links.
 #[derive(Debug, Clone, Default)]
@@ -255,88 +183,10 @@ fn boundary(bind: &Bind, surroundings: &Surroundings) -> Option<Reason> {
         .then_some(Reason::HostFile)
 }
 
-/// Where paths of a snapshot go on this host: `--map-path OLD=NEW`, the longest OLD first.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct PathMap(Vec<(PathBuf, PathBuf)>);
-
-/// Why a mapping makes no sense.
-#[derive(Debug, thiserror::Error, PartialEq, Eq)]
-pub enum MapError {
-    /// It is not of the form.
-    #[error("`{0}` maps nothing: it has to be OLD=NEW, both absolute paths")]
-    Form(String),
-    /// The same path is mapped to two places.
-    #[error("{} is mapped twice", .0.display())]
-    Twice(PathBuf),
-}
-
-impl PathMap {
-    /// Reads `OLD=NEW`, as often as it was given.
-    pub fn parse<'a>(words: impl IntoIterator<Item = &'a str>) -> Result<Self, MapError> {
-        let mut map: Vec<(PathBuf, PathBuf)> = Vec::new();
-        for word in words {
-            let pair = word.split_once('=').filter(|(old, new)| is_plain(old) && is_plain(new));
-            let (old, new) = pair.ok_or_else(|| MapError::Form(word.to_owned()))?;
-            let (old, new): (PathBuf, PathBuf) = (Path::new(old).components().collect(), new.into());
-            if map.iter().any(|(other, _)| *other == old) {
-                return Err(MapError::Twice(old));
-            }
-            map.push((old, new));
-        }
-        map.sort_by_key(|(old, _)| std::cmp::Reverse(old.components().count()));
-        Ok(Self(map))
-    }
-
-    /// Where a path goes.
-    pub fn place(&self, path: &Path) -> PathBuf {
-        let found = self.0.iter().find_map(|(old, new)| Some((path.strip_prefix(old).ok()?, new)));
-        match found {
-            Some((rest, new)) if rest.as_os_str().is_empty() => new.clone(),
-            Some((rest, new)) => new.join(rest),
-            None => path.to_owned(),
-        }
-    }
-}
-
-/// An absolute path without `..`: a mapping says where something goes, and not how to get there.
-fn is_plain(path: &str) -> bool {
-    path.starts_with('/') && !Path::new(path).components().any(|part| part == std::path::Component::ParentDir)
-}
-
-/// Why a path is not restored.
-#[derive(Debug, thiserror::Error)]
-pub enum MayNotWrite {
-    /// Something is there.
-    #[error("{} is not empty; restoring over it takes --overwrite", .0.display())]
-    NotEmpty(PathBuf),
-    /// Nobody knows what is there.
-    #[error("{} cannot be looked at", path.display())]
-    Unknown {
-        /// The path.
-        path: PathBuf,
-        /// Why not.
-        source: std::io::Error,
-    },
-}
-
-/// Whether a bind may be restored to `path`: only where nothing is, or an empty folder, unless `overwrite` was given.
-pub fn may_write(path: &Path, overwrite: bool) -> Result<(), MayNotWrite> {
-    if overwrite {
-        return Ok(());
-    }
-    let unknown = |source| MayNotWrite::Unknown { path: path.to_owned(), source };
-    let is_free = match std::fs::symlink_metadata(path) {
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => true,
-        Err(error) => return Err(unknown(error)),
-        Ok(status) if status.is_dir() => std::fs::read_dir(path).map_err(unknown)?.next().is_none(),
-        Ok(_) => false,
-    };
-    if is_free { Ok(()) } else { Err(MayNotWrite::NotEmpty(path.to_owned())) }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::path::Path;
 
     fn bind(source: &str, nature: Nature) -> Bind {
         Bind {
@@ -487,32 +337,5 @@ mod tests {
         assert_eq!(Bind::of("api", "/s", &socket, Wish::None).nature, Nature::Socket);
         assert_eq!(Bind::of("api", "/n", Path::new("/dev/null"), Wish::None).nature, Nature::Device);
         assert_eq!(Bind::of("api", "/x", &folder.path().join("x"), Wish::None).nature, Nature::Missing);
-    }
-
-    #[test]
-    fn the_longest_mapping_counts_and_whole_names_only() {
-        let map = PathMap::parse(["/srv=/mnt", "/srv/app=/new/app"]).unwrap();
-        assert_eq!(map.place(Path::new("/srv/app/a")), Path::new("/new/app/a"));
-        assert_eq!(map.place(Path::new("/srv/app")), Path::new("/new/app"));
-        assert_eq!(map.place(Path::new("/srv/apple")), Path::new("/mnt/apple"));
-        assert_eq!(map.place(Path::new("/srvx")), Path::new("/srvx"));
-        for bad in ["/srv", "srv=/mnt", "/srv=mnt", "/a/../b=/c", "=/c", "/a="] {
-            assert!(matches!(PathMap::parse([bad]), Err(MapError::Form(_))), "{bad}");
-        }
-        assert_eq!(PathMap::parse(["/a=/b", "/a/=/c"]), Err(MapError::Twice("/a".into())));
-    }
-
-    #[test]
-    fn nothing_is_written_over_what_is_there_unless_asked() {
-        let folder = tempfile::tempdir().unwrap();
-        assert!(may_write(&folder.path().join("missing"), false).is_ok());
-        assert!(may_write(folder.path(), false).is_ok());
-        std::fs::write(folder.path().join("file"), "").unwrap();
-        assert!(matches!(may_write(folder.path(), false), Err(MayNotWrite::NotEmpty(_))));
-        assert!(matches!(may_write(&folder.path().join("file"), false), Err(MayNotWrite::NotEmpty(_))));
-        assert!(may_write(folder.path(), true).is_ok());
-        let dangling = folder.path().join("dangling");
-        std::os::unix::fs::symlink("/nowhere", &dangling).unwrap();
-        assert!(may_write(&dangling, false).is_err());
     }
 }

@@ -10,6 +10,7 @@ pub mod capture;
 pub mod engine;
 pub mod facts;
 pub mod hooks;
+pub mod host_paths;
 pub mod image;
 pub mod inventory;
 pub mod journal;

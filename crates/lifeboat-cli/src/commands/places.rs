@@ -12,7 +12,7 @@ use lifeboat::format::TreePath;
 use lifeboat::format::snapshot::{Source, SourceKind};
 use lifeboat::repo::reader::ChunkReader;
 use lifeboat::snapshot_source::entries_below;
-use lifeboat::workload::boundary::{MayNotWrite, PathMap, may_write};
+use lifeboat::workload::host_paths::{MayNotWrite, PathMap, may_write};
 use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};

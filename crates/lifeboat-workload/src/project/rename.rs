@@ -6,7 +6,7 @@
 
 use super::description::Description;
 use super::{CONFIG_HASH, Error, FILES, FOLDER, PROJECT};
-use crate::boundary::PathMap;
+use crate::host_paths::PathMap;
 use crate::engine::views::{Words, text};
 use serde_json::{Map, Value, json};
 use std::collections::BTreeMap;

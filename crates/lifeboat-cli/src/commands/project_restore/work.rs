@@ -10,7 +10,7 @@ use lifeboat::format::TreePath;
 use lifeboat::format::snapshot::{Source, SourceKind};
 use lifeboat::repo::reader::ChunkReader;
 use lifeboat::snapshot_source::entries_below;
-use lifeboat::workload::boundary::{PathMap, may_write};
+use lifeboat::workload::host_paths::{PathMap, may_write};
 use lifeboat::workload::facts::Facts;
 use lifeboat::workload::image;
 use lifeboat::workload::project::PROJECT_FILE;
