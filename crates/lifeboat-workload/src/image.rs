@@ -13,6 +13,7 @@
 pub mod description;
 mod hashing;
 pub mod load;
+pub(crate) mod packer;
 pub mod plan;
 mod rewrite;
 mod stream;

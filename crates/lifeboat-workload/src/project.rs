@@ -20,6 +20,7 @@ use crate::capture::group::around;
 use crate::engine::Engine;
 use crate::engine::views::{Container, text};
 use crate::facts::{Facts, State};
+use crate::recreate::derived;
 use description::{Description, External, ImageOf, Member};
 use lifeboat_format::snapshot::SourceKind;
 use lifeboat_format::{Metadata, TreePath};
@@ -123,8 +124,24 @@ pub fn images(engine: &Engine, containers: &[Container]) -> Result<Vec<ImageOf>,
         };
         let name = if by_name { container.image.clone() } else { container.image_id.clone() };
         found.push(ImageOf { container: container.name.clone(), name, id: container.image_id.clone() });
+        found.extend(below_derived(engine, container)?);
     }
     Ok(found)
+}
+
+/// The image that compose knows, where the container is made of another one for the deletions in it.
+fn below_derived(engine: &Engine, container: &Container) -> Result<Option<ImageOf>, Error> {
+    let known = container.labels.get(IMAGE).filter(|_| derived::run_of(&container.image).is_some());
+    let Some(known) = known else { return Ok(None) };
+    match engine.image(known) {
+        Ok(image) => Ok(image.tags.first().map(|name| ImageOf {
+            container: container.name.clone(),
+            name: name.clone(),
+            id: image.id.clone(),
+        })),
+        Err(error) if error.is_not_found() => Ok(None),
+        Err(error) => Err(error.into()),
+    }
 }
 
 impl Project {

@@ -109,7 +109,7 @@ impl Container {
     ) -> Self {
         // Made first: `docker run` may fail after it created the container.
         let container = Self { engine: engine.clone(), name: unique() };
-        let image = format!("lifeboat-test/{image}:1");
+        let image = if image.contains('/') { image.to_owned() } else { format!("lifeboat-test/{image}:1") };
         let own = ["--name", &container.name, "--label", &label()];
         engine.say(&[verb, &own, options, &[&image], words].concat());
         container

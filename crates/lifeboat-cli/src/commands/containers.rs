@@ -1,29 +1,23 @@
 //! Containers of a container engine, as what is restored into.
 
-use super::restore::Messages;
+pub(super) mod making;
+
 use super::select::Selected;
 use super::stored::small_file;
-use super::volumes::{self, Into, Reach};
-use crate::args::{OverwriteArg, RestoreArgs};
+use super::volumes::Reach;
+use crate::args::RestoreArgs;
 use crate::failure::{DONE, Hinted, PARTIAL};
 use crate::ui::Ui;
 use anyhow::{Context, Result, bail};
 use lifeboat::Repository;
-use lifeboat::format::TreePath;
 use lifeboat::format::snapshot::{Source, SourceKind};
 use lifeboat::repo::reader::ChunkReader;
 use lifeboat::repo::snapshots::pick_source;
 use lifeboat::restore::Options;
-use lifeboat::snapshot_source::entries_below;
-use lifeboat::workload::engine::views::Container;
-use lifeboat::workload::layer::reach::reach;
-use lifeboat::workload::layer::{CONTAINER_FILE, IMAGE_FILE, LAYER_FILE, LAYER_FOLDER, NETWORKS_FILE};
-use lifeboat::workload::recreate::Error;
-use lifeboat::workload::recreate::carry_out::Unfinished;
-use lifeboat::workload::recreate::layer::{Filled, fill};
+use lifeboat::workload::layer::{CONTAINER_FILE, IMAGE_FILE, LAYER_FILE, NETWORKS_FILE};
 use lifeboat::workload::recreate::plan::{Plan, Snapshot, Wanted, plan};
 use lifeboat::workload::recreate::recorded::{DESCRIPTION_BYTES_MAX, Files, Recorded};
-use lifeboat::workload::volume::Volumes;
+use making::{Made, Making, fill_volume};
 use serde_json::{Value, json};
 use std::ffi::OsStr;
 
@@ -63,27 +57,27 @@ pub(crate) fn restore(
     for volume in &plan.volumes {
         is_whole &= fill_volume(ui, repository, selected, (volume, volume), arguments, options)?;
     }
-    let unfinished = Unfinished::begin(&engine, &plan, volumes.run())?;
-    let container = unfinished.container()?;
-    for (recorded, place) in &plan.anonymous {
-        let now =
-            volume_at(&container, place).with_context(|| format!("the engine made no volume for {place}"))?;
-        let mut anew = arguments.clone();
-        // It holds what the image has there.
-        anew.overwrite = Some(OverwriteArg::Always);
-        let options = Options { delete: true, ..*options };
-        is_whole &= fill_volume(ui, repository, selected, (recorded, &now), &anew, &options)?;
-    }
-    let filled = fill_layer(ui, volumes, container, source, &recorded, &reader, options)?;
-    let id = unfinished.finish(&plan.name)?;
+    let making = Making {
+        ui,
+        repository,
+        selected,
+        arguments,
+        volumes,
+        reader: &reader,
+        source,
+        recorded: &recorded,
+        options,
+    };
+    let made = making.make(&plan, || Ok(()))?;
+    is_whole &= made.is_whole;
     if arguments.start {
         let hint = format!("docker start {}    # when what keeps it from starting is gone", plan.name);
         engine
-            .start_container(&id)
+            .start_container(&made.id)
             .context(Hinted::new("the container is there, and does not start", hint))?;
     }
-    report(ui, &plan, &id, &filled, arguments.start);
-    Ok(if is_whole && filled.is_whole() { DONE } else { PARTIAL })
+    report(ui, &plan, &made, arguments.start);
+    Ok(if is_whole && made.filled.is_whole() { DONE } else { PARTIAL })
 }
 
 fn refuse_what_containers_cannot(arguments: &RestoreArgs) -> Result<()> {
@@ -153,58 +147,6 @@ fn snapshot(reader: &ChunkReader, selected: &Selected) -> Snapshot {
     found
 }
 
-/// Restores a volume of the snapshot into one of the engine; whether all of it is there.
-pub(super) fn fill_volume(
-    ui: &Ui,
-    repository: &Repository,
-    selected: &Selected,
-    (recorded, now): (&str, &str),
-    arguments: &RestoreArgs,
-    options: &Options<'_>,
-) -> Result<bool> {
-    let path = format!("volume:{recorded}").into_bytes();
-    let mut one = Selected { snapshot: selected.snapshot.clone(), path: Some(path.clone()) };
-    match volumes::restore(ui, repository, &mut one, now, arguments, options)? {
-        Into::Done(exit) => Ok(exit == DONE),
-        Into::Folder(folder) => {
-            let messages = Messages::new(ui);
-            let report =
-                lifeboat::restore_path(repository, &one.snapshot, &path, &folder, options, &messages)?;
-            ui.say(format!("Restored volume {now}"));
-            Ok(report.is_exact())
-        }
-    }
-}
-
-/// The volume that a container mounts at a path.
-pub(super) fn volume_at(container: &Container, place: &str) -> Option<String> {
-    let mut volumes = container.mounts.iter().filter(|mount| mount.kind == "volume");
-    volumes.find(|mount| mount.destination == place).map(|mount| mount.name.clone())
-}
-
-pub(super) fn fill_layer(
-    ui: &Ui,
-    volumes: &Volumes,
-    container: Container,
-    source: &Source,
-    recorded: &Recorded,
-    reader: &ChunkReader,
-    options: &Options<'_>,
-) -> Result<Filled> {
-    let base = TreePath::from_slashes(LAYER_FOLDER.as_bytes()).context("a name is a path")?;
-    let is_there = entries_below(reader, source.root, &base)?.next().is_some();
-    if recorded.layer_way.is_none() || !is_there {
-        return Ok(Filled::default());
-    }
-    let entries = || -> Result<_, Error> {
-        let all =
-            entries_below(reader, source.root, &base).map_err(|error| Error::Content(Box::new(error)))?;
-        Ok(Box::new(all) as Box<dyn Iterator<Item = _>>)
-    };
-    let reached = reach(volumes, container)?;
-    Ok(fill(volumes.engine(), reached, &entries, reader, options, &Messages::new(ui))?)
-}
-
 fn show(ui: &Ui, plan: &Plan, recorded: &Recorded, source: &Source) {
     let shown = plan.shown(recorded);
     if ui.json {
@@ -234,12 +176,13 @@ fn show(ui: &Ui, plan: &Plan, recorded: &Recorded, source: &Source) {
     plan.remarks.iter().for_each(|remark| ui.say(format!("  note: {remark}")));
 }
 
-fn report(ui: &Ui, plan: &Plan, id: &str, filled: &Filled, is_started: bool) {
+fn report(ui: &Ui, plan: &Plan, made: &Made, is_started: bool) {
+    let filled = &made.filled;
     if ui.json {
         ui.emit(
             "summary",
             json!({
-                "container": plan.name, "id": id, "started": is_started, "remarks": plan.remarks,
+                "container": plan.name, "id": made.id, "image": made.image, "started": is_started, "remarks": plan.remarks,
                 "networks_made": plan.networks_made(), "files_restored": filled.restored,
                 "files_failed": filled.failed, "sockets": filled.sockets,
                 "files_deleted": filled.deleted, "files_not_deleted": filled.not_deleted,
@@ -249,22 +192,5 @@ fn report(ui: &Ui, plan: &Plan, id: &str, filled: &Filled, is_started: bool) {
         let verb = if is_started { "Made and started" } else { "Made" };
         ui.say(format!("{verb} container {}, {} entries of its writable layer", plan.name, filled.restored));
     }
-    tell_layer(filled);
-}
-
-/// Says what of a writable layer did not come back.
-pub(super) fn tell_layer(filled: &Filled) {
-    filled.described.iter().for_each(|text| eprintln!("Warning: {text}"));
-    if filled.not_deleted > 0 {
-        let count = filled.not_deleted;
-        eprintln!(
-            "Warning: {count} deletions could not be made through the engine: the image's files are there again"
-        );
-    }
-    if filled.failed > 0 {
-        eprintln!("Warning: {} entries of the writable layer are missing or different", filled.failed);
-    }
-    if filled.sockets > 0 {
-        eprintln!("Warning: {} sockets could not be restored: an engine takes none", filled.sockets);
-    }
+    made.tell(ui);
 }

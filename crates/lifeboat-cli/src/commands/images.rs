@@ -19,10 +19,10 @@ use lifeboat::workload::image::load::{Loaded, load};
 use lifeboat::workload::image::plan::{Plan, Wanted, plan};
 use lifeboat::workload::image::{DESCRIPTION_FILE, Found, Images, LoadStream, Names};
 use serde_json::json;
-use std::collections::HashSet;
+use std::collections::{BTreeMap, HashSet};
 use std::ffi::OsStr;
 use std::io::{BufReader, Read, Write};
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 /// What an image is called on the command line.
 pub(super) const PREFIX: &str = "image:";
@@ -142,8 +142,48 @@ pub(crate) fn restore(
     Ok(DONE)
 }
 
+/// How many images an engine is given at once: while it unpacks one, another one is read.
+const LOADS: usize = 2;
+
+/// Loads all images of a project. Those that share their lowest layer come one after the other, so that it is given once.
+pub(super) fn load_all(
+    engine: &Engine,
+    run: &str,
+    reader: &ChunkReader,
+    images: &[(&Source, Plan)],
+    interrupt: &AtomicBool,
+) -> Result<()> {
+    let mut families: BTreeMap<&str, Vec<&(&Source, Plan)>> = BTreeMap::new();
+    for image in images {
+        let lowest = image.1.description.diff_ids.first().map_or("", String::as_str);
+        families.entry(lowest).or_default().push(image);
+    }
+    let families: Vec<_> = families.into_values().collect();
+    let (next, failed) = (AtomicUsize::new(0), AtomicBool::new(false));
+    let work = || -> Result<()> {
+        while let Some(family) = families.get(next.fetch_add(1, Ordering::Relaxed)) {
+            for (source, plan) in family.iter().copied() {
+                if failed.load(Ordering::Relaxed) {
+                    return Ok(());
+                }
+                load_one(engine, run, reader, source, plan, interrupt)
+                    .inspect_err(|_| failed.store(true, Ordering::Relaxed))?;
+            }
+        }
+        Ok(())
+    };
+    std::thread::scope(|scope| {
+        let others: Vec<_> = (1..LOADS.min(families.len())).map(|_| scope.spawn(work)).collect();
+        let own = work();
+        let others = others.into_iter().map(|other| {
+            other.join().unwrap_or_else(|_| Err(anyhow::anyhow!("the thread that loads an image panicked")))
+        });
+        others.fold(own, |all, one| all.and(one))
+    })
+}
+
 /// Loads one image of a snapshot.
-pub(super) fn load_one(
+fn load_one(
     engine: &Engine,
     run: &str,
     reader: &ChunkReader,

@@ -7,6 +7,7 @@
 
 mod run;
 mod shown;
+mod staying;
 mod work;
 
 use super::select::Selected;
@@ -24,6 +25,8 @@ use lifeboat::workload::engine::Engine;
 use lifeboat::workload::project::undo::{self, Begun, Note};
 use run::Run;
 use shown::show;
+use staying::staying;
+use std::collections::BTreeMap;
 use std::ffi::OsStr;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
@@ -77,6 +80,14 @@ pub(crate) fn restore(call: &Call<'_>, name: &str, options: &Options<'_>) -> Res
         true => Some(safety_snapshot(call, &work, volumes.engine())?),
         false => None,
     };
+    let stays = match &safety {
+        Some(safety) => staying(&reader, safety, &work, volumes.engine())?,
+        None => BTreeMap::new(),
+    };
+    for name in stays.keys() {
+        call.ui.notice(&format!("container {name} is as in the snapshot and stays"));
+    }
+    let safety = safety.map(|safety| safety.id.to_string());
     let note = Note::begin(
         &lifeboat::state_directory(),
         Begun {
@@ -95,6 +106,7 @@ pub(crate) fn restore(call: &Call<'_>, name: &str, options: &Options<'_>) -> Res
         reader: &reader,
         volumes,
         work: &work,
+        stays,
         note,
         phases: Vec::new(),
         is_whole: true,
@@ -135,7 +147,7 @@ fn take_back_dead_ones(ui: &Ui, engine: &Engine) -> Result<()> {
 }
 
 /// A snapshot of what is there now, which has to hold all that is written over.
-fn safety_snapshot(call: &Call<'_>, work: &Work<'_>, engine: &Engine) -> Result<String> {
+fn safety_snapshot(call: &Call<'_>, work: &Work<'_>, engine: &Engine) -> Result<Snapshot> {
     let source = format!("{PREFIX}{}", work.renaming.project());
     let mut there = Vec::new();
     for name in work.volumes.keys() {
@@ -172,5 +184,5 @@ fn safety_snapshot(call: &Call<'_>, work: &Work<'_>, engine: &Engine) -> Result<
             format!("lifeboat snapshot {missing}    # says what cannot be read"),
         ));
     }
-    Ok(found.id.to_string())
+    Ok(found.clone())
 }

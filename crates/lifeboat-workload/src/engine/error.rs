@@ -154,6 +154,11 @@ impl Error {
         self.kind() == ErrorKind::NotFound
     }
 
+    /// Whether the engine says that something is used, or there already.
+    pub fn is_conflict(&self) -> bool {
+        self.kind() == ErrorKind::Conflict
+    }
+
     /// What to type next, where that can be said.
     pub fn hint(&self) -> Option<String> {
         Some(match self {

@@ -8,17 +8,16 @@
 
 use super::description::{Description, FileRecord, checked_path};
 use super::hashing::Hashing;
+use super::packer::{BUFFER_BYTES, Packer};
 use super::verify::{Portable, Saved};
 use super::{DATA_FOLDER, DESCRIPTION_FILE, Error, Images, SKELETON_FOLDER, SPLIT_FOLDER, WHOLE_FOLDER};
 use lifeboat_format::{hex, skeleton};
-use lifeboat_transfer::dump::head::{BLOCK_BYTES, padding, plain_head};
+use lifeboat_transfer::dump::head::BLOCK_BYTES;
 use lifeboat_transfer::source::archive::split::{Part, Split, is_archive};
 use lifeboat_transfer::source::archive::{Kind, Member, Members};
 use sha2::{Digest, Sha256};
-use std::io::{self, BufReader, BufWriter, Read, Write};
+use std::io::{self, BufReader, Read, Write};
 
-/// What the engine sends is read in pieces of this length.
-const BUFFER_BYTES: usize = 256 << 10;
 /// Files up to this length are looked at: manifests, indexes and configurations.
 const SMALL_BYTES_MAX: u64 = 4 << 20;
 /// All of them together.
@@ -39,7 +38,7 @@ const ZSTD: &[u8] = &[0x28, 0xb5, 0x2f, 0xfd];
 /// Whatever the archive is not whole, sound and the image that its digests say; then the output has no end mark.
 pub fn rewrite(saved: impl Read, output: impl Write, about: Description) -> Result<Description, Error> {
     let mut rewriter = Rewriter {
-        output: Packer(BufWriter::with_capacity(BUFFER_BYTES, output)),
+        output: Packer::new(output),
         images: about.images,
         saved: Saved::default(),
         kept_bytes: 0,
@@ -217,36 +216,4 @@ fn content_name(folder: &str, contents: &mut u64) -> Result<String, Error> {
     let name = format!("{folder}/{DATA_FOLDER}/{contents:08}");
     *contents += 1;
     Ok(name)
-}
-
-/// Writes a plain archive: nothing of it but names, lengths and contents means anything.
-struct Packer<W: Write>(BufWriter<W>);
-
-impl<W: Write> Packer<W> {
-    fn head(&mut self, name: &str, bytes: u64) -> io::Result<()> {
-        self.0.write_all(&plain_head(name, Kind::File, bytes)?)
-    }
-
-    fn file(&mut self, name: &str, bytes: &[u8]) -> io::Result<()> {
-        self.head(name, bytes.len() as u64)?;
-        self.0.write_all(bytes)?;
-        self.pad(bytes.len() as u64)
-    }
-
-    fn stream(&mut self, name: &str, bytes: u64, content: &mut dyn Read) -> io::Result<()> {
-        self.head(name, bytes)?;
-        if io::copy(content, &mut self.0)? != bytes {
-            return Err(io::ErrorKind::UnexpectedEof.into());
-        }
-        self.pad(bytes)
-    }
-
-    fn pad(&mut self, bytes: u64) -> io::Result<()> {
-        self.0.write_all(&[0; BLOCK_BYTES][..padding(bytes)])
-    }
-
-    fn finish(mut self) -> io::Result<()> {
-        self.0.write_all(&[0; 2 * BLOCK_BYTES])?;
-        self.0.flush()
-    }
 }

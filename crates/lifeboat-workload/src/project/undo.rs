@@ -6,6 +6,7 @@
 use super::Error;
 use crate::engine::{AnonymousVolumes, Engine};
 use crate::recreate::carry_out::UNFINISHED;
+use crate::recreate::derived;
 use crate::volume::helper_container::HELPER_LABEL;
 use serde::{Deserialize, Serialize};
 use std::fs::{File, OpenOptions};
@@ -38,7 +39,16 @@ pub enum Made {
         /// Whether it ran.
         ran: bool,
     },
-    /// From here on data is written over that the containers set aside need.
+    /// A container that is as in the snapshot, and is only stopped meanwhile.
+    Stopped {
+        /// Its id.
+        id: String,
+        /// Its name.
+        name: String,
+        /// Whether it ran.
+        ran: bool,
+    },
+    /// From here on data is written over that the containers set aside or stopped need.
     Overwriting,
 }
 
@@ -50,6 +60,7 @@ impl Made {
             Self::Network(name) => format!("network {name}"),
             Self::Container(name) => format!("container {name}"),
             Self::Aside { name, .. } => format!("the other name of container {name}"),
+            Self::Stopped { name, .. } => format!("the stop of container {name}"),
             Self::Overwriting => "what is in volumes and folders".to_owned(),
         }
     }
@@ -232,7 +243,7 @@ fn take_back(engine: &Engine, begun: &Begun, done: &mut Vec<String>) -> Result<b
                 }
                 _ => false,
             },
-            Made::Aside { id, name, ran } => {
+            Made::Aside { id, name, ran } | Made::Stopped { id, name, ran } => {
                 let Some(there) = found(engine.container(id))? else { continue };
                 if there.name != *name {
                     engine.rename_container(id, name)?;
@@ -251,12 +262,13 @@ fn take_back(engine: &Engine, begun: &Begun, done: &mut Vec<String>) -> Result<b
             false => is_missing = true,
         }
     }
+    derived::remove_unused(engine, |_, run| run == begun.run)?;
     Ok(is_missing)
 }
 
 impl Begun {
     fn has_aside(&self, wanted: &str) -> bool {
-        self.made.iter().any(|one| matches!(one, Made::Aside { id, .. } if id == wanted))
+        self.made.iter().any(|one| matches!(one, Made::Aside { id, .. } | Made::Stopped { id, .. } if id == wanted))
     }
 }
 

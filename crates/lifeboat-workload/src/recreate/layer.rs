@@ -2,12 +2,13 @@
 //!
 //! Must stay true: what the engine says about unpacking is not believed: the layer is read back through the engine and
 //! compared. On this machine's disk the layer's own folder is restored instead, deletions included, while nothing has it
-//! mounted; through the engine deletions cannot be made, and are counted and named.
+//! mounted; what goes through the engine finds the deletions made already, by an image of its own ([`super::derived`]). Where
+//! that could not be, they are counted and named.
 //!
 //! What overlayfs notes for itself in a layer is of the old one and of no use to the new one: of `trusted.overlay.*` only
 //! what hides a folder of the image's comes back.
 
-use super::Error;
+use super::{Error, derived};
 use crate::engine::Engine;
 use crate::engine::views::Container;
 use crate::layer::reach::{LayerWay, ReachedLayer};
@@ -24,6 +25,8 @@ const OVERLAY: &[u8] = b"trusted.overlay.";
 
 /// How many folders of a read-only container are looked for one by one.
 const FOLDERS_MAX: usize = 4096;
+/// How many deletions are.
+const LOOKS_MAX: usize = 4096;
 
 /// What came of a layer.
 #[derive(Debug, Default, Clone, PartialEq, Eq)]
@@ -34,7 +37,7 @@ pub struct Filled {
     pub failed: u64,
     /// Files of the image that the snapshot says were deleted.
     pub deleted: u64,
-    /// Those of them that are there again, folders that should hide the image's among them.
+    /// Those of them that are there all the same, folders that should hide the image's among them.
     pub not_deleted: u64,
     /// Sockets: no archive can hold them.
     pub sockets: u64,
@@ -57,7 +60,9 @@ impl Filled {
 }
 
 /// The entries of the layer, as often as they are needed: at and below `layer`, in order.
-pub type Entries<'e> = dyn Fn() -> Result<Box<dyn Iterator<Item = EntryResult> + 'e>, Error> + 'e;
+pub type Entries<'e> = dyn Fn() -> Result<Listed<'e>, Error> + 'e;
+/// The entries once.
+pub type Listed<'e> = Box<dyn Iterator<Item = EntryResult> + 'e>;
 
 /// Restores a layer into a container, by the way that was found to it.
 pub fn fill(
@@ -74,15 +79,15 @@ pub fn fill(
     }
 }
 
-fn base() -> Result<TreePath, Error> {
+pub(super) fn base() -> Result<TreePath, Error> {
     TreePath::from_slashes(LAYER_FOLDER.as_bytes()).map_err(|error| Error::Content(Box::new(error)))
 }
 
-fn is_deletion(entry: &Entry) -> bool {
+pub(super) fn is_deletion(entry: &Entry) -> bool {
     entry.node == Node::CharDevice { major: 0, minor: 0 }
 }
 
-fn is_opaque(entry: &Entry) -> bool {
+pub(super) fn is_opaque(entry: &Entry) -> bool {
     entry.metadata.xattrs.iter().any(|xattr| xattr.name == OPAQUE)
 }
 
@@ -133,6 +138,7 @@ fn through_engine(
             Err(error) => Some(Err(error)),
         }))
     };
+    let there = deletions(engine, &container, entries)?;
     let mut filled = match is_read_only(&container) {
         true => checked(engine, &container, refused(&mut additions()?)?)?,
         false => {
@@ -141,19 +147,46 @@ fn through_engine(
             checked(engine, &container, sending::look_at_layer(archive, &mut additions()?, reader)?)?
         }
     };
-    for entry in entries()? {
-        let (path, entry) = entry.map_err(Error::Content)?;
-        if is_deletion(&entry) || is_opaque(&entry) {
-            filled.deleted += u64::from(is_deletion(&entry));
-            filled.not_deleted += 1;
-            if filled.described.len() < DESCRIBED_MAX {
-                let what = if is_deletion(&entry) { "was deleted" } else { "hid the image's folder" };
-                let path = path.strip(&base()?).unwrap_or_default();
-                filled.described.push(format!("/{path}: {what}; the engine gives it back"));
-            }
-        }
+    filled.deleted = there.deleted;
+    filled.not_deleted = there.paths.len() as u64;
+    for path in there.paths.into_iter().take(DESCRIBED_MAX.saturating_sub(filled.described.len())) {
+        filled.described.push(format!("/{path}: was deleted; the image has it again"));
     }
     Ok(filled)
+}
+
+/// What was deleted, or hid the image's.
+#[derive(Default)]
+struct Deletions {
+    deleted: u64,
+    /// Those that the image has all the same.
+    paths: Vec<String>,
+}
+
+/// Looks for what should be gone, before anything is put there anew: one by one up to [`LOOKS_MAX`], beyond that only where
+/// the image was not made for it.
+fn deletions(engine: &Engine, container: &Container, entries: &Entries<'_>) -> Result<Deletions, Error> {
+    let (base, mut found, mut looks) = (base()?, Deletions::default(), 0);
+    let is_derived = derived::run_of(&container.image).is_some();
+    for entry in entries()? {
+        let (path, entry) = entry.map_err(Error::Content)?;
+        let is_hidden = is_opaque(&entry) && path != base;
+        if !is_deletion(&entry) && !is_hidden {
+            continue;
+        }
+        found.deleted += u64::from(is_deletion(&entry));
+        let inner = path.strip(&base).unwrap_or_default().to_slashes();
+        let text = String::from_utf8_lossy(&inner).into_owned();
+        let is_there = match looks < LOOKS_MAX {
+            true => engine.path_stat(&container.id, &format!("/{text}"))?.is_some(),
+            false => !is_derived,
+        };
+        looks += 1;
+        if is_there {
+            found.paths.push(text);
+        }
+    }
+    Ok(found)
 }
 
 fn is_read_only(container: &Container) -> bool {

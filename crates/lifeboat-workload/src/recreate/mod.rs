@@ -8,14 +8,16 @@
 //! Descriptions come from a repository that somebody else may have written: they are read as bytes of limited size, and
 //! what is missing or odd in them is an error or is left to the engine.
 //!
-//! Read next: [`recorded`]; [`request`] and [`network`], which are pure; [`plan`]; [`carry_out`]; [`layer`].
+//! Read next: [`recorded`]; [`request`] and [`network`], which are pure; [`plan`]; [`carry_out`]; [`layer`]; [`derived`].
 
 pub mod carry_out;
+pub mod derived;
 pub mod layer;
 pub mod network;
 pub mod plan;
 pub mod recorded;
 pub mod request;
+pub mod same;
 
 #[cfg(test)]
 mod tests;
@@ -35,6 +37,9 @@ pub enum Error {
     /// The layer cannot be reached.
     #[error(transparent)]
     Layer(#[from] crate::layer::LayerError),
+    /// The image without what was deleted of it cannot be made.
+    #[error("an image without what was deleted of it cannot be made")]
+    Image(#[from] crate::image::Error),
     /// A description in the snapshot is not one.
     #[error("{file} of the snapshot {detail}")]
     Record {

@@ -10,6 +10,7 @@ use super::{Error, random_hex};
 use crate::engine::views::{EngineInfo, number, text};
 use crate::engine::{AnonymousVolumes, Engine};
 use crate::recreate::carry_out::UNFINISHED;
+use crate::recreate::derived;
 use std::fs::{File, OpenOptions};
 use std::path::{Path, PathBuf};
 
@@ -116,6 +117,10 @@ pub fn remove(engine: &Engine, state: &Path) -> Result<Vec<String>, Error> {
             runs.push(run);
         }
     }
+    removed.extend(derived::remove_unused(engine, |image, run| {
+        let created = i64::try_from(number(&image.raw, "/Created")).ok();
+        goes(run, age(&info, created))
+    })?);
     for volume in engine.volumes(&[PROOF_LABEL])? {
         let run = volume.labels.get(PROOF_LABEL).cloned().unwrap_or_default();
         let created = text(&volume.raw, "/CreatedAt").parse::<jiff::Timestamp>().ok();

@@ -3,8 +3,9 @@
 use super::Call;
 use super::work::{Member, Work};
 use crate::args::OverwriteArg;
+use crate::commands::containers::making::Making;
 use crate::commands::restore::Messages;
-use crate::commands::{containers, images, volumes};
+use crate::commands::{images, volumes};
 use crate::failure::{DONE, Hinted, PARTIAL};
 use anyhow::{Context, Result};
 use lifeboat::format::TreePath;
@@ -16,10 +17,10 @@ use lifeboat::workload::facts::Facts;
 use lifeboat::workload::project::order::order;
 use lifeboat::workload::project::start::{Back, settle, start};
 use lifeboat::workload::project::undo::{self, ASIDE, Made, Note};
-use lifeboat::workload::recreate::carry_out::Unfinished;
 use lifeboat::workload::recreate::plan::{Wanted, plan};
 use lifeboat::workload::volume::target::{NotEmpty, Recorded as RecordedVolume};
 use lifeboat::workload::volume::{Volumes, Way};
+use std::collections::BTreeMap;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
@@ -34,6 +35,8 @@ pub(super) struct Run<'r> {
     pub(super) reader: &'r ChunkReader,
     pub(super) volumes: &'r Volumes,
     pub(super) work: &'r Work<'r>,
+    /// Containers that are as in the snapshot, by name: their ids.
+    pub(super) stays: BTreeMap<String, String>,
     pub(super) note: Note,
     pub(super) phases: Vec<(&'static str, Duration)>,
     pub(super) is_whole: bool,
@@ -52,16 +55,8 @@ impl Run<'_> {
             self.set_aside()?;
             phase(self, "stopping");
         }
-        for (source, plan) in &self.work.images {
-            images::load_one(
-                self.volumes.engine(),
-                self.volumes.run(),
-                self.reader,
-                source,
-                plan,
-                options.interrupt,
-            )?;
-        }
+        let (engine, run) = (self.volumes.engine(), self.volumes.run());
+        images::load_all(engine, run, self.reader, &self.work.images, options.interrupt)?;
         phase(self, "images");
         if self.call.arguments.in_place {
             self.note.add(Made::Overwriting)?;
@@ -77,7 +72,10 @@ impl Run<'_> {
         let mut backs: Vec<Option<Back>> = vec![None; facts.len()];
         for place in &places {
             let member = &self.work.members[place.number];
-            let id = self.make(member, options)?;
+            let id = match self.stays.get(&member.recorded.name) {
+                Some(id) => id.clone(),
+                None => self.make(member, options)?,
+            };
             backs[place.number] = Some(Back { id, name: member.recorded.name.clone(), ran: member.ran });
         }
         self.keep()?;
@@ -105,7 +103,7 @@ impl Run<'_> {
         self.volumes.engine()
     }
 
-    /// Stops what is there and gives it other names.
+    /// Stops what is there, and gives other names to what is made anew.
     fn set_aside(&mut self) -> Result<()> {
         for member in self.work.members.iter().rev() {
             let name = &member.recorded.name;
@@ -115,16 +113,22 @@ impl Run<'_> {
                 Err(error) if error.is_not_found() => continue,
                 Err(error) => return Err(error.into()),
             };
-            let ran = there.state.is_running;
-            self.note.add(Made::Aside { id: there.id.clone(), name: name.clone(), ran })?;
+            let (ran, id) = (there.state.is_running, there.id.clone());
+            let stays = self.stays.get(name) == Some(&id);
+            self.note.add(match stays {
+                true => Made::Stopped { id, name: name.clone(), ran },
+                false => Made::Aside { id, name: name.clone(), ran },
+            })?;
             if ran {
                 self.engine().stop_container(
                     &there.id,
                     Stopping { grace: member.facts.stop_timeout.unwrap_or(STOP_GRACE) },
                 )?;
             }
-            let aside = format!("{ASIDE}{}-{name}", self.volumes.run());
-            self.engine().rename_container(&there.id, &aside)?;
+            if !stays {
+                let aside = format!("{ASIDE}{}-{name}", self.volumes.run());
+                self.engine().rename_container(&there.id, &aside)?;
+            }
         }
         Ok(())
     }
@@ -216,34 +220,23 @@ impl Run<'_> {
         for network in plan.networks_made() {
             self.note.add(Made::Network(network))?;
         }
-        let unfinished = Unfinished::begin(&engine, &plan, self.volumes.run()).with_context(doing)?;
-        let container = unfinished.container()?;
-        for (recorded, place) in &plan.anonymous {
-            let now = containers::volume_at(&container, place)
-                .with_context(|| format!("the engine made no volume for {place}"))?;
-            let mut anew = self.call.arguments.clone();
-            // It holds what the image has there.
-            anew.overwrite = Some(OverwriteArg::Always);
-            let options = Options { delete: true, ..*options };
-            let (ui, repository) = (self.call.ui, self.call.repository);
-            let names = (recorded.as_str(), now.as_str());
-            self.is_whole &=
-                containers::fill_volume(ui, repository, self.call.selected, names, &anew, &options)?;
-        }
-        let (ui, reader) = (self.call.ui, self.reader);
-        let filled = containers::fill_layer(
-            ui,
-            self.volumes,
-            container,
-            member.source,
-            &member.recorded,
-            reader,
+        let making = Making {
+            ui: self.call.ui,
+            repository: self.call.repository,
+            selected: self.call.selected,
+            arguments: self.call.arguments,
+            volumes: self.volumes,
+            reader: self.reader,
+            source: member.source,
+            recorded: &member.recorded,
             options,
-        )?;
-        containers::tell_layer(&filled);
-        self.is_whole &= filled.is_whole();
-        self.note.add(Made::Container(name.clone()))?;
-        Ok(unfinished.finish(&name)?)
+        };
+        let note = &mut self.note;
+        let is_named = || Ok(note.add(Made::Container(name.clone()))?);
+        let made = making.make(&plan, is_named).with_context(doing)?;
+        made.tell(self.call.ui);
+        self.is_whole &= made.is_whole && made.filled.is_whole();
+        Ok(made.id)
     }
 
     /// Takes back what was made; gives the error that made it necessary.
