@@ -243,9 +243,15 @@ on_every_engine! {
         let refused = project.lifeboat(&["restore", "latest", "--to", "project:"]).expect(1);
         refused.says("there is a container").says("nothing was touched");
         assert_eq!(project.exec("db", "cat /data/orders"), "newer");
+        project.exec("web", "echo more > /etc/more");
+        let ids = || ["db", "web"].map(|service| Container::id_of(engine, &project.container(service)));
+        let before = ids();
         project.lifeboat(&["restore", &first, "--to", "project:", "--in-place"]).expect(0).prints("What was there before");
         project.has_data();
         assert_eq!(project.exec("db", "ls /data"), "orders");
+        assert_eq!(project.exec("web", "test -e /etc/more || echo gone"), "gone");
+        let after = ids();
+        assert!(before[0] == after[0] && before[1] != after[1], "what is as in the snapshot stays, and nothing else does");
         // And back again.
         let safety = scene.snapshots().last().unwrap()["short_id"].as_str().unwrap().to_owned();
         assert_ne!(safety, first);

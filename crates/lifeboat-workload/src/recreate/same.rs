@@ -68,7 +68,7 @@ mod tests {
             .map(|(name, mode)| {
                 let path = TreePath::from_slashes(name.as_bytes()).unwrap();
                 let metadata = Metadata { mode: *mode, inode: rand(), ..Metadata::default() };
-                Ok((path, Entry { node: Node::Fifo, metadata, link: None }))
+                Ok((path, Entry { node: Node::Fifo, metadata, link: None, torn: false }))
             })
             .collect();
         Box::new(entries.into_iter())
