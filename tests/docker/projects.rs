@@ -29,7 +29,9 @@ impl<'t> Project<'t> {
             .replace("IMAGE", &project.image.name)
             .replace("EXPLICIT", &project.explicit())
             .replace("PORT", &port.to_string())
-            .replace("SUBNET", &format!("{net}.0/24"))
+            .replace("SUBNET", &format!("{net}.0/25"))
+            // What the engine chose is another test's by the time that it is asked for again.
+            .replace("FRONT", &format!("{net}.128/25"))
             .replace("ADDRESS", &format!("{net}.77"));
         scene.write("shop/compose.yml", text);
         scene.write("shop/extra/more.yml", MORE.replace("IMAGE", &project.image.name));
@@ -85,12 +87,13 @@ impl<'t> Project<'t> {
     }
 
     fn write_data(&self) {
-        self.exec("db", "echo ordered > /data/orders; echo own > /own/file; echo layer > /etc/changed");
+        self.exec("db", "echo ordered > /data/orders; echo own > /own/file; echo layer > /etc/changed; rm -f /etc/issue");
     }
 
     #[track_caller]
     fn has_data(&self) {
-        assert_eq!(self.exec("db", "cat /data/orders /own/file /etc/changed"), "ordered\nown\nlayer");
+        let all = "cat /data/orders /own/file /etc/changed; test -e /etc/issue || echo deleted";
+        assert_eq!(self.exec("db", all), "ordered\nown\nlayer\ndeleted");
         assert_eq!(
             self.exec("web", "cat /site/index.html /run/secrets/token; echo $COLOUR"),
             "welcome\nsecret-token\nsecret-colour"
@@ -113,6 +116,12 @@ impl Drop for Project<'_> {
             }
         }
         drop(Volume::adopt(self.engine, &self.explicit()));
+        // Made where something of an image's was deleted.
+        let derived = format!("reference=lifeboat-derived:{}-*", self.name);
+        let format = "{{.Repository}}:{{.Tag}}";
+        for name in self.engine.say(&["images", "--filter", &derived, "--format", format]).lines() {
+            let _ = self.engine.docker(&["rmi", name]).output();
+        }
     }
 }
 
@@ -138,7 +147,7 @@ services:
     secrets: [token]
 secrets: {token: {file: secrets/token}}
 volumes: {data: {}, own: {name: EXPLICIT}}
-networks: {back: {ipam: {config: [{subnet: SUBNET}]}}, front: {}}
+networks: {back: {ipam: {config: [{subnet: SUBNET}]}}, front: {ipam: {config: [{subnet: FRONT}]}}}
 "#;
 
 const MORE: &str = r#"
