@@ -4,11 +4,14 @@
 //! Must stay true: no test is left out where there is no engine; it fails, and says what to do.
 //! Read next: [`engines`] brings the engines and removes what a test makes on them; `scene` is the machine around it.
 
+mod adverse;
 mod containers;
 mod engines;
+mod full;
 mod images;
 mod kills;
 mod layers;
+mod project;
 mod projects;
 mod recipes;
 mod recreate;

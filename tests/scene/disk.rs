@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 /// A mounted file system of its own.
+#[derive(Debug)]
 pub struct Disk {
     place: PathBuf,
     image: Option<PathBuf>,
@@ -26,8 +27,13 @@ impl Disk {
     /// An ext4 disk in an image beside `place`.
     #[track_caller]
     pub fn ext4(place: &Path, size: &str) -> Self {
+        Self::ext4_of(place.with_extension("image"), place, size)
+    }
+
+    /// An ext4 disk in an image of this name.
+    #[track_caller]
+    pub fn ext4_of(image: PathBuf, place: &Path, size: &str) -> Self {
         std::fs::create_dir_all(place).unwrap();
-        let image = place.with_extension("image");
         tool("truncate", &["-s", size, image.to_str().unwrap()]);
         tool("mkfs.ext4", &["-q", "-F", image.to_str().unwrap()]);
         let mut disk = Self { place: place.to_owned(), image: Some(image), mounted: false };
@@ -79,6 +85,24 @@ impl Disk {
         assert!(unmounted.status.success(), "a lazy unmount would keep what the cut should lose: {why}");
         self.mounted = false;
         self.mount();
+    }
+
+    /// What fills it up to so many bytes, which may be needed while nobody has the disk.
+    pub fn filler(&self, left: u64) -> impl Fn() + Send + 'static {
+        let place = self.place.clone();
+        move || {
+            // ext4 keeps up to so many blocks, which count as free, for itself.
+            const KEPT: u64 = 4096;
+            let disk = rustix::fs::statvfs(&place).unwrap();
+            let free = (disk.f_bfree.saturating_sub(KEPT) * disk.f_frsize).saturating_sub(left);
+            let length = free.to_string();
+            tool("fallocate", &["-l", &length, place.join("ballast").to_str().unwrap()]);
+        }
+    }
+
+    /// Makes the room again that was taken by [`Self::fill`] or [`Self::filler`].
+    pub fn empty(&self) {
+        std::fs::remove_file(self.place.join("ballast")).unwrap();
     }
 
     /// Fills it to the last byte with a file `ballast`.

@@ -49,7 +49,7 @@ impl std::error::Error for Hinted {}
 
 fn repository_error(error: &anyhow::Error) -> Option<&lifeboat::repo::Error> {
     error.chain().find_map(|cause| {
-        cause.downcast_ref::<lifeboat::repo::Error>().or_else(|| {
+        cause.downcast_ref::<lifeboat::repo::Error>().or_else(|| inside(cause)).or_else(|| {
             match cause.downcast_ref::<lifeboat::Error>() {
                 Some(lifeboat::Error::Repository(error)) => Some(error),
                 _ => match cause.downcast_ref::<lifeboat::RestoreError>() {
@@ -109,17 +109,21 @@ fn of_layer(error: &LayerError) -> Option<&engine::Error> {
 
 /// The image's error, which comes through a stream.
 fn image_error(error: &anyhow::Error) -> Option<&image::Error> {
-    error.chain().find_map(|cause| {
-        cause.downcast_ref().or_else(|| {
-            let mut inner = cause.downcast_ref::<std::io::Error>()?.get_ref()?;
-            loop {
-                if let Some(found) = inner.downcast_ref::<image::Error>() {
-                    return Some(found);
-                }
-                inner = inner.downcast_ref::<std::io::Error>()?.get_ref()?;
-            }
-        })
-    })
+    error.chain().find_map(|cause| cause.downcast_ref().or_else(|| inside(cause)))
+}
+
+/// The error that a stream failed with: a chain leaves out what an I/O error wraps.
+fn inside<'e, E: std::error::Error + 'static>(cause: &'e (dyn std::error::Error + 'static)) -> Option<&'e E> {
+    let mut inner: &(dyn std::error::Error + 'static) = cause.downcast_ref::<std::io::Error>()?.get_ref()?;
+    loop {
+        if let Some(found) = inner.downcast_ref() {
+            return Some(found);
+        }
+        inner = match inner.downcast_ref::<std::io::Error>() {
+            Some(wrapped) => wrapped.get_ref()?,
+            None => inner.source()?,
+        };
+    }
 }
 
 fn bundle_error(error: &anyhow::Error) -> Option<&bundle::Error> {
@@ -189,7 +193,7 @@ pub(crate) fn hint(error: &anyhow::Error) -> Option<String> {
         Some(capture::Error::Volume(error)) => return error.hint(),
         _ => {}
     }
-    if let Some(error) = engine_error(error) {
+    if let Some(error) = engine_error(error).filter(|error| error.kind() != engine::ErrorKind::Input) {
         return error.hint();
     }
     if let Some(error) = error.chain().find_map(|cause| cause.downcast_ref::<volume::Error>()) {
@@ -198,8 +202,8 @@ pub(crate) fn hint(error: &anyhow::Error) -> Option<String> {
     if let Some(error) = error.chain().find_map(|cause| cause.downcast_ref::<recreate::Error>()) {
         return error.hint();
     }
-    if let Some(found) = image_error(error) {
-        return image_hint(error, found);
+    if let Some(hint) = image_error(error).and_then(|found| image_hint(error, found)) {
+        return Some(hint);
     }
     if let Some(hint) = bundle_error(error).and_then(bundle_hint) {
         return Some(hint);

@@ -1,11 +1,13 @@
 //! An engine of a test's own, to be killed in the middle of things. It has the small image only.
 
 use super::{Engine, objects, owner, xtask};
+use crate::scene::disk::Disk;
 use std::ops::Deref;
 use std::path::PathBuf;
 use std::process::{Command, Stdio};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
+use tempfile::TempDir;
 
 /// How long an engine may take to start. Nothing is measured by it.
 const START_MAX: Duration = Duration::from_secs(120);
@@ -16,17 +18,38 @@ pub struct KillableEngine {
     engine: Engine,
     flavour: &'static str,
     instance: String,
+    /// Its data, where that is a disk of its own; taken down after the engine was stopped.
+    disk: Option<(Disk, TempDir)>,
 }
 
 impl KillableEngine {
     /// Starts one of the three kinds.
     pub fn start(flavour: &'static str) -> Self {
+        Self::begin(flavour, None)
+    }
+
+    /// Starts one whose data lies on a small disk.
+    pub fn on_disk(flavour: &'static str, size: &str) -> Self {
+        Self::begin(flavour, Some(size))
+    }
+
+    /// The disk that its data lies on.
+    pub fn disk(&self) -> &Disk {
+        &self.disk.as_ref().expect("it was started on a disk of its own").0
+    }
+
+    fn begin(flavour: &'static str, size: Option<&str>) -> Self {
         static COUNT: AtomicU64 = AtomicU64::new(0);
         let pid = owner().split('-').next().unwrap().to_owned();
         let instance = format!("{pid}-{}", COUNT.fetch_add(1, Ordering::Relaxed));
         // Made first, so that what a failed start leaves is removed.
-        let mut killable =
-            Self { engine: Engine { name: flavour.to_owned(), url: String::new() }, flavour, instance };
+        let engine = Engine { name: flavour.to_owned(), url: String::new() };
+        let mut killable = Self { engine, flavour, instance, disk: None };
+        if let Some(size) = size {
+            let data = super::folder().join("data").join(format!("{flavour}-{}", killable.instance));
+            let place = tempfile::tempdir().unwrap();
+            killable.disk = Some((Disk::ext4_of(place.path().join("disk"), &data, size), place));
+        }
         let text = xtask(&["engines", "start", flavour, "--instance", &killable.instance]);
         let url = text.split_whitespace().find(|word| word.starts_with("unix://"));
         killable.engine.url = url.unwrap_or_else(|| panic!("no URL in {text}")).to_owned();

@@ -15,13 +15,17 @@ use serde_json::Value;
 use std::collections::BTreeMap;
 use std::ffi::OsStr;
 use std::fs::File;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 /// On everything that tests make: who made it.
 const OWNER: &str = "test.owner";
+
+/// The variables by which the engines are found.
+const URLS: &str = "LIFEBOAT_TEST_ENGINES";
+const LOCK: &str = "LIFEBOAT_TEST_ENGINES_LOCK";
 
 /// Makes three tests of one promise: `NAME::on_system`, `on_graph`, `on_containerd`.
 macro_rules! on_every_engine {
@@ -83,6 +87,16 @@ impl Engine {
         docker
     }
 
+    /// What runs a program in the network that this engine publishes its ports in; the program's words follow.
+    #[track_caller]
+    pub fn beside(&self) -> Command {
+        let socket = Path::new(self.url.trim_start_matches("unix://"));
+        let pid = std::fs::read_to_string(socket.with_file_name("dockerd.pid")).unwrap();
+        let mut nsenter = Command::new("nsenter");
+        nsenter.arg(format!("--net=/proc/{}/ns/net", pid.trim())).arg("--").stdin(Stdio::null());
+        nsenter
+    }
+
     /// What `docker` says; it must succeed.
     #[track_caller]
     pub fn say<A: AsRef<OsStr>>(&self, words: &[A]) -> String {
@@ -101,6 +115,23 @@ impl Engine {
     /// Whether there is a container, volume, network or image of that name.
     pub fn has(&self, kind: &str, name: &str) -> bool {
         self.docker(&[kind, "inspect", name]).output().unwrap().status.success()
+    }
+
+    /// Everything that is on it, a line for each thing, sorted.
+    #[track_caller]
+    pub fn everything(&self) -> Vec<String> {
+        let lists: [&[&str]; 4] = [
+            &["ps", "--all", "--no-trunc", "--format", "{{.Names}} {{.ID}} {{.State}}"],
+            &["volume", "ls", "--format", "volume {{.Name}}"],
+            &["network", "ls", "--no-trunc", "--format", "network {{.Name}} {{.ID}}"],
+            &["images", "--all", "--no-trunc", "--format", "image {{.Repository}}:{{.Tag}} {{.ID}}"],
+        ];
+        let mut all = Vec::new();
+        for words in lists {
+            all.extend(self.say(words).lines().map(str::to_owned));
+        }
+        all.sort();
+        all
     }
 
     /// The engine's release.
@@ -160,22 +191,10 @@ impl Engine {
 
 /// Finds the engines, and starts them if nobody did.
 fn start() -> Started {
-    let (urls, lock) = match std::env::var("LIFEBOAT_TEST_ENGINES")
-        .ok()
-        .zip(std::env::var("LIFEBOAT_TEST_ENGINES_LOCK").ok())
-    {
-        Some(variables) => variables,
-        None => {
-            xtask(&["engines", "start"]);
-            let text = xtask(&["engines", "env"]);
-            let value = |name: &str| {
-                let (_, after) =
-                    text.split_once(&format!("{name}='")).unwrap_or_else(|| panic!("no {name} in {text}"));
-                after.split_once('\'').unwrap().0.to_owned()
-            };
-            (value("LIFEBOAT_TEST_ENGINES"), value("LIFEBOAT_TEST_ENGINES_LOCK"))
-        }
-    };
+    if [URLS, LOCK].iter().any(|name| std::env::var(name).is_err()) {
+        xtask(&["engines", "start"]);
+    }
+    let (urls, lock) = (variable(URLS), variable(LOCK));
     let in_use = File::options().create(true).truncate(false).write(true).open(&lock).unwrap();
     in_use.lock_shared().unwrap();
     let engines: BTreeMap<String, Engine> = urls
@@ -199,6 +218,21 @@ fn start() -> Started {
     Started { engines, _in_use: in_use }
 }
 
+/// Where the engines have their data, programs and images.
+fn folder() -> PathBuf {
+    PathBuf::from(variable(LOCK)).parent().unwrap().to_owned()
+}
+
+/// What the environment says, or else xtask.
+fn variable(name: &str) -> String {
+    std::env::var(name).unwrap_or_else(|_| {
+        let text = xtask(&["engines", "env"]);
+        let (_, after) =
+            text.split_once(&format!("{name}='")).unwrap_or_else(|| panic!("no {name} in {text}"));
+        after.split_once('\'').unwrap().0.to_owned()
+    })
+}
+
 /// A chore of the checkout; it must succeed.
 #[track_caller]
 fn xtask(words: &[&str]) -> String {
@@ -220,16 +254,7 @@ fn succeeded(what: &str, output: &Output) -> String {
 /// The words that start compose: the current engine's, which speaks to all.
 pub fn compose_program() -> String {
     static PROGRAM: OnceLock<String> = OnceLock::new();
-    PROGRAM
-        .get_or_init(|| match std::env::var("LIFEBOAT_TEST_COMPOSE") {
-            Ok(program) => program,
-            Err(_) => {
-                let text = xtask(&["engines", "env"]);
-                let (_, after) = text.split_once("LIFEBOAT_TEST_COMPOSE='").expect("xtask names compose");
-                after.split_once('\'').expect("a quote ends").0.to_owned()
-            }
-        })
-        .clone()
+    PROGRAM.get_or_init(|| variable("LIFEBOAT_TEST_COMPOSE")).clone()
 }
 
 /// Compose for a project in a folder; without files, those that it finds there.

@@ -223,11 +223,19 @@ impl Image {
     /// The same, under a name.
     #[track_caller]
     pub fn make_as(engine: &Engine, name: &str, word: &str) -> Self {
+        Self::make_of(engine, name, &[("hello", word.as_bytes())])
+    }
+
+    /// The same, with these files.
+    #[track_caller]
+    pub fn make_of(engine: &Engine, name: &str, files: &[(&str, &[u8])]) -> Self {
         let container = engine.create("base", &[], &[]);
         let folder = tempfile::tempdir().unwrap();
-        let file = folder.path().join("hello");
-        std::fs::write(&file, word).unwrap();
-        engine.say(&["cp", file.to_str().unwrap(), &format!("{}:/hello", container.name)]);
+        for (file, content) in files {
+            let path = folder.path().join(file);
+            std::fs::write(&path, content).unwrap();
+            engine.say(&["cp", path.to_str().unwrap(), &format!("{}:/{file}", container.name)]);
+        }
         engine.say(&["commit", "--change", "LABEL test.word=some", &container.name, name]);
         Self::adopt(engine, name)
     }

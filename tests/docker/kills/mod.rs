@@ -12,6 +12,7 @@ mod commands;
 mod databases;
 mod place;
 pub(crate) mod proxy;
+mod restores;
 
 use place::{Place, sigkill, signal};
 use proxy::{At, Proxy, When};

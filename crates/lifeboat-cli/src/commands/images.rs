@@ -152,7 +152,7 @@ pub(super) fn load_all(
     reader: &ChunkReader,
     images: &[(&Source, Plan)],
     interrupt: &AtomicBool,
-) -> Result<()> {
+) -> Result<Vec<Loaded>> {
     let mut families: BTreeMap<&str, Vec<&(&Source, Plan)>> = BTreeMap::new();
     for image in images {
         let lowest = image.1.description.diff_ids.first().map_or("", String::as_str);
@@ -160,17 +160,19 @@ pub(super) fn load_all(
     }
     let families: Vec<_> = families.into_values().collect();
     let (next, failed) = (AtomicUsize::new(0), AtomicBool::new(false));
-    let work = || -> Result<()> {
+    let work = || -> Result<Vec<Loaded>> {
+        let mut loaded = Vec::new();
         while let Some(family) = families.get(next.fetch_add(1, Ordering::Relaxed)) {
             for (source, plan) in family.iter().copied() {
                 if failed.load(Ordering::Relaxed) {
-                    return Ok(());
+                    return Ok(loaded);
                 }
-                load_one(engine, run, reader, source, plan, interrupt)
+                let one = load_one(engine, run, reader, source, plan, interrupt)
                     .inspect_err(|_| failed.store(true, Ordering::Relaxed))?;
+                loaded.push(one);
             }
         }
-        Ok(())
+        Ok(loaded)
     };
     std::thread::scope(|scope| {
         let others: Vec<_> = (1..LOADS.min(families.len())).map(|_| scope.spawn(work)).collect();
@@ -178,7 +180,11 @@ pub(super) fn load_all(
         let others = others.into_iter().map(|other| {
             other.join().unwrap_or_else(|_| Err(anyhow::anyhow!("the thread that loads an image panicked")))
         });
-        others.fold(own, |all, one| all.and(one))
+        let mut all = own?;
+        for one in others {
+            all.extend(one?);
+        }
+        Ok(all)
     })
 }
 
@@ -336,6 +342,11 @@ fn report(ui: &Ui, plan: &Plan, loaded: &Loaded) {
             false => ui.say(format!("Loaded image {}{names}, {}", loaded.id, bytes(plan.bytes))),
         }
     }
+    tell_lost_names(ui, loaded);
+}
+
+/// Says which names an image has no more, and how it gets them.
+pub(super) fn tell_lost_names(ui: &Ui, loaded: &Loaded) {
     for digest in &loaded.lost_digests {
         ui.notice(&format!(
             "its name {digest} cannot be given by loading; where it is asked for by that name: docker pull {digest}"

@@ -23,6 +23,7 @@ use lifeboat::repo::reader::ChunkReader;
 use lifeboat::restore::Options;
 use lifeboat::workload::engine::Engine;
 use lifeboat::workload::project::undo::{self, Begun, Note};
+use lifeboat::workload::volume::leftovers;
 use run::Run;
 use shown::show;
 use staying::staying;
@@ -99,6 +100,7 @@ pub(crate) fn restore(call: &Call<'_>, name: &str, options: &Options<'_>) -> Res
             safety,
             made: Vec::new(),
             whole: false,
+            starting: Vec::new(),
         },
     )?;
     let mut run = Run {
@@ -106,11 +108,13 @@ pub(crate) fn restore(call: &Call<'_>, name: &str, options: &Options<'_>) -> Res
         reader: &reader,
         volumes,
         work: &work,
+        snapshot: work.snapshot.clone(),
         stays,
         note,
         phases: Vec::new(),
         is_whole: true,
         is_kept: false,
+        is_tidy: false,
     };
     match run.carry_out(options) {
         Ok(exit) => Ok(exit),
@@ -131,11 +135,14 @@ fn refuse_what_projects_cannot(arguments: &RestoreArgs) -> Result<()> {
 /// What a killed restore left is in the way of the next one.
 fn take_back_dead_ones(ui: &Ui, engine: &Engine) -> Result<()> {
     let state = lifeboat::state_directory();
+    for name in leftovers::remove(engine, &state)? {
+        ui.notice(&format!("removed {name}, which a dead run had made"));
+    }
     for begun in undo::dead(&state).iter().filter(|begun| begun.engine == engine.address().to_string()) {
         for line in undo::undo(engine, begun)? {
             ui.notice(&format!("a dead restore of {PREFIX}{} is taken back: {line}", begun.project));
         }
-        if let Some(safety) = &begun.safety {
+        if let Some(safety) = begun.safety.as_ref().filter(|_| begun.is_half_written()) {
             ui.notice(&format!(
                 "before it there was: lifeboat restore {} --to project: --in-place",
                 safety.get(..8).unwrap_or(safety)

@@ -75,7 +75,8 @@ fn restores(ui: &Ui, state: &Path, dry_run: bool) -> usize {
         } else if !dry_run {
             open += 1;
         }
-        let safety = begun.safety.as_ref().and_then(|safety| safety.get(..8));
+        let safety = begun.safety.as_ref().filter(|_| begun.is_half_written());
+        let safety = safety.and_then(|safety| safety.get(..8));
         if ui.json {
             ui.emit("restore", json!({"project": begun.project, "snapshot": begun.snapshot, "safety": begun.safety, "items": lines}));
             continue;

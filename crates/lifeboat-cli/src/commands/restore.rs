@@ -15,7 +15,7 @@ use lifeboat::Repository;
 use lifeboat::format::TreePath;
 use lifeboat::format::snapshot::SourceKind;
 use lifeboat::repo::reader::ChunkReader;
-use lifeboat::restore::{self, Options, Overwrite, Problem, Report};
+use lifeboat::restore::{self, Options, Overwrite, Problem, ProblemKind, Report};
 use lifeboat::source::exclude::{ExcludeSet, Excludes};
 use serde_json::json;
 use std::collections::HashSet;
@@ -257,6 +257,15 @@ impl restore::Progress for Messages<'_> {
             self.ui.notice("further problems are only counted; use -v to see them all");
         }
     }
+}
+
+/// Whether all of something is there. Where there was no room for all of it, it is not to be used, which is an error.
+pub(super) fn is_exact(report: &Report, what: &str) -> Result<bool> {
+    if report.count_of(ProblemKind::Full) > 0 {
+        let hint = "df -h    # make room and run the same command again";
+        bail!(Hinted::new(format!("there is no room for all of {what}"), hint));
+    }
+    Ok(report.is_exact())
 }
 
 fn print(ui: &Ui, report: &Report, arguments: &RestoreArgs, began: Instant) {

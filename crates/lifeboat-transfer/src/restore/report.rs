@@ -4,6 +4,7 @@
 //! and every shortcoming is a problem in the report, so that a report without problems means an exact restore.
 
 use lifeboat_format::TreePath;
+use rustix::io::Errno;
 use std::fmt;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, PoisonError};
@@ -34,6 +35,8 @@ pub enum ProblemKind {
     Content,
     /// Not restored: the system refuses to create or write it.
     Create,
+    /// Not restored: there is no room for it, or the quota is used up.
+    Full,
     /// Not restored: making a device takes privileges.
     Device,
     /// Not restored: something else is in its place, and may not be removed.
@@ -58,9 +61,10 @@ pub enum ProblemKind {
 
 impl ProblemKind {
     /// All kinds.
-    pub const ALL: [Self; 12] = [
+    pub const ALL: [Self; 13] = [
         Self::Content,
         Self::Create,
+        Self::Full,
         Self::Device,
         Self::Exists,
         Self::Mixed,
@@ -78,6 +82,7 @@ impl ProblemKind {
         match self {
             Self::Content => "content damaged or unreadable",
             Self::Create => "could not be created",
+            Self::Full => "no room for it",
             Self::Device => "device needs privileges",
             Self::Exists => "something else is in its place",
             Self::Mixed => "only partly changed",
@@ -215,7 +220,11 @@ impl<'r> Ledger<'r> {
         self.advanced(1, 0);
     }
 
-    pub(super) fn problem(&self, problem: Problem) {
+    pub(super) fn problem(&self, mut problem: Problem) {
+        // Whoever writes says what the system said; that there is no room is for the caller to act on.
+        if [Errno::NOSPC, Errno::DQUOT].iter().any(|error| problem.detail == error.to_string()) {
+            problem.kind = ProblemKind::Full;
+        }
         self.problem_counts[problem.kind as usize].fetch_add(1, Ordering::Relaxed);
         self.progress.problem(&problem);
         let mut kept = self.problems.lock().unwrap_or_else(PoisonError::into_inner);

@@ -184,16 +184,16 @@ impl Engine {
     ) -> Result<()> {
         loop {
             let mut buffer = vec![0; PIECE];
-            let piece = match source.read(&mut buffer) {
+            let (piece, failure) = match source.read(&mut buffer) {
                 Ok(0) => return Ok(()),
                 Ok(length) => {
                     buffer.truncate(length);
-                    Ok(Bytes::from(buffer))
+                    (Ok(Bytes::from(buffer)), None)
                 }
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
-                Err(error) => Err(error),
+                // The caller gets the error itself, and the connection one of the same words.
+                Err(error) => (Err(io::Error::new(error.kind(), error.to_string())), Some(error)),
             };
-            let failure = piece.as_ref().err().map(|error| io::Error::new(error.kind(), error.to_string()));
             // A send fails where the request is over; its answer says why.
             let sent =
                 self.wait(doing, idle, async { Ok::<_, BollardError>(pieces.send(piece).await.is_ok()) })?;

@@ -24,7 +24,12 @@ pub enum ErrorKind {
     Protocol,
     /// What the caller gave to be sent could not be read.
     Input,
+    /// The engine's disk is full.
+    Full,
 }
+
+/// How engines pass on that the system has no room, or that a quota is used up.
+const NO_ROOM: [&str; 2] = ["no space left on device", "disk quota exceeded"];
 
 /// Why a call to an engine failed.
 #[derive(Debug, thiserror::Error)]
@@ -136,6 +141,9 @@ impl Error {
             }
             Self::Permission { .. } => ErrorKind::Denied,
             Self::ApiVersion { .. } | Self::Unsupported(_) => ErrorKind::Unsupported,
+            Self::Refused { message, .. } if NO_ROOM.iter().any(|words| message.contains(words)) => {
+                ErrorKind::Full
+            }
             Self::Refused { status, .. } => match status {
                 400 => ErrorKind::Usage,
                 401 | 403 => ErrorKind::Denied,
@@ -177,6 +185,9 @@ impl Error {
                 "ls $DOCKER_CERT_PATH    # ca.pem, cert.pem and key.pem belong there, in PEM".into()
             }
             Self::ApiVersion { .. } => "docker version    # update the engine, or lifeboat".into(),
+            _ if self.kind() == ErrorKind::Full => {
+                "docker system df    # make room on the engine's disk and run the same command again".into()
+            }
             _ => return None,
         })
     }

@@ -8,7 +8,7 @@ use super::description::Description;
 use super::plan::Plan;
 use super::{Error, Images};
 use crate::engine::views::{Image, list};
-use crate::engine::{AnonymousVolumes, Engine};
+use crate::engine::{self, AnonymousVolumes, Engine, ErrorKind};
 use crate::volume::helper_container::{HELPER_LABEL, never_started};
 use serde_json::json;
 use std::collections::HashSet;
@@ -19,6 +19,8 @@ use std::io::Read;
 pub struct Loaded {
     /// Its id on this engine.
     pub id: String,
+    /// The id that it had.
+    pub recorded_id: String,
     /// Whether it had been there.
     pub was_there: bool,
     /// Names that it has now.
@@ -34,7 +36,7 @@ pub fn load<S: Read>(
     plan: &Plan,
     mut stream: impl FnMut(&HashSet<String>) -> S,
 ) -> Result<Loaded, Error> {
-    let mut loaded = Loaded::default();
+    let mut loaded = Loaded { recorded_id: plan.description.id.clone(), ..Loaded::default() };
     match &plan.present {
         Some(id) if probe(engine, run, id).is_ok() => {
             (loaded.id, loaded.was_there) = (id.clone(), true);
@@ -43,7 +45,7 @@ pub fn load<S: Read>(
             let first = give(engine, run, plan, stream(&plan.omitted));
             loaded.id = match first {
                 // A layer that was there may be gone.
-                Err(Error::Engine(_) | Error::Broken(_)) if !plan.omitted.is_empty() => {
+                Err(ref error) if !plan.omitted.is_empty() && may_be_for_a_layer(error) => {
                     give(engine, run, plan, stream(&HashSet::new()))?
                 }
                 first => first?,
@@ -59,6 +61,14 @@ pub fn load<S: Read>(
         plan.description.digests.iter().filter(|digest| !image.digests.contains(digest)).cloned().collect();
     loaded.tags = plan.tags.clone();
     Ok(loaded)
+}
+
+/// Whether an engine may have refused an image because a layer that it was not given is missing.
+fn may_be_for_a_layer(error: &Error) -> bool {
+    match error {
+        Error::Engine(error) => error.kind() != ErrorKind::Full,
+        error => matches!(error, Error::Broken(_)),
+    }
 }
 
 /// Gives the engine the archive, and looks at what it made of it; gives the id.
@@ -103,8 +113,10 @@ fn is_the_same(image: &Image, description: &Description) -> bool {
 /// Makes a container of an image, looks at its root, and removes it: an engine may call an image whole that is not.
 fn probe(engine: &Engine, run: &str, image: &str) -> Result<(), Error> {
     let body = never_started(image, json!({HELPER_LABEL: run}));
-    let broken =
-        |error: crate::engine::Error| Error::Broken(format!("no container can be made of it: {error}"));
+    let broken = |error: engine::Error| match error.kind() {
+        ErrorKind::Full => error.into(),
+        _ => Error::Broken(format!("no container can be made of it: {error}")),
+    };
     let container = engine.create_container(None, &body).map_err(broken)?;
     let looked = engine.path_stat(&container, "/").map_err(broken);
     engine.remove_container(&container, AnonymousVolumes::Remove)?;

@@ -87,15 +87,20 @@ fn volumes_there(
     found: &mut Vec<Obstacle>,
 ) -> Result<(), Error> {
     let not_empty = if coming.in_place { NotEmpty::Write } else { NotEmpty::Refuse };
+    let is_there = volumes.engine().containers(&[])?.iter().any(|one| own.contains(one.name.as_str()));
     for (name, recorded) in coming.volumes {
         let plan = match volumes.plan_restore(name, recorded.clone(), not_empty) {
             Ok(plan) => Some(plan),
             Err(VolumeError::Fleeting { .. }) => None,
             Err(VolumeError::NotEmpty { .. }) => {
-                found.push(obstacle(
-                    format!("volume {name} is there and holds something"),
-                    "--in-place replaces what is in it; --rename NAME makes others",
-                ));
+                // In place needs a project whose snapshot can be taken.
+                let way_out = match is_there {
+                    true => "--in-place replaces what is in it; --rename NAME makes others".to_owned(),
+                    false => format!(
+                        "lifeboat snapshot volume:{name} && docker volume rm {name}    # or --rename NAME makes others"
+                    ),
+                };
+                found.push(obstacle(format!("volume {name} is there and holds something"), way_out));
                 None
             }
             Err(VolumeError::InUse { containers, .. }) => {
@@ -112,12 +117,12 @@ fn volumes_there(
             }
             Err(error) => return Err(error.into()),
         };
-        let is_there = match plan {
+        let has_volume = match plan {
             Some(plan) => !plan.is_new,
             None => volumes.engine().volume(name).is_ok(),
         };
         if coming.in_place
-            && is_there
+            && has_volume
             && let Way::Helper { why, .. } = volumes.to_read(name)?.way
         {
             found.push(obstacle(

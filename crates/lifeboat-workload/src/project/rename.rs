@@ -6,8 +6,8 @@
 
 use super::description::Description;
 use super::{CONFIG_HASH, Error, FILES, FOLDER, PROJECT};
-use crate::host_paths::PathMap;
 use crate::engine::views::{Words, text};
+use crate::host_paths::PathMap;
 use serde_json::{Map, Value, json};
 use std::collections::BTreeMap;
 use std::fmt::Write as _;

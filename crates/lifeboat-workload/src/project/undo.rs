@@ -4,7 +4,9 @@
 //! a run lives nobody else touches what it notes.
 
 use super::Error;
+use crate::engine::views::{Image, list};
 use crate::engine::{AnonymousVolumes, Engine};
+use crate::image::plan::Plan;
 use crate::recreate::carry_out::UNFINISHED;
 use crate::recreate::derived;
 use crate::volume::helper_container::HELPER_LABEL;
@@ -28,6 +30,8 @@ pub enum Made {
     Volume(String),
     /// A network that was not there.
     Network(String),
+    /// Images that are loaded.
+    Images(Loading),
     /// A container.
     Container(String),
     /// A container of this name that has another one now, and whether it ran.
@@ -52,12 +56,79 @@ pub enum Made {
     Overwriting,
 }
 
+/// Images that a restore loads. An engine may give them ids that nobody knows before, so they are told by their layers.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Loading {
+    /// The layers (`diff_ids`) of each.
+    pub layers: Vec<Vec<String>>,
+    /// The names that they get. An image that has others too is somebody's.
+    pub names: Vec<String>,
+    /// Ids of images with the same layers that were there before.
+    pub there: Vec<String>,
+}
+
+impl Loading {
+    /// What is noted before images are loaded by their plans; `None` where the engine has all of them.
+    pub fn of<'p>(engine: &Engine, plans: impl Iterator<Item = &'p Plan>) -> Result<Option<Self>, Error> {
+        let mut loading = Self::default();
+        for plan in plans.filter(|plan| plan.present.is_none()) {
+            loading.layers.push(plan.description.diff_ids.clone());
+            loading.names.extend(plan.tags.iter().cloned());
+        }
+        if loading.layers.is_empty() {
+            return Ok(None);
+        }
+        loading.there = loading.alike(engine)?.into_iter().map(|image| image.id).collect();
+        Ok(Some(loading))
+    }
+
+    /// The images of an engine that have the layers of one of these.
+    fn alike(&self, engine: &Engine) -> Result<Vec<Image>, Error> {
+        let mut alike = Vec::new();
+        for listed in engine.all_images()? {
+            // Another one may have gone since the list was made.
+            let Some(image) = found(engine.image(&listed.id))? else { continue };
+            let is_it = |layers: &Vec<String>| {
+                list(&image.raw, "/RootFS/Layers").filter_map(|layer| layer.as_str()).eq(layers)
+            };
+            if self.layers.iter().any(is_it) {
+                alike.push(image);
+            }
+        }
+        Ok(alike)
+    }
+
+    /// Removes those that were not there before and that nobody uses or calls something else; how many of all are gone.
+    fn remove(&self, engine: &Engine, done: &mut Vec<String>) -> Result<usize, Error> {
+        let is_ours = |image: &Image| {
+            !self.there.contains(&image.id) && image.tags.iter().all(|name| self.names.contains(name))
+        };
+        let mut gone = 0;
+        for image in self.alike(engine)?.into_iter().filter(is_ours) {
+            // By its names: an image with several is not removed by its id.
+            let names = if image.tags.is_empty() { std::slice::from_ref(&image.id) } else { &image.tags[..] };
+            for name in names {
+                match engine.remove_image(name) {
+                    Ok(()) => done.push(format!("removed image {name}")),
+                    // A container of somebody else's is made of it by now.
+                    Err(error) if error.is_conflict() => {}
+                    Err(error) => return Err(error.into()),
+                }
+            }
+            gone += 1;
+        }
+        Ok(gone)
+    }
+}
+
 impl Made {
     /// What it is, for people.
     pub fn shown(&self) -> String {
         match self {
             Self::Volume(name) => format!("volume {name}"),
             Self::Network(name) => format!("network {name}"),
+            Self::Images(loading) if loading.names.is_empty() => "images without names".to_owned(),
+            Self::Images(loading) => format!("images {}", loading.names.join(", ")),
             Self::Container(name) => format!("container {name}"),
             Self::Aside { name, .. } => format!("the other name of container {name}"),
             Self::Stopped { name, .. } => format!("the stop of container {name}"),
@@ -86,6 +157,9 @@ pub struct Begun {
     /// Whether all of it is there: then what was set aside goes, and nothing else.
     #[serde(default)]
     pub whole: bool,
+    /// Once it is whole, the ids of the containers that are started then, in order.
+    #[serde(default)]
+    pub starting: Vec<String>,
 }
 
 /// The note of a live run.
@@ -111,9 +185,10 @@ impl Note {
         Ok(note)
     }
 
-    /// Notes that all of it is there: from here on nothing is taken back.
-    pub fn is_whole(&mut self) -> Result<(), Error> {
+    /// Notes that all of it is there: from here on nothing is taken back, and these containers are started.
+    pub fn is_whole(&mut self, starting: Vec<String>) -> Result<(), Error> {
         self.begun.whole = true;
+        self.begun.starting = starting;
         self.write()
     }
 
@@ -172,7 +247,7 @@ const IN_FLIGHT: Duration = Duration::from_secs(3);
 const LOOKS: u32 = 3;
 
 /// Takes back what a restore made; gives what was done. What it moved aside has its name again, and runs again if it ran,
-/// unless its data may have been written over. Of one that is whole only what was set aside goes.
+/// unless its data may have been written over. Of one that is whole only what was set aside goes, and the rest is started.
 pub fn undo(engine: &Engine, begun: &Begun) -> Result<Vec<String>, Error> {
     if begun.version > VERSION {
         let text = format!("of a restore has version {}: use a newer lifeboat", begun.version);
@@ -181,6 +256,7 @@ pub fn undo(engine: &Engine, begun: &Begun) -> Result<Vec<String>, Error> {
     let mut done = Vec::new();
     if begun.whole {
         remove_aside(engine, begun, &mut done)?;
+        start_all(engine, begun, &mut done)?;
         return Ok(done);
     }
     for look in 1..LOOKS {
@@ -204,6 +280,20 @@ pub fn remove_aside(engine: &Engine, begun: &Begun, done: &mut Vec<String>) -> R
         {
             engine.remove_container(id, AnonymousVolumes::Remove)?;
             done.push(format!("removed the old container {name}"));
+        }
+    }
+    Ok(())
+}
+
+/// Starts what a restore that is whole had not started yet. Nobody waits between them: what does not start again by itself
+/// when what it needs is missing is named.
+fn start_all(engine: &Engine, begun: &Begun, done: &mut Vec<String>) -> Result<(), Error> {
+    for id in &begun.starting {
+        let Some(there) = found(engine.container(id))? else { continue };
+        // One that ended already may have done what it is for.
+        if there.state.status == "created" || (!there.state.is_running && begun.has_aside(id)) {
+            engine.start_container(id)?;
+            done.push(format!("started container {}", there.name));
         }
     }
     Ok(())
@@ -255,7 +345,7 @@ fn take_back(engine: &Engine, begun: &Begun, done: &mut Vec<String>) -> Result<b
                 }
                 continue;
             }
-            Made::Overwriting => continue,
+            Made::Images(_) | Made::Overwriting => continue,
         };
         match is_removed {
             true => done.push(format!("removed {}", made.shown())),
@@ -263,12 +353,25 @@ fn take_back(engine: &Engine, begun: &Begun, done: &mut Vec<String>) -> Result<b
         }
     }
     derived::remove_unused(engine, |_, run| run == begun.run)?;
+    // After whatever was made of them.
+    for made in &begun.made {
+        if let Made::Images(loading) = made {
+            is_missing |= loading.remove(engine, done)? < loading.layers.len();
+        }
+    }
     Ok(is_missing)
 }
 
 impl Begun {
+    /// Whether what is in volumes and folders may be neither what was there nor what should come.
+    pub fn is_half_written(&self) -> bool {
+        !self.whole && self.made.contains(&Made::Overwriting)
+    }
+
     fn has_aside(&self, wanted: &str) -> bool {
-        self.made.iter().any(|one| matches!(one, Made::Aside { id, .. } | Made::Stopped { id, .. } if id == wanted))
+        self.made
+            .iter()
+            .any(|one| matches!(one, Made::Aside { id, .. } | Made::Stopped { id, .. } if id == wanted))
     }
 }
 
@@ -296,6 +399,7 @@ mod tests {
             safety: None,
             made: Vec::new(),
             whole: false,
+            starting: Vec::new(),
         };
         let mut note = Note::begin(state.path(), begun).unwrap();
         note.add(Made::Volume("shop_data".into())).unwrap();

@@ -86,7 +86,10 @@ pub fn whiteouts(entries: &Entries<'_>, reader: &dyn ChunkReader) -> Result<Opti
     });
     let mut layer = Vec::new();
     let archive = TarStream::new(chosen, &base, reader);
-    archive.take(LAYER_BYTES_MAX + 1).read_to_end(&mut layer).map_err(|error| Error::Content(error.into()))?;
+    archive
+        .take(LAYER_BYTES_MAX + 1)
+        .read_to_end(&mut layer)
+        .map_err(|error| Error::Content(error.into()))?;
     Ok((layer.len() as u64 <= LAYER_BYTES_MAX).then_some(layer))
 }
 
@@ -131,8 +134,9 @@ impl Derived {
             }
             Store::Containerd => {
                 let (saving, id) = (engine.clone(), below.id.clone());
-                let archive = Piped::begin(move |output| parts.on_top(saving.save_image(&id)?, count, output))
-                    .map_err(image::Error::Stream)?;
+                let archive =
+                    Piped::begin(move |output| parts.on_top(saving.save_image(&id)?, count, output))
+                        .map_err(image::Error::Stream)?;
                 engine.load_images(BufReader::with_capacity(BUFFER_BYTES, archive))?;
             }
         }
@@ -208,7 +212,11 @@ impl Parts {
                 Kind::File if NOT_PASSED_ON.contains(&name.as_str()) => {}
                 Kind::File => packer.stream(&name, member.size, &mut members)?,
                 Kind::Directory => {}
-                _ => return Err(image::Error::Unsupported(format!("its archive has `{name}`, which is no file"))),
+                _ => {
+                    return Err(image::Error::Unsupported(format!(
+                        "its archive has `{name}`, which is no file"
+                    )));
+                }
             }
         }
         let manifest: Value = serde_json::from_slice(&manifest).unwrap_or_default();

@@ -18,6 +18,8 @@ pub struct Snapshot {
     pub volumes: BTreeSet<String>,
     /// Its containers: their ids then, and their names now.
     pub containers: BTreeMap<String, String>,
+    /// Ids of its images on this engine, by those that they had.
+    pub images: BTreeMap<String, String>,
     /// Whether all of these are made anew: an id then means the new one of its name, also where the old one still is.
     pub comes_anew: bool,
 }
@@ -68,7 +70,7 @@ pub fn plan(
         Err(error) => return Err(error.into()),
     }
     let mut remarks = Vec::new();
-    let image = image(engine, recorded, &mut remarks)?;
+    let image = image(engine, recorded, snapshot, &mut remarks)?;
     let others = |other: &str| now(engine, snapshot, other);
     let request = request(recorded, &image, engine.api(), &others).map_err(|error| named(error, snapshot))?;
     let mut request = request;
@@ -129,7 +131,12 @@ fn named(error: Error, snapshot: &Snapshot) -> Error {
 }
 
 /// How the engine is asked for the image: by the name that it was asked for then, if that is still this image.
-fn image(engine: &Engine, recorded: &Recorded, remarks: &mut Vec<String>) -> Result<String, Error> {
+fn image(
+    engine: &Engine,
+    recorded: &Recorded,
+    snapshot: &Snapshot,
+    remarks: &mut Vec<String>,
+) -> Result<String, Error> {
     let look = |name: &str| match engine.image(name) {
         Ok(image) => Ok(Some(image)),
         Err(error) if error.is_not_found() => Ok(None),
@@ -147,7 +154,8 @@ fn image(engine: &Engine, recorded: &Recorded, remarks: &mut Vec<String>) -> Res
         .into_iter()
         .filter(|digest| !digest.starts_with("<none>"))
         .collect();
-    for name in std::iter::once(&recorded.image_id).chain(&digests) {
+    let loaded = snapshot.images.get(&recorded.image_id);
+    for name in std::iter::once(&recorded.image_id).chain(loaded).chain(&digests) {
         if let Some(image) = look(name)?.filter(|image| is_same(recorded, image)) {
             let what = if is_other { "is another image" } else { "is no image" };
             remarks

@@ -1,7 +1,7 @@
 //! One container, from its plan to its name: its anonymous volumes and its writable layer on the way.
 
 use crate::args::{OverwriteArg, RestoreArgs};
-use crate::commands::restore::Messages;
+use crate::commands::restore::{Messages, is_exact};
 use crate::commands::select::Selected;
 use crate::commands::volumes::{self, Into};
 use crate::failure::DONE;
@@ -134,7 +134,7 @@ pub(in crate::commands) fn fill_volume(
             let report =
                 lifeboat::restore_path(repository, &one.snapshot, &path, &folder, options, &messages)?;
             ui.say(format!("Restored volume {now}"));
-            Ok(report.is_exact())
+            is_exact(&report, &format!("volume {now}"))
         }
     }
 }

@@ -4,7 +4,7 @@ use super::Call;
 use super::work::{Member, Work};
 use crate::args::OverwriteArg;
 use crate::commands::containers::making::Making;
-use crate::commands::restore::Messages;
+use crate::commands::restore::{Messages, is_exact};
 use crate::commands::{images, volumes};
 use crate::failure::{DONE, Hinted, PARTIAL};
 use anyhow::{Context, Result};
@@ -16,8 +16,8 @@ use lifeboat::workload::engine::{Engine, Stopping};
 use lifeboat::workload::facts::Facts;
 use lifeboat::workload::project::order::order;
 use lifeboat::workload::project::start::{Back, settle, start};
-use lifeboat::workload::project::undo::{self, ASIDE, Made, Note};
-use lifeboat::workload::recreate::plan::{Wanted, plan};
+use lifeboat::workload::project::undo::{self, ASIDE, Loading, Made, Note};
+use lifeboat::workload::recreate::plan::{Snapshot, Wanted, plan};
 use lifeboat::workload::volume::target::{NotEmpty, Recorded as RecordedVolume};
 use lifeboat::workload::volume::{Volumes, Way};
 use std::collections::BTreeMap;
@@ -35,6 +35,8 @@ pub(super) struct Run<'r> {
     pub(super) reader: &'r ChunkReader,
     pub(super) volumes: &'r Volumes,
     pub(super) work: &'r Work<'r>,
+    /// What is in the snapshot, and what its images are here.
+    pub(super) snapshot: Snapshot,
     /// Containers that are as in the snapshot, by name: their ids.
     pub(super) stays: BTreeMap<String, String>,
     pub(super) note: Note,
@@ -42,6 +44,8 @@ pub(super) struct Run<'r> {
     pub(super) is_whole: bool,
     /// It is there, whatever becomes of it now.
     pub(super) is_kept: bool,
+    /// Nothing is left of what was there before.
+    pub(super) is_tidy: bool,
 }
 
 impl Run<'_> {
@@ -55,8 +59,14 @@ impl Run<'_> {
             self.set_aside()?;
             phase(self, "stopping");
         }
+        if let Some(loading) = Loading::of(self.engine(), self.work.images.iter().map(|(_, plan)| plan))? {
+            self.note.add(Made::Images(loading))?;
+        }
         let (engine, run) = (self.volumes.engine(), self.volumes.run());
-        images::load_all(engine, run, self.reader, &self.work.images, options.interrupt)?;
+        for loaded in images::load_all(engine, run, self.reader, &self.work.images, options.interrupt)? {
+            images::tell_lost_names(self.call.ui, &loaded);
+            self.snapshot.images.insert(loaded.recorded_id, loaded.id);
+        }
         phase(self, "images");
         if self.call.arguments.in_place {
             self.note.add(Made::Overwriting)?;
@@ -78,21 +88,23 @@ impl Run<'_> {
             };
             backs[place.number] = Some(Back { id, name: member.recorded.name.clone(), ran: member.ran });
         }
-        self.keep()?;
-        phase(self, "containers");
         let backs: Vec<Back> = backs.into_iter().flatten().collect();
+        let arguments = self.call.arguments;
+        let starts = arguments.start || arguments.wait_healthy.is_some() || arguments.in_place;
+        let starting = places.iter().map(|place| &backs[place.number]).filter(|back| starts && back.ran);
+        self.keep(starting.map(|back| back.id.clone()).collect())?;
+        phase(self, "containers");
         let mut outcomes = Vec::new();
-        if self.call.arguments.start
-            || self.call.arguments.wait_healthy.is_some()
-            || self.call.arguments.in_place
-        {
+        if starts {
             let limit = self.call.arguments.wait_healthy.unwrap_or(HEALTHY_MAX);
             let goes_on = |_: &str| !options.interrupt.load(Ordering::Relaxed);
             start(self.volumes.engine(), &backs, &places, limit, &goes_on)?;
+            self.forget();
             phase(self, "starting");
             outcomes = settle(self.volumes.engine(), &backs, limit, &goes_on)?;
             phase(self, "healthy");
         }
+        self.forget();
         self.write_override()?;
         let is_well = outcomes.iter().all(|outcome| outcome.trouble.is_none());
         self.report(&outcomes, &backs);
@@ -133,17 +145,24 @@ impl Run<'_> {
         Ok(())
     }
 
-    /// All of it is there: from here on nothing is taken back, and what was set aside goes.
-    fn keep(&mut self) -> Result<()> {
-        self.note.is_whole()?;
+    /// All of it is there: from here on nothing is taken back, what was set aside goes, and these are started.
+    fn keep(&mut self, starting: Vec<String>) -> Result<()> {
+        self.note.is_whole(starting)?;
         self.is_kept = true;
         match undo::remove_aside(self.engine(), &self.note.begun, &mut Vec::new()) {
-            Ok(()) => self.note.finish(),
+            Ok(()) => self.is_tidy = true,
             Err(error) => self.call.ui.notice(&format!(
                 "what was there before could not be removed: {error}; `lifeboat recover` tries again"
             )),
         }
         Ok(())
+    }
+
+    /// Nobody has to go on with it.
+    fn forget(&self) {
+        if self.is_tidy {
+            self.note.finish();
+        }
     }
 
     fn fill_paths(&mut self, options: &Options<'_>) -> Result<()> {
@@ -160,7 +179,7 @@ impl Run<'_> {
                 &options,
                 &messages,
             )?;
-            self.is_whole &= report.is_exact();
+            self.is_whole &= is_exact(&report, &place.target.display().to_string())?;
         }
         Ok(())
     }
@@ -196,7 +215,7 @@ impl Run<'_> {
                     &options,
                     &messages,
                 )?;
-                self.is_whole &= report.is_exact();
+                self.is_whole &= is_exact(&report, &format!("volume {name}"))?;
             }
             Way::Helper { container, why } => {
                 self.call.ui.notice(&format!("volume:{name} is written through the engine: {why}"));
@@ -215,7 +234,7 @@ impl Run<'_> {
         let name = member.recorded.name.clone();
         let doing = || format!("container {name} cannot be made");
         let wanted = Wanted { name: None, with_volumes: true };
-        let plan = plan(&engine, &member.recorded, &self.work.snapshot, wanted).with_context(doing)?;
+        let plan = plan(&engine, &member.recorded, &self.snapshot, wanted).with_context(doing)?;
         plan.remarks.iter().for_each(|text| self.call.ui.notice(&format!("container {name}: {text}")));
         for network in plan.networks_made() {
             self.note.add(Made::Network(network))?;
@@ -243,6 +262,7 @@ impl Run<'_> {
     pub(super) fn take_back(self, error: anyhow::Error) -> anyhow::Error {
         let ui = self.call.ui;
         if self.is_kept {
+            self.forget();
             let name = self.work.renaming.project();
             let hint = format!("docker ps --all --filter label=com.docker.compose.project={name}");
             return error.context(Hinted::new("the project is there, and not all of it runs", hint));
@@ -260,7 +280,7 @@ impl Run<'_> {
                 ));
             }
         }
-        match &begun.safety {
+        match begun.safety.as_ref().filter(|_| begun.is_half_written()) {
             Some(safety) => error.context(Hinted::new(
                 "the project is stopped, and its volumes may be half restored",
                 format!(

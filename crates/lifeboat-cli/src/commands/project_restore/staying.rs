@@ -31,8 +31,9 @@ pub(super) fn staying(
     for place in order(&facts) {
         let member = &work.members[place.number];
         let name = &member.recorded.name;
-        let is_it =
-            |one: &&Source| one.kind == SourceKind::Container && one.name == name.as_bytes() && one.errors == 0;
+        let is_it = |one: &&Source| {
+            one.kind == SourceKind::Container && one.name == name.as_bytes() && one.errors == 0
+        };
         let Some(source) = safety.sources.iter().find(is_it).filter(|_| member.source.errors == 0) else {
             continue;
         };
@@ -48,14 +49,18 @@ pub(super) fn staying(
     Ok(stays)
 }
 
-fn has_same_layer(reader: &ChunkReader, member: &Member<'_>, source: &Source, now: &Recorded) -> Result<bool> {
+fn has_same_layer(
+    reader: &ChunkReader,
+    member: &Member<'_>,
+    source: &Source,
+    now: &Recorded,
+) -> Result<bool> {
     // What is not in the snapshot cannot be compared.
     if member.recorded.layer_way.is_none() || member.recorded.layer_way != now.layer_way {
         return Ok(false);
     }
     let base = TreePath::from_slashes(LAYER_FOLDER.as_bytes()).context("a name is a path")?;
-    let listed = |source: &Source| -> Result<Listed<'_>> {
-        Ok(Box::new(entries_below(reader, source.root, &base)?))
-    };
+    let listed =
+        |source: &Source| -> Result<Listed<'_>> { Ok(Box::new(entries_below(reader, source.root, &base)?)) };
     Ok(is_same_layer(listed(member.source)?, listed(source)?)?)
 }

@@ -9,9 +9,10 @@ use anyhow::{Context, Result, bail};
 use lifeboat::format::TreePath;
 use lifeboat::format::snapshot::{Source, SourceKind};
 use lifeboat::repo::reader::ChunkReader;
+use lifeboat::restore::{Options, Quiet};
 use lifeboat::snapshot_source::entries_below;
-use lifeboat::workload::host_paths::{PathMap, may_write};
 use lifeboat::workload::facts::Facts;
+use lifeboat::workload::host_paths::{PathMap, may_write};
 use lifeboat::workload::image;
 use lifeboat::workload::project::PROJECT_FILE;
 use lifeboat::workload::project::description::{DESCRIPTION_BYTES_MAX, Description};
@@ -307,7 +308,9 @@ fn places(
         let first = first.map_err(anyhow::Error::from_boxed)?;
         let Some((_, entry)) = first else { continue };
         let is_there = !entry.is_directory() && is_same_file(reader, &entry, &target);
-        if !is_there && !overwrites && may_write(&target, false).is_err() {
+        let is_in_the_way = !is_there && !overwrites && may_write(&target, false).is_err();
+        // What a restore that did not end well had filled is no reason against the next one.
+        if is_in_the_way && !(entry.is_directory() && is_same_folder(call, source, &target)?) {
             found.push(Obstacle {
                 what: format!("{} is there and holds something else", target.display()),
                 way_out: format!(
@@ -329,6 +332,15 @@ fn places(
         places.push(Place { path: source.name.clone(), target, folder, is_there, deletes });
     }
     Ok(places)
+}
+
+/// Whether a folder holds what the snapshot has, and nothing else.
+fn is_same_folder(call: &Call<'_>, source: &Source, folder: &Path) -> Result<bool> {
+    let options = Options { dry_run: true, delete: true, ..Options::new(call.interrupted) };
+    let (snapshot, path) = (&call.selected.snapshot, source.full_name());
+    let report = lifeboat::restore_path(call.repository, snapshot, &path, folder, &options, &Quiet)?;
+    let differing = report.files + report.symlinks + report.others + report.links + report.deleted;
+    Ok(differing == 0 && report.is_exact())
 }
 
 fn is_same_file(reader: &ChunkReader, entry: &lifeboat::format::Entry, path: &Path) -> bool {
