@@ -123,11 +123,12 @@ impl Project {
         Ok(std::fs::remove_file(archive)?)
     }
 
-    fn load(&self) -> Result<Child> {
+    fn load(&self) -> Result<Load<'_>> {
         let words =
             ["exec", "-T", "db", "pgbench", "--time", "600", "--client", "4", "-U", "postgres", "postgres"];
         let mut load = self.compose(&self.here, &words);
-        load.stdout(Stdio::null()).stderr(Stdio::null()).spawn().context("the load cannot be started")
+        let client = load.stdout(Stdio::null()).stderr(Stdio::null()).spawn();
+        Ok(Load { project: self, client: client.context("the load cannot be started")? })
     }
 
     fn orders(&self, engine: &Engine) -> Result<u64> {
@@ -143,6 +144,23 @@ impl Project {
             let _ = self.there.say(&["rmi", "--force", &self.image(image)]);
         }
         Ok(())
+    }
+}
+
+/// Orders that come in for as long as this is there.
+struct Load<'p> {
+    project: &'p Project,
+    client: Child,
+}
+
+impl Drop for Load<'_> {
+    fn drop(&mut self) {
+        // The client's death ends nothing in the container.
+        let end = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name = 'pgbench'";
+        let words = ["exec", "-T", "db", "psql", "-U", "postgres", "-c", end];
+        let _ = self.project.say(&self.project.here, &words);
+        let _ = self.client.kill();
+        let _ = self.client.wait();
     }
 }
 
@@ -173,10 +191,7 @@ pub(crate) fn project(bench: &Bench) -> Result<RowResult> {
         size as f64 / 1e6
     );
     let lifeboat = Participant::new("lifeboat", |_| {
-        let mut load = project.load()?;
         let done = round(bench, &project);
-        let _ = load.kill();
-        let _ = load.wait();
         let left = project.leave_there();
         let done = done?;
         left?;
@@ -194,6 +209,7 @@ fn round(bench: &Bench, project: &Project) -> Result<Sample> {
         command
     };
     let source = format!("project:{}", project.name);
+    let load = project.load()?;
     std::thread::sleep(Duration::from_secs(2));
     let first = Call::new(command(&project.here, &["snapshot", &source])).run()?;
     let stored = home.stored_bytes()?;
@@ -203,6 +219,8 @@ fn round(bench: &Bench, project: &Project) -> Result<Sample> {
     let seconds = begun.elapsed().as_secs_f64();
     let added = home.stored_bytes()? - stored;
     let paused = second["consistency"]["quiet_millis"].as_f64().unwrap_or_default() / 1e3;
+    // Where it comes back is another machine, on which nobody orders yet.
+    drop(load);
     let words =
         ["restore", "latest", "--to", "project:", "--wait-healthy", "2m", "--json", "--overwrite", "always"];
     let begun = std::time::Instant::now();
