@@ -11,6 +11,7 @@ mod full;
 mod images;
 mod kills;
 mod layers;
+mod lifelines;
 mod project;
 mod projects;
 mod recipes;

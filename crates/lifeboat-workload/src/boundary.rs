@@ -13,6 +13,7 @@ mod bind;
 
 pub use bind::{Bind, Nature, Wish};
 
+use crate::quiesce::lifelines::Lifelines;
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
@@ -25,6 +26,8 @@ pub struct Surroundings {
     pub own: Vec<PathBuf>,
     /// Folders that hold a compose file.
     pub compose: Vec<PathBuf>,
+    /// What lifeboat hangs on: its own folders may lie in volumes.
+    pub lifelines: Lifelines,
 }
 
 /// Why a bind is recorded and not captured.
@@ -208,6 +211,7 @@ mod tests {
             engine_root: "/var/lib/docker".into(),
             own: vec!["/backup/repository".into(), "/root/.cache/lifeboat".into()],
             compose: vec!["/etc/app".into()],
+            lifelines: Lifelines::default(),
         }
     }
 

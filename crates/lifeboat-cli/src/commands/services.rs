@@ -60,8 +60,12 @@ impl Services {
         let volumes = reach.volumes()?;
         let engine = volumes.engine().clone();
         let root = PathBuf::from(&volumes.info().root);
-        let surroundings =
-            Surroundings { engine_root: root, own: own_paths(global)?, compose: compose_folders(&engine)? };
+        let surroundings = Surroundings {
+            engine_root: root,
+            own: own_paths(global)?,
+            compose: compose_folders(&engine)?,
+            lifelines: lifelines(&engine, global)?,
+        };
         let group = Group::find(volumes, &names, &of(VOLUME), &surroundings)?;
         for (name, remark) in &group.remarks {
             ui.notice(&format!("container {name}: {remark}"));

@@ -10,13 +10,13 @@ use crate::engine::Engine;
 use crate::facts::{Facts, Mount, State};
 use crate::journal::entry::Owed;
 use crate::labels::{Command, Labels, Mounts, Remark};
-use crate::quiesce::plan;
+use crate::quiesce::{lifelines, plan};
 use crate::readiness::{self, Step, Wait};
 use crate::recipes::Recipe;
 use crate::volume::{Volumes, Way};
 use std::cell::RefCell;
 use std::collections::BTreeMap;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 /// One container of a group.
@@ -47,6 +47,8 @@ impl Member {
 #[derive(Debug, Clone, Default)]
 pub(super) struct Captured {
     pub(super) volumes: Vec<String>,
+    /// What holds the repository, or lifeboat's cache or state, and must not be in its own backup.
+    pub(super) own_volumes: Vec<String>,
     pub(super) binds: boundary::Plan,
 }
 
@@ -115,7 +117,14 @@ impl Group {
         }
         let named = choose(&around, names, &Captured::default()).0;
         let mut captured = Captured { volumes: volumes.to_vec(), ..Captured::default() };
-        captured.volumes.extend(named.iter().flat_map(wanted_volumes));
+        let own_paths = surroundings.lifelines.host_paths(&around);
+        for member in &named {
+            let own = own_volumes(member, &own_paths);
+            captured.volumes.extend(wanted_volumes(member).into_iter().filter(|name| !own.contains(name)));
+            captured.own_volumes.extend(own);
+        }
+        captured.own_volumes.sort();
+        captured.own_volumes.dedup();
         captured.volumes.sort();
         captured.volumes.dedup();
         let binds = named.iter().flat_map(wanted_binds).collect();
@@ -278,6 +287,15 @@ pub(super) fn wanted_volumes(member: &Member) -> Vec<String> {
     let wanted =
         volumes.filter(|mount| !member.labels.exclude.name(mount.name.as_deref(), &mount.destination));
     wanted.filter_map(|mount| mount.name.clone()).collect()
+}
+
+/// Those in which lifeboat's own folders lie, wanted or not.
+fn own_volumes(member: &Member, own_paths: &[PathBuf]) -> Vec<String> {
+    let volumes = member.facts.mounts.iter().filter(|mount| mount.kind == "volume");
+    volumes
+        .filter(|mount| lifelines::holds(mount, own_paths))
+        .filter_map(|mount| mount.name.clone())
+        .collect()
 }
 
 fn wanted_binds(member: &Member) -> Vec<Bind> {

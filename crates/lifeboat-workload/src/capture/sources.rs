@@ -4,7 +4,7 @@
 //! snapshot lacks. A detail never exceeds what a snapshot takes.
 
 use super::Error;
-use super::group::{Group, Member, wanted_volumes};
+use super::group::{Group, Member};
 use crate::boundary::{Captured, Reason};
 use crate::engine::views::Container;
 use crate::layer::{self, reach::reach};
@@ -60,6 +60,10 @@ impl Group {
                 Err(error) => return Err(error.into()),
             }
         }
+        for name in &self.captured.own_volumes {
+            let why = "the repository, or lifeboat's cache or state, is in it";
+            sources.notices.push(format!("volume {name} is not captured: {why}"));
+        }
         sources.specs.extend(self.captured.binds.captured.iter().map(path_source));
         for recorded in &self.captured.binds.recorded {
             let (bind, what) = (&recorded.bind, recorded.reason.phrase());
@@ -112,7 +116,6 @@ impl Group {
     }
 
     fn volumes_of(&self, member: &Member, anonymous: &[String]) -> Vec<Value> {
-        let wanted = wanted_volumes(member);
         let volumes = member.facts.mounts.iter().filter(|mount| mount.kind == "volume");
         volumes
             .map(|mount| {
@@ -120,7 +123,7 @@ impl Group {
                 json!({
                     "destination": mount.destination,
                     "anonymous": anonymous.contains(&name),
-                    "captured": wanted.contains(&name) || self.captured.volumes.contains(&name),
+                    "captured": self.captured.volumes.contains(&name),
                     "name": name,
                 })
             })

@@ -45,13 +45,15 @@ impl Lifelines {
     /// For each container, why it must not be touched.
     #[must_use]
     pub fn spare(&self, around: &[Facts]) -> Vec<Option<String>> {
-        let own = around.iter().position(|facts| self.own.as_ref().is_some_and(|own| facts.is_called(own)));
-        let paths = self.host_paths(own.map(|own| &around[own]));
-        let mut spared: Vec<Option<String>> = around
-            .iter()
-            .enumerate()
-            .map(|(at, facts)| self.reason(facts, own == Some(at), &paths))
-            .collect();
+        let paths = self.host_paths(around);
+        let mut spared: Vec<Option<String>> = around.iter().map(|facts| self.reason(facts, &paths)).collect();
+        let at_work = self.servers_and_itself(around);
+        for (of, what) in at_work {
+            for at in beside(around, of) {
+                let shares = || format!("it shares its network with `{}`, and {what}", around[of].name);
+                spared[at].get_or_insert_with(shares);
+            }
+        }
         // Whoever gives one of these its network, or another namespace, is needed as well.
         let mut waiting: Vec<usize> = (0..around.len()).filter(|at| spared[*at].is_some()).collect();
         let mut seen: BTreeSet<usize> = waiting.iter().copied().collect();
@@ -68,8 +70,45 @@ impl Lifelines {
         spared
     }
 
-    fn reason(&self, facts: &Facts, own: bool, paths: &[PathBuf]) -> Option<String> {
-        if own {
+    /// The paths as the engine's host calls them: inside a container they lie in its mounts.
+    #[must_use]
+    pub fn host_paths(&self, around: &[Facts]) -> Vec<PathBuf> {
+        let own = around.iter().position(|facts| self.is_own(facts));
+        let own = own.map(|own| beside(around, own)).unwrap_or_default();
+        let translate = |path: &PathBuf| {
+            let of_one = |at: &usize| {
+                let inside = around[*at].mounts.iter().filter_map(|mount| {
+                    let rest = path.strip_prefix(&mount.destination).ok()?;
+                    // Joined to nothing, a path would end in a slash, and a file's would then be a folder's.
+                    let source = Path::new(&mount.source);
+                    let whole =
+                        if rest.as_os_str().is_empty() { source.to_owned() } else { source.join(rest) };
+                    Some((mount.destination.len(), whole))
+                });
+                inside.max_by_key(|(length, _)| *length).map(|(_, path)| path)
+            };
+            let found: Vec<PathBuf> = own.iter().filter_map(of_one).collect();
+            if found.is_empty() { vec![path.clone()] } else { found }
+        };
+        self.paths.iter().flat_map(translate).collect()
+    }
+
+    fn is_own(&self, facts: &Facts) -> bool {
+        self.own.as_ref().is_some_and(|own| facts.is_called(own))
+    }
+
+    /// Those whose network tells lifeboat, or what it uses, from others.
+    fn servers_and_itself(&self, around: &[Facts]) -> Vec<(usize, &'static str)> {
+        let what = |(at, facts): (usize, &Facts)| {
+            let server =
+                self.servers.iter().find(|server| serves(facts, server)).map(|_| "lifeboat uses that");
+            Some((at, self.is_own(facts).then_some("lifeboat runs there").or(server)?))
+        };
+        around.iter().enumerate().filter_map(what).collect()
+    }
+
+    fn reason(&self, facts: &Facts, paths: &[PathBuf]) -> Option<String> {
+        if self.is_own(facts) {
             return Some("lifeboat runs in it".into());
         }
         if facts.is_ours() {
@@ -78,27 +117,35 @@ impl Lifelines {
         if let Some(server) = self.servers.iter().find(|server| serves(facts, server)) {
             return Some(format!("it is {}", server.role));
         }
-        let carries = |mount: &crate::facts::Mount| {
-            let source = Path::new(&mount.source);
+        let carries = |mount: &&crate::facts::Mount| {
             // A reader cannot be what lifeboat's writes go through.
-            mount.writable && source.is_absolute() && paths.iter().any(|path| path.starts_with(source))
+            mount.writable && holds(mount, paths)
         };
-        let mount = facts.mounts.iter().find(|mount| carries(mount))?;
+        let mount = facts.mounts.iter().find(carries)?;
         Some(format!("`{}` in it holds the repository, or lifeboat's cache or state", mount.destination))
     }
+}
 
-    /// The paths as the engine's host calls them: inside a container they lie in its mounts.
-    fn host_paths(&self, own: Option<&Facts>) -> Vec<PathBuf> {
-        let translate = |path: &PathBuf| {
-            let mounts = own.into_iter().flat_map(|own| &own.mounts);
-            let inside = mounts.filter_map(|mount| {
-                let rest = path.strip_prefix(&mount.destination).ok()?;
-                Some((mount.destination.len(), Path::new(&mount.source).join(rest)))
-            });
-            inside.max_by_key(|(length, _)| *length).map_or_else(|| path.clone(), |(_, path)| path)
-        };
-        self.paths.iter().map(translate).collect()
-    }
+/// Whether one of the paths, as the host calls them, lies in a mount.
+pub(crate) fn holds(mount: &crate::facts::Mount, paths: &[PathBuf]) -> bool {
+    let source = Path::new(&mount.source);
+    source.is_absolute() && paths.iter().any(|path| path.starts_with(source))
+}
+
+/// Those in one network with a container, itself among them. They have one address and one host name, by which the kernel
+/// tells lifeboat where it runs: which of them it is, and which of them answers, cannot be told.
+fn beside(around: &[Facts], at: usize) -> Vec<usize> {
+    let owner = network_owner(around, at);
+    (0..around.len()).filter(|other| network_owner(around, *other) == owner).collect()
+}
+
+fn network_owner(around: &[Facts], at: usize) -> usize {
+    let next = |at: &usize| {
+        let word = around[*at].network_of.as_ref()?;
+        around.iter().position(|facts| facts.is_called(word))
+    };
+    // As many steps as there are containers, should an engine ever show a circle.
+    std::iter::successors(Some(at), next).take(around.len()).last().unwrap_or(at)
 }
 
 fn serves(facts: &Facts, server: &Server) -> bool {
@@ -207,6 +254,29 @@ mod tests {
             mounting("api", "/repository", "/y", true),
         ];
         assert_eq!(spared(&lifelines, &around), ["lifeboat", "minio"]);
+    }
+
+    #[test]
+    fn who_shares_a_network_with_lifeboat_or_its_proxy_is_spared_and_lifeboats_paths_are_found() {
+        let using = |facts: Facts, owner: &str| Facts { network_of: Some(owner.into()), ..facts };
+        let lifeboat = mounting("lifeboat", "/srv/backup", "/repository", true);
+        let minio = || mounting("minio", "/srv/backup", "/data", true);
+        let paths = vec![PathBuf::from("/repository/main")];
+        // The kernel shows the owner's host name, and lifeboat is beside it.
+        let around = [
+            running("pod"),
+            using(lifeboat.clone(), "pod"),
+            using(running("proxy"), "pod"),
+            minio(),
+            running("api"),
+        ];
+        let own = Lifelines { own: Some(around[0].id.clone()), paths, ..Lifelines::default() };
+        assert_eq!(spared(&own, &around), ["pod", "lifeboat", "proxy", "minio"]);
+        let mut pod = running("pod");
+        pod.aliases = vec!["socket-proxy".into()];
+        let servers = vec![Server { host: "socket-proxy".into(), port: 2375, role: "the engine's proxy" }];
+        let around = [pod, using(running("proxy"), "pod"), running("api")];
+        assert_eq!(spared(&Lifelines { servers, ..Lifelines::default() }, &around), ["pod", "proxy"]);
     }
 
     #[test]
