@@ -19,5 +19,6 @@ mod recreate;
 #[path = "../scene/mod.rs"]
 mod scene;
 mod scenery;
+mod shifted;
 mod story;
 mod volumes;

@@ -42,6 +42,12 @@ pub enum Error {
     /// The engine failed.
     #[error(transparent)]
     Engine(#[from] engine::Error),
+    /// The engine's archives say other owners than its containers see.
+    #[error(
+        "the engine shifts user ids (userns-remap), and its archives have the shifted owners: what lifeboat stored would \
+         belong to others when it comes back, so nothing of its volumes and containers is stored or restored"
+    )]
+    ShiftedOwners,
     /// It was removed while it was about to be read.
     #[error("volume {name} was removed while lifeboat was about to use it")]
     Vanished {
@@ -165,8 +171,14 @@ pub enum Way {
 
 impl Volumes {
     /// The volumes of an engine, for the run of this name.
+    ///
+    /// # Errors
+    /// The engine does not answer, or shifts user ids: what goes into a container is shifted back, what comes out is not.
     pub fn new(engine: &Engine, run: &str) -> Result<Self, Error> {
         let info = engine.info()?;
+        if info.is_userns_remapped {
+            return Err(Error::ShiftedOwners);
+        }
         Ok(Self { engine: engine.clone(), info, run: run.to_owned(), proof: Mutex::new(None) })
     }
 

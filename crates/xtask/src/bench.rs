@@ -5,7 +5,7 @@
 //! `docs/`.
 
 use crate::engines::InUse;
-use crate::engines::engine::Flavour;
+use crate::engines::flavour::Flavour;
 use crate::failure::{Failure, Result, While};
 use crate::place::Place;
 use crate::{packages, step};

@@ -7,7 +7,7 @@
 use crate::demo::{Demo, megabytes, say};
 use crate::demo_engine;
 use crate::engines::InUse;
-use crate::engines::engine::Flavour;
+use crate::engines::flavour::Flavour;
 use crate::failure::{Failure, Result, While};
 use crate::place::Place;
 use crate::step::seconds;

@@ -7,7 +7,7 @@
 use crate::demo::{Demo, say};
 use crate::demo_engine::{answer, docker, docker_shown};
 use crate::engines::InUse;
-use crate::engines::engine::Flavour;
+use crate::engines::flavour::Flavour;
 use crate::engines::programs;
 use crate::failure::{Failure, Result, While};
 use crate::place::Place;

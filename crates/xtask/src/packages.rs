@@ -74,6 +74,9 @@ const ENGINES: &[Requirement] = &[
     program("iptables", "engines want it", "iptables"),
     program("iproute2", "makes network namespaces", "ip"),
     program("util-linux", "enters them", "nsenter"),
+    program("rootlesskit", "starts an engine without root", "rootlesskit"),
+    program("slirp4netns", "gives it a network", "slirp4netns"),
+    program("uidmap", "starts an engine without root", "newuidmap"),
     program("debootstrap", "makes images", "debootstrap"),
     needs(
         "debian-archive-keyring",

@@ -23,7 +23,7 @@ pub struct KillableEngine {
 }
 
 impl KillableEngine {
-    /// Starts one of the three kinds.
+    /// Starts one of the three kinds, or `remapped` or `rootless`.
     pub fn start(flavour: &'static str) -> Self {
         Self::begin(flavour, None)
     }

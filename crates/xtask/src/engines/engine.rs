@@ -7,8 +7,9 @@
 //! The containerd is ours as well. An engine left alone would take the machine's, if there is one, and two engines with
 //! one containerd see each other's containers.
 
+use super::flavour::Flavour;
 use super::programs::Programs;
-use super::{Folders, mounts, process};
+use super::{Folders, mounts, process, shifted};
 use crate::failure::{Failure, Result, While};
 use crate::step::seconds;
 use std::fmt::Write as _;
@@ -23,44 +24,6 @@ const STOP_MAX: Duration = Duration::from_secs(40);
 /// The end of its log that is shown when it does not start.
 const LOG_LINES: usize = 25;
 
-/// Which engine.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Flavour {
-    /// The one of the system's release.
-    System,
-    /// A current one, images in the graph driver's store.
-    Graph,
-    /// A current one, images in containerd's store.
-    Containerd,
-}
-
-impl Flavour {
-    pub(crate) const ALL: [Self; 3] = [Self::System, Self::Graph, Self::Containerd];
-
-    fn word(self) -> &'static str {
-        match self {
-            Self::System => "system",
-            Self::Graph => "graph",
-            Self::Containerd => "containerd",
-        }
-    }
-
-    pub(crate) fn parse(word: &str) -> Result<Self> {
-        Self::ALL.into_iter().find(|flavour| flavour.word() == word).ok_or_else(|| {
-            Failure::new(format!("there is no engine `{word}`; there are system, graph and containerd"))
-        })
-    }
-
-    /// What only this one is told.
-    fn options(self) -> &'static [&'static str] {
-        match self {
-            Self::System => &[],
-            Self::Graph => &["--feature", "containerd-snapshotter=false"],
-            Self::Containerd => &["--feature", "containerd-snapshotter=true"],
-        }
-    }
-}
-
 /// Whether the engine may set up the firewall.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Firewall {
@@ -74,8 +37,12 @@ enum Firewall {
 pub(crate) struct Engine {
     pub(crate) flavour: Flavour,
     pub(crate) name: String,
-    run: PathBuf,
-    data: PathBuf,
+    /// Its socket, process ids and logs.
+    pub(super) run: PathBuf,
+    /// What it stores.
+    pub(super) data: PathBuf,
+    /// Says that it has run here, by its name, wherever its data is.
+    known: PathBuf,
     space: String,
 }
 
@@ -98,7 +65,12 @@ impl Engine {
         Self {
             flavour,
             run: folders.run.join(&name),
-            data: folders.cache.join("data").join(&name),
+            data: match flavour.is_shifted() {
+                // Who is not root there does not get at a cache below root's home.
+                true => Path::new("/var/tmp").join(format!("lifeboat-engines-{}", folders.word)).join(&name),
+                false => folders.cache.join("data").join(&name),
+            },
+            known: folders.cache.join("data").join(&name),
             space: format!("lifeboat-{}-{name}", folders.word),
             name,
         }
@@ -175,11 +147,14 @@ impl Engine {
 
     fn attempt(&self, programs: &Programs, firewall: Firewall) -> Result<String> {
         self.end_processes()?;
-        for folder in [&self.run, &self.data, &self.run.join("config")] {
+        for folder in [&self.run, &self.known, &self.data, &self.run.join("config")] {
             std::fs::create_dir_all(folder).while_doing(format_args!("make {}", folder.display()))?;
         }
         for stale in [self.pid_file(), self.socket(), self.run.join("containerd.pid"), self.log()] {
             let _ = std::fs::remove_file(stale);
+        }
+        if self.flavour.is_shifted() {
+            shifted::prepare(self)?;
         }
         self.make_network_space()?;
         self.write_start_script(programs, firewall)?;
@@ -253,6 +228,22 @@ impl Engine {
         if firewall == Firewall::LeftAlone {
             options.push_str(" --iptables=false --ip6tables=false --ip-masq=false");
         }
+        let program = match self.flavour.is_shifted() {
+            true => shifted::programs(run).join("dockerd"),
+            false => programs.dockerd.clone(),
+        };
+        let dockerd = format!(
+            "{dockerd} --data-root {data} --exec-root {exec} --pidfile {pid_file} -H {url} --shutdown-timeout 5 {options}",
+            dockerd = quoted(&program),
+            data = quoted(&self.data),
+            exec = quoted(&run.join("exec")),
+            pid_file = quoted(&self.pid_file()),
+            url = quoted(Path::new(&self.url())),
+        );
+        let rest = match self.flavour.is_shifted() {
+            true => shifted::start(run, self.flavour, programs, &dockerd),
+            false => self.containerd_and(programs, &dockerd),
+        };
         format!(
             "# Starts the engine {name}, in the foreground. Written by `cargo xtask engines start`.\n\
              # In braces, so that all of it is read before the descriptor that it is read from is closed.\n\
@@ -261,27 +252,29 @@ impl Engine {
              for fd in /proc/self/fd/*; do fd=${{fd##*/}}; [ \"$fd\" -le 2 ] || eval \"exec $fd>&-\"; done\n\
              export PATH={path}$PATH:/usr/sbin:/sbin\n\
              space=/run/netns/{space}\n\
-             pid=$(cat {containerd_pid} 2>/dev/null)\n\
+             {rest} >>{log} 2>&1 </dev/null\n\
+             }}\n",
+            name = self.name,
+            space = self.space,
+            log = quoted(&self.log()),
+        )
+    }
+
+    /// The end of the script: a containerd, unless it runs, and the engine.
+    fn containerd_and(&self, programs: &Programs, dockerd: &str) -> String {
+        let run = &self.run;
+        format!(
+            "pid=$(cat {containerd_pid} 2>/dev/null)\n\
              if ! {{ [ -n \"$pid\" ] && tr '\\0' ' ' <\"/proc/$pid/cmdline\" | grep -qF {config}; }} 2>/dev/null; then\n\
              \x20 setsid nsenter --net=\"$space\" {containerd} --config {config} >>{containerd_log} 2>&1 </dev/null &\n\
              \x20 echo $! >{containerd_pid}\n\
              fi\n\
-             exec setsid nsenter --net=\"$space\" {dockerd} --data-root {data} --exec-root {exec} --pidfile {pid_file} \\\n\
-             \x20 -H {url} --containerd {address} --shutdown-timeout 5 {options} >>{log} 2>&1 </dev/null\n\
-             }}\n",
-            name = self.name,
-            space = self.space,
+             exec setsid nsenter --net=\"$space\" {dockerd} --containerd {address}",
             config = quoted(&self.containerd_config()),
             containerd = quoted(&programs.containerd),
             containerd_pid = quoted(&run.join("containerd.pid")),
             containerd_log = quoted(&run.join("containerd.log")),
             address = quoted(&run.join("containerd.sock")),
-            dockerd = quoted(&programs.dockerd),
-            data = quoted(&self.data),
-            exec = quoted(&run.join("exec")),
-            pid_file = quoted(&self.pid_file()),
-            url = quoted(Path::new(&self.url())),
-            log = quoted(&self.log()),
         )
     }
 
@@ -302,7 +295,8 @@ impl Engine {
         if let Some(pid) = process::alive(&self.pid_file(), &self.data) {
             process::end(pid, &self.data, STOP_MAX)?;
         }
-        for sign in [self.containerd_config(), self.run.join("containerd.sock")] {
+        let child = self.run.join("exec/containerd");
+        for sign in [self.containerd_config(), self.run.join("containerd.sock"), child] {
             for pid in process::running("containerd", &sign) {
                 process::end(pid, &sign, Duration::from_secs(10))?;
             }
@@ -312,12 +306,13 @@ impl Engine {
 
     /// Removes everything that the engine has stored.
     pub(crate) fn wipe(&self) -> Result<()> {
-        mounts::remove(&self.data)
+        mounts::remove(&self.data)?;
+        mounts::remove(&self.known)
     }
 }
 
 /// For the shell.
-fn quoted(path: &Path) -> String {
+pub(super) fn quoted(path: &Path) -> String {
     format!("'{}'", path.display().to_string().replace('\'', r"'\''"))
 }
 
@@ -343,7 +338,9 @@ mod tests {
     fn engines_share_neither_data_nor_socket_nor_network() {
         let folders = folders();
         let mut engines = Flavour::ALL.map(|flavour| Engine::shared(&folders, flavour)).to_vec();
-        engines.push(Engine::private(&folders, Flavour::Graph, "kill").unwrap());
+        for flavour in [Flavour::Graph, Flavour::Remapped, Flavour::Rootless] {
+            engines.push(Engine::private(&folders, flavour, "kill").unwrap());
+        }
         for (at, one) in engines.iter().enumerate() {
             for other in &engines[at + 1..] {
                 assert!(one.data != other.data && one.url() != other.url() && one.space != other.space);

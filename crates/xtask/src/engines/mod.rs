@@ -10,16 +10,19 @@
 //! Read next: [`engine`] for one engine's life, [`programs`] for where they come from, [`images`] for what they run.
 
 pub(crate) mod engine;
+pub(crate) mod flavour;
 mod images;
 mod mounts;
 mod process;
 pub(crate) mod programs;
+mod shifted;
 
 use crate::failure::{Failure, Result, While};
 use crate::packages;
 use crate::place::Place;
 use crate::step;
-use engine::{Engine, Flavour};
+use engine::Engine;
+use flavour::Flavour;
 use images::Wanted;
 use std::fs::{File, TryLockError};
 use std::path::PathBuf;
@@ -124,7 +127,7 @@ pub(crate) fn run(place: &Place, words: &[&str]) -> Result<()> {
             Ok(())
         }
         _ => Err(Failure::new(
-            "say `engines start|stop|status|env|clean [system|graph|containerd]... [--instance NAME]`",
+            "say `engines start|stop|status|env|clean [system|graph|containerd]... [--instance NAME]; instances may be remapped or rootless too`",
         )),
     }
 }

@@ -6,7 +6,7 @@
 //! Must stay true: packages are authenticated by apt with Debian's keys, whatever the machine's own sources say; and
 //! what a killed run unpacked in part is never taken for the whole.
 
-use super::engine::Flavour;
+use super::flavour::Flavour;
 use super::mounts;
 use crate::failure::{Failure, Result, While};
 use crate::packages::find_program;
@@ -47,7 +47,7 @@ pub(crate) fn ensure(cache: &Path, flavour: Flavour) -> Result<Programs> {
             };
             Ok(Programs { dockerd: find("dockerd")?, containerd: find("containerd")?, first: None })
         }
-        Flavour::Graph | Flavour::Containerd => {
+        Flavour::Graph | Flavour::Containerd | Flavour::Remapped | Flavour::Rootless => {
             let bin = ensure_current(cache)?;
             Ok(Programs {
                 dockerd: bin.join("dockerd"),
