@@ -159,7 +159,7 @@ fn where_nothing_can_be_paused_that_is_said_and_nothing_is_left_down() {
     let engine = KillableEngine::start("rootless");
     let service = Service::new(&engine, "lifeboat.pause=true");
     let said = lifeboat(&service.scene, &engine, &["snapshot", &service.source()]);
-    said.expect(1).says("could not be paused");
+    said.expect(13).says("could not be paused");
     assert!(service.scene.snapshots().is_empty());
     assert_eq!(service.container.state(), "running");
     drop(service);
