@@ -32,7 +32,8 @@ on_every_engine! {
         assert!(!engine.has("image", &own) && !engine.has("image", &newer.name));
         project.lifeboat(&["restore", "latest", "--to", "project:", "--wait-healthy", "2m"]).expect(0);
         project.has_data();
-        assert_eq!(engine.inspect("container", &project.container("db"))["Image"], own.as_str());
+        // Nothing was deleted in this one, so that it has no image of its own.
+        assert_eq!(engine.inspect("container", &project.container("web"))["Image"], own.as_str());
         assert_eq!(project.exec("db", "cat /hello"), "project");
         drop(project);
         drop(Image::adopt(engine, &own));
@@ -56,7 +57,7 @@ fn a_project_comes_back_on_an_older_engine_and_on_another_kind_of_store() {
         there.has_data();
         assert_eq!(there.exec("db", "cat /hello"), "project");
         let image =
-            there.engine.inspect("container", &there.container("db"))["Image"].as_str().unwrap().to_owned();
+            there.engine.inspect("container", &there.container("web"))["Image"].as_str().unwrap().to_owned();
         drop(newer);
         drop(there);
         drop(Image::adopt(to, &image));
