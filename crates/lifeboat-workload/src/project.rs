@@ -9,6 +9,7 @@
 pub mod description;
 pub mod drift;
 pub mod files;
+pub mod loading;
 pub mod order;
 pub mod plan;
 pub mod ports;

@@ -3,7 +3,7 @@
 //! Must stay true: what lifeboat holds in a server goes with lifeboat, without anybody calling `recover`: no session, no
 //! replication slot, no lock, no file; and no snapshot claims what was not finished.
 
-use super::place::{PATIENCE, journals, sigkill, supervisor};
+use super::place::{PATIENCE, journals, killing, sigkill, supervisor};
 use super::proxy::{At, Proxy};
 use super::{flavours, points};
 use crate::engines::objects::{Container, Volume};
@@ -133,14 +133,7 @@ fn a_run_that_is_killed_leaves_no_backup_mode_no_lock_and_no_session() {
         let mut tried = 0;
         for (number, when) in points(&lines, (1, 12)) {
             let what = format!("{flavour}: the run was killed at {number} `{}`, {when:?}", lines[number]);
-            let target = Arc::new(AtomicU32::new(0));
-            let victim = Arc::clone(&target);
-            let deed = Box::new(move || {
-                while victim.load(Ordering::SeqCst) == 0 {
-                    std::thread::sleep(std::time::Duration::from_millis(1));
-                }
-                sigkill(victim.load(Ordering::SeqCst));
-            });
+            let (target, deed) = killing();
             let at = (At::Number(number), when);
             let proxy = Proxy::start(&place.scene.path("proxy.sock"), &place.engine.url, at, deed);
             let run = place.run(&proxy.host());

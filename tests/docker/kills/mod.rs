@@ -73,14 +73,7 @@ fn a_run_that_is_killed_anywhere_leaves_nothing_down() {
         let (mut tried, mut slowest) = (0, Duration::ZERO);
         for (number, when) in points(&lines, (1, 9)) {
             let what = format!("{flavour}: the run was killed at {number} `{}`, {when:?}", lines[number]);
-            let target = Arc::new(AtomicU32::new(0));
-            let victim = Arc::clone(&target);
-            let deed = Box::new(move || {
-                while victim.load(Ordering::SeqCst) == 0 {
-                    std::thread::sleep(Duration::from_millis(1));
-                }
-                sigkill(victim.load(Ordering::SeqCst));
-            });
+            let (target, deed) = place::killing();
             let proxy = Proxy::start(&place.socket(), &place.engine.url, (At::Number(number), when), deed);
             let run = place.run(&proxy, &[]);
             target.store(run.id(), Ordering::SeqCst);

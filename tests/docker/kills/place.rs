@@ -1,6 +1,6 @@
 //! Services on an engine that may be killed, a machine that captures them, and what they are like afterwards.
 
-use super::proxy::{At, Proxy, When};
+use super::proxy::{At, Deed, Proxy, When};
 use crate::engines::killable::{Container, KillableEngine};
 use crate::engines::objects::Volume;
 use crate::scene::Scene;
@@ -9,6 +9,7 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Stdio};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
 /// How long anything may take. Nothing is measured by it: a test that waits longer has failed.
@@ -24,6 +25,19 @@ pub(super) fn signal(number: u32, signal: rustix::process::Signal) {
 
 pub(super) fn sigkill(number: u32) {
     signal(number, rustix::process::Signal::KILL);
+}
+
+/// A deed that kills the process whose number is put into the first of these; it waits for that.
+pub(super) fn killing() -> (Arc<AtomicU32>, Deed) {
+    let target = Arc::new(AtomicU32::new(0));
+    let victim = Arc::clone(&target);
+    let deed = move || {
+        while victim.load(Ordering::SeqCst) == 0 {
+            std::thread::sleep(Duration::from_millis(1));
+        }
+        sigkill(victim.load(Ordering::SeqCst));
+    };
+    (target, Box::new(deed))
 }
 
 /// The supervisor of this state, found by the journal it was given.
@@ -144,10 +158,10 @@ impl Place {
 
     /// A run that hangs while its services are quiet.
     pub(super) fn frozen_run(&self) -> (Proxy, Child) {
-        let target = Arc::new(std::sync::atomic::AtomicU32::new(0));
+        let target = Arc::new(AtomicU32::new(0));
         let victim = Arc::clone(&target);
         let deed = Box::new(move || {
-            let number = || victim.load(std::sync::atomic::Ordering::SeqCst);
+            let number = || victim.load(Ordering::SeqCst);
             while number() == 0 {
                 std::thread::sleep(Duration::from_millis(1));
             }
@@ -156,7 +170,7 @@ impl Place {
         let at = (At::First(super::is_last_pause), When::Answered);
         let proxy = Proxy::start(&self.socket(), &self.engine.url, at, deed);
         let run = self.run(&proxy, &[]);
-        target.store(run.id(), std::sync::atomic::Ordering::SeqCst);
+        target.store(run.id(), Ordering::SeqCst);
         self.wait_until("a service is paused", || proxy.has_fired());
         (proxy, run)
     }

@@ -29,7 +29,8 @@ pub(crate) enum At {
     Every(fn(&str) -> bool),
 }
 
-type Deed = Box<dyn FnMut() + Send>;
+/// What is done then.
+pub(crate) type Deed = Box<dyn FnMut() + Send>;
 
 struct Shared {
     engine: PathBuf,

@@ -7,7 +7,7 @@
 //! By default the first and the last of each kind of request that changes something are points, and some of the others; with
 //! `LIFEBOAT_TEST_KILLS` as in [`super`].
 
-use super::place::{PATIENCE, journals, sigkill, supervisor};
+use super::place::{PATIENCE, journals, killing, supervisor};
 use super::proxy::{At, Proxy, When};
 use super::{MOMENTS, flavours, is_thorough};
 use crate::engines::killable::{Container, KillableEngine};
@@ -18,8 +18,7 @@ use std::collections::BTreeMap;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::PathBuf;
 use std::process::Stdio;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 /// Of the requests that change nothing, one in so many is a point.
@@ -83,6 +82,15 @@ impl Others {
     }
 }
 
+/// A project with data, of which there is a snapshot.
+#[track_caller]
+fn captured<'t>(scene: &'t Scene, engine: &'t KillableEngine) -> Project<'t> {
+    let project = Project::up_with_checks(scene, engine);
+    project.write_data();
+    project.lifeboat(&["snapshot", &format!("project:{}", project.name)]).expect(0);
+    project
+}
+
 /// A restore that is killed at one point; the proxy goes on, so that the engine is found at the same address.
 struct Killed {
     proxy: Proxy,
@@ -95,14 +103,7 @@ fn socket(scene: &Scene) -> PathBuf {
 }
 
 fn killed(project: &Project<'_>, words: &[&str], (number, when): (usize, When)) -> Killed {
-    let target = Arc::new(AtomicU32::new(0));
-    let victim = Arc::clone(&target);
-    let deed = Box::new(move || {
-        while victim.load(Ordering::SeqCst) == 0 {
-            std::thread::sleep(Duration::from_millis(1));
-        }
-        sigkill(victim.load(Ordering::SeqCst));
-    });
+    let (target, deed) = killing();
     let at = (At::Number(number), when);
     let proxy = Proxy::start(&socket(project.scene), &project.engine.url, at, deed);
     let mut restore = command(project.scene, project.engine);
@@ -187,9 +188,7 @@ fn a_restore_that_is_killed_at_any_request_leaves_nothing_or_the_whole_project()
         let engine = KillableEngine::start(flavour);
         let others = Others::new(&engine);
         let scene = Scene::with_repository();
-        let project = Project::up_with_checks(&scene, &engine);
-        project.write_data();
-        project.lifeboat(&["snapshot", &format!("project:{}", project.name)]).expect(0);
+        let project = captured(&scene, &engine);
         crate::scene::tool("cp", &["-a", &scene.text("shop"), &scene.text("original")]);
         project.wipe();
         let before = engine.everything();
@@ -259,9 +258,7 @@ fn a_restore_in_place_that_is_killed_at_any_request_leaves_the_old_project_or_th
         let engine = KillableEngine::start(flavour);
         let others = Others::new(&engine);
         let scene = Scene::with_repository();
-        let project = Project::up_with_checks(&scene, &engine);
-        project.write_data();
-        project.lifeboat(&["snapshot", &format!("project:{}", project.name)]).expect(0);
+        let project = captured(&scene, &engine);
         let first = scene.snapshots().last().unwrap()["short_id"].as_str().unwrap().to_owned();
         let words = ["restore", &first, "--to", "project:", "--in-place"];
         let change = || {

@@ -113,7 +113,6 @@ pub(crate) fn restore(call: &Call<'_>, name: &str, options: &Options<'_>) -> Res
         note,
         phases: Vec::new(),
         is_whole: true,
-        is_kept: false,
         is_tidy: false,
     };
     match run.carry_out(options) {

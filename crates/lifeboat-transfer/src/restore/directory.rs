@@ -114,10 +114,10 @@ impl Run<'_> {
                 Ok(()) => match beneath::open_directory(parent, name, Mounts::Cross) {
                     Ok(fd) => return self.created(parent, name, fd, metadata),
                     Err(Errno::LOOP | Errno::NOTDIR | Errno::NOENT) => continue,
-                    Err(error) => return Err(Refused::new(ProblemKind::Create, error)),
+                    Err(error) => return Err(Refused::new(ProblemKind::of_creating(error), error)),
                 },
                 Err(Errno::EXIST) => {}
-                Err(error) => return Err(Refused::new(ProblemKind::Create, error)),
+                Err(error) => return Err(Refused::new(ProblemKind::of_creating(error), error)),
             }
             match self.open_existing(parent, name) {
                 Ok(fd) => return self.existing(parent, name, fd, metadata),
@@ -131,7 +131,7 @@ impl Run<'_> {
                     return Err(Refused::new(ProblemKind::Exists, "it is not a directory"));
                 }
                 Err(Errno::NOENT) => {}
-                Err(error) => return Err(Refused::new(ProblemKind::Create, error)),
+                Err(error) => return Err(Refused::new(ProblemKind::of_creating(error), error)),
             }
         }
         Err(Refused::new(ProblemKind::Raced, "somebody keeps replacing it"))

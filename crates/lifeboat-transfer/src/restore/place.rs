@@ -39,7 +39,7 @@ pub(super) fn place<T>(
     judge: impl Fn(&Stat) -> Verdict,
     create: impl Fn(&[u8]) -> Result<T, Errno>,
 ) -> Placement<T> {
-    let refused = |error| Placement::Refused(ProblemKind::Create, error);
+    let refused = |error| Placement::Refused(ProblemKind::of_creating(error), error);
     for _ in 0..ATTEMPTS {
         match create(name) {
             Ok(made) => return Placement::New(Placed { made, temporary: None }),

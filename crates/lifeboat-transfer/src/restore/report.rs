@@ -77,6 +77,14 @@ impl ProblemKind {
         Self::Delete,
     ];
 
+    /// What an error means that making or writing something ended in.
+    pub(super) fn of_creating(error: Errno) -> Self {
+        match error {
+            Errno::NOSPC | Errno::DQUOT => Self::Full,
+            _ => Self::Create,
+        }
+    }
+
     /// For people: `12 files: {phrase}`.
     pub fn phrase(self) -> &'static str {
         match self {
@@ -220,11 +228,7 @@ impl<'r> Ledger<'r> {
         self.advanced(1, 0);
     }
 
-    pub(super) fn problem(&self, mut problem: Problem) {
-        // Whoever writes says what the system said; that there is no room is for the caller to act on.
-        if [Errno::NOSPC, Errno::DQUOT].iter().any(|error| problem.detail == error.to_string()) {
-            problem.kind = ProblemKind::Full;
-        }
+    pub(super) fn problem(&self, problem: Problem) {
         self.problem_counts[problem.kind as usize].fetch_add(1, Ordering::Relaxed);
         self.progress.problem(&problem);
         let mut kept = self.problems.lock().unwrap_or_else(PoisonError::into_inner);

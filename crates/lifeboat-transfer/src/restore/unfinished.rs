@@ -149,7 +149,7 @@ impl Unfinished {
                 let path = self.directory.path_of(&self.name);
                 match trouble {
                     Trouble::Content(detail) => run.failed(path, ProblemKind::Content, detail),
-                    Trouble::Write(error) => run.failed(path, ProblemKind::Create, error),
+                    Trouble::Write(error) => run.failed(path, ProblemKind::of_creating(error), error),
                     mixed @ Trouble::Mixed(_) => run.failed(path, ProblemKind::Mixed, mixed),
                     Trouble::Interrupted => {}
                 }

@@ -176,7 +176,7 @@ pub(super) fn complete_special(
         _ => Handle::Special(held.as_fd()),
     };
     metadata::apply_to(run, handle, kind, &entry.metadata, directory.children, &|| directory.path_of(name));
-    commit(directory, name, temporary).map_err(|error| (ProblemKind::Create, error))?;
+    commit(directory, name, temporary).map_err(|error| (ProblemKind::of_creating(error), error))?;
     Ok(Inode::of(&stat))
 }
 

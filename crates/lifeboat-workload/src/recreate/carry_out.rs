@@ -41,7 +41,13 @@ impl Unfinished {
     ///
     /// Where its layer can only be given to the engine as an archive, and something was deleted in it, it is made of an image
     /// that does not have that.
-    pub fn begin(volumes: &Volumes, plan: &Plan, layer: Option<&Layer<'_>>) -> Result<Self, Error> {
+    ///
+    /// Gives the way to its layer too, where there is one to come.
+    pub fn begin(
+        volumes: &Volumes,
+        plan: &Plan,
+        layer: Option<&Layer<'_>>,
+    ) -> Result<(Self, Option<ReachedLayer>), Error> {
         let (engine, run) = (volumes.engine(), volumes.run());
         let mut made = Self { engine: engine.clone(), id: None, networks: Vec::new(), image: None };
         for body in &plan.networks {
@@ -49,8 +55,9 @@ impl Unfinished {
             made.networks.push(text(body, "/Name"));
         }
         made.create(plan, run, None)?;
-        if let Some(layer) = layer
-            && let LayerWay::Engine(_) = made.reach(volumes)?.way
+        let Some(layer) = layer else { return Ok((made, None)) };
+        let mut reached = made.reach(volumes)?;
+        if let LayerWay::Engine(_) = reached.way
             && let Some(whiteouts) = whiteouts(layer.entries, layer.reader)?
         {
             made.remove()?;
@@ -59,8 +66,9 @@ impl Unfinished {
             let name = image.name.clone();
             made.image = Some(image);
             made.create(plan, run, Some(name))?;
+            reached = made.reach(volumes)?;
         }
-        Ok(made)
+        Ok((made, Some(reached)))
     }
 
     fn create(&mut self, plan: &Plan, run: &str, image: Option<String>) -> Result<(), Error> {
@@ -86,8 +94,7 @@ impl Unfinished {
         }
     }
 
-    /// The way to its layer.
-    pub fn reach(&self, volumes: &Volumes) -> Result<ReachedLayer, Error> {
+    fn reach(&self, volumes: &Volumes) -> Result<ReachedLayer, Error> {
         Ok(reach(volumes, self.container()?)?)
     }
 

@@ -25,7 +25,7 @@ use lifeboat_transfer::source::archive::{Kind, Members};
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 use std::collections::BTreeSet;
-use std::io::{BufReader, Cursor, Read, Write};
+use std::io::{BufReader, Read, Write};
 
 /// What such images are called; the tag is the container's name and the run that made it.
 pub const REPOSITORY: &str = "lifeboat-derived";
@@ -124,22 +124,17 @@ impl Derived {
         let made = Self { engine: engine.clone(), name: name.clone(), is_kept: false };
         let parts = Parts { config: config(&below, &diff_id, container), layer, name: name.clone() };
         let count = list(&below.raw, "/RootFS/Layers").count();
-        match store {
+        let (saving, id) = (engine.clone(), below.id.clone());
+        let archive = Piped::begin(move |output| match store {
+            // Layers that it has are not looked for.
             Store::Graph => {
-                let mut archive = Vec::new();
-                // Layers that it has are not looked for.
                 let names = (0..count).map(|number| format!("below/{number}.tar")).collect();
-                parts.finish(Packer::new(&mut archive), names).map_err(Error::Image)?;
-                engine.load_images(Cursor::new(archive))?;
+                parts.finish(Packer::new(output), names)
             }
-            Store::Containerd => {
-                let (saving, id) = (engine.clone(), below.id.clone());
-                let archive =
-                    Piped::begin(move |output| parts.on_top(saving.save_image(&id)?, count, output))
-                        .map_err(image::Error::Stream)?;
-                engine.load_images(BufReader::with_capacity(BUFFER_BYTES, archive))?;
-            }
-        }
+            Store::Containerd => parts.on_top(saving.save_image(&id)?, count, output),
+        })
+        .map_err(image::Error::Stream)?;
+        engine.load_images(BufReader::with_capacity(BUFFER_BYTES, archive))?;
         // It says so in words, and has been wrong.
         let taken = engine.image(&name)?;
         let layers = |image: &Image| -> Vec<Value> { list(&image.raw, "/RootFS/Layers").cloned().collect() };

@@ -17,7 +17,7 @@ use lifeboat::workload::engine::views::Container;
 use lifeboat::workload::layer::LAYER_FOLDER;
 use lifeboat::workload::recreate::Error;
 use lifeboat::workload::recreate::carry_out::{Layer, Unfinished};
-use lifeboat::workload::recreate::layer::{Entries, Filled, Listed, fill};
+use lifeboat::workload::recreate::layer::{Filled, Listed, fill};
 use lifeboat::workload::recreate::plan::Plan;
 use lifeboat::workload::recreate::recorded::Recorded;
 use lifeboat::workload::volume::Volumes;
@@ -57,10 +57,17 @@ impl Making<'_> {
         let is_there = entries_below(self.reader, self.source.root, &base)?.next().is_some();
         let layer = Layer { entries: &entries, reader: self.reader };
         let layer = (self.recorded.layer_way.is_some() && is_there).then_some(&layer);
-        let unfinished = Unfinished::begin(self.volumes, plan, layer)?;
+        let (unfinished, reached) = Unfinished::begin(self.volumes, plan, layer)?;
         let is_whole = self.fill_anonymous(plan, &unfinished.container()?)?;
-        let filled = match layer {
-            Some(_) => self.fill_layer(&unfinished, &entries)?,
+        let filled = match reached {
+            Some(reached) => fill(
+                self.volumes.engine(),
+                reached,
+                &entries,
+                self.reader,
+                self.options,
+                &Messages::new(self.ui),
+            )?,
             None => Filled::default(),
         };
         let image = unfinished.derived().map(str::to_owned);
@@ -86,12 +93,6 @@ impl Making<'_> {
             is_whole &= fill_volume(self.ui, self.repository, self.selected, names, &anew, &options)?;
         }
         Ok(is_whole)
-    }
-
-    fn fill_layer(&self, unfinished: &Unfinished, entries: &Entries<'_>) -> Result<Filled> {
-        let reached = unfinished.reach(self.volumes)?;
-        let messages = Messages::new(self.ui);
-        Ok(fill(self.volumes.engine(), reached, entries, self.reader, self.options, &messages)?)
     }
 }
 

@@ -13,10 +13,9 @@ use lifeboat::format::snapshot::Source;
 use lifeboat::repo::reader::ChunkReader;
 use lifeboat::restore::{Options, Overwrite};
 use lifeboat::workload::engine::{Engine, Stopping};
-use lifeboat::workload::facts::Facts;
-use lifeboat::workload::project::order::order;
 use lifeboat::workload::project::start::{Back, settle, start};
-use lifeboat::workload::project::undo::{self, ASIDE, Loading, Made, Note};
+use lifeboat::workload::project::loading::Loading;
+use lifeboat::workload::project::undo::{self, ASIDE, Made, Note};
 use lifeboat::workload::recreate::plan::{Snapshot, Wanted, plan};
 use lifeboat::workload::volume::target::{NotEmpty, Recorded as RecordedVolume};
 use lifeboat::workload::volume::{Volumes, Way};
@@ -42,8 +41,6 @@ pub(super) struct Run<'r> {
     pub(super) note: Note,
     pub(super) phases: Vec<(&'static str, Duration)>,
     pub(super) is_whole: bool,
-    /// It is there, whatever becomes of it now.
-    pub(super) is_kept: bool,
     /// Nothing is left of what was there before.
     pub(super) is_tidy: bool,
 }
@@ -77,10 +74,9 @@ impl Run<'_> {
             self.fill_volume(name, source, recorded, options)?;
         }
         phase(self, "volumes");
-        let facts: Vec<Facts> = self.work.members.iter().map(|member| member.facts.clone()).collect();
-        let places = order(&facts);
-        let mut backs: Vec<Option<Back>> = vec![None; facts.len()];
-        for place in &places {
+        let places = &self.work.order;
+        let mut backs: Vec<Option<Back>> = vec![None; places.len()];
+        for place in places {
             let member = &self.work.members[place.number];
             let id = match self.stays.get(&member.recorded.name) {
                 Some(id) => id.clone(),
@@ -98,7 +94,7 @@ impl Run<'_> {
         if starts {
             let limit = self.call.arguments.wait_healthy.unwrap_or(HEALTHY_MAX);
             let goes_on = |_: &str| !options.interrupt.load(Ordering::Relaxed);
-            start(self.volumes.engine(), &backs, &places, limit, &goes_on)?;
+            start(self.volumes.engine(), &backs, places, limit, &goes_on)?;
             self.forget();
             phase(self, "starting");
             outcomes = settle(self.volumes.engine(), &backs, limit, &goes_on)?;
@@ -148,7 +144,6 @@ impl Run<'_> {
     /// All of it is there: from here on nothing is taken back, what was set aside goes, and these are started.
     fn keep(&mut self, starting: Vec<String>) -> Result<()> {
         self.note.is_whole(starting)?;
-        self.is_kept = true;
         match undo::remove_aside(self.engine(), &self.note.begun, &mut Vec::new()) {
             Ok(()) => self.is_tidy = true,
             Err(error) => self.call.ui.notice(&format!(
@@ -261,7 +256,8 @@ impl Run<'_> {
     /// Takes back what was made; gives the error that made it necessary.
     pub(super) fn take_back(self, error: anyhow::Error) -> anyhow::Error {
         let ui = self.call.ui;
-        if self.is_kept {
+        // Whatever becomes of it now, it is there.
+        if self.note.begun.whole {
             self.forget();
             let name = self.work.renaming.project();
             let hint = format!("docker ps --all --filter label=com.docker.compose.project={name}");

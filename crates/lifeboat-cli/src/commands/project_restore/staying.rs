@@ -10,9 +10,7 @@ use lifeboat::format::snapshot::{Snapshot, Source, SourceKind};
 use lifeboat::repo::reader::ChunkReader;
 use lifeboat::snapshot_source::entries_below;
 use lifeboat::workload::engine::Engine;
-use lifeboat::workload::facts::Facts;
 use lifeboat::workload::layer::LAYER_FOLDER;
-use lifeboat::workload::project::order::order;
 use lifeboat::workload::recreate::layer::Listed;
 use lifeboat::workload::recreate::recorded::Recorded;
 use lifeboat::workload::recreate::same::{is_asked_for_alike, is_same_layer};
@@ -26,9 +24,8 @@ pub(super) fn staying(
     engine: &Engine,
 ) -> Result<BTreeMap<String, String>> {
     let mut stays: BTreeMap<String, String> = BTreeMap::new();
-    let facts: Vec<Facts> = work.members.iter().map(|member| member.facts.clone()).collect();
     // What others use comes before them.
-    for place in order(&facts) {
+    for place in &work.order {
         let member = &work.members[place.number];
         let name = &member.recorded.name;
         let is_it = |one: &&Source| {

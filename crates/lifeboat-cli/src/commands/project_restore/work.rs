@@ -14,7 +14,7 @@ use lifeboat::snapshot_source::entries_below;
 use lifeboat::workload::facts::Facts;
 use lifeboat::workload::host_paths::{PathMap, may_write};
 use lifeboat::workload::image;
-use lifeboat::workload::project::PROJECT_FILE;
+use lifeboat::workload::project::{PROJECT_FILE, order};
 use lifeboat::workload::project::description::{DESCRIPTION_BYTES_MAX, Description};
 use lifeboat::workload::project::plan::{Coming, Obstacle, obstacles};
 use lifeboat::workload::project::rename::Renaming;
@@ -48,6 +48,8 @@ pub(super) struct Work<'s> {
     pub(super) obstacles: Vec<Obstacle>,
     pub(super) remarks: Vec<String>,
     pub(super) snapshot: Snapshot,
+    /// What needs what: in this order the members are made and started.
+    pub(super) order: Vec<order::Place>,
 }
 
 /// A path that goes back to the host.
@@ -130,7 +132,9 @@ pub(super) fn work<'s>(
     if description.drift.known && !description.drift.changes.is_empty() {
         remarks.push(format!("compose would have changed it then: {}", description.drift.changes.join("; ")));
     }
+    let facts: Vec<Facts> = members.iter().map(|member| member.facts.clone()).collect();
     Ok(Work {
+        order: order::order(&facts),
         description,
         renaming,
         members,
