@@ -192,5 +192,5 @@ fn report(ui: &Ui, plan: &Plan, made: &Made, is_started: bool) {
         let verb = if is_started { "Made and started" } else { "Made" };
         ui.say(format!("{verb} container {}, {} entries of its writable layer", plan.name, filled.restored));
     }
-    made.tell(ui);
+    made.tell(ui, &plan.name);
 }

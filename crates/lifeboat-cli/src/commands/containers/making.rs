@@ -97,22 +97,28 @@ impl Making<'_> {
 }
 
 impl Made {
-    /// Says what of the writable layer did not come back, and what it took.
-    pub(in crate::commands) fn tell(&self, ui: &Ui) {
+    /// Says what of the writable layer of the container of this name did not come back, and what it took.
+    pub(in crate::commands) fn tell(&self, ui: &Ui, name: &str) {
         let filled = &self.filled;
         if let Some(image) = &self.image {
-            ui.notice(&format!("it is made of {image}: its image without what had been deleted of it"));
+            ui.notice(&format!("container {name}: it is made of {image}: its image without what had been deleted of it"));
         }
-        filled.described.iter().for_each(|text| eprintln!("Warning: {text}"));
+        filled.described.iter().for_each(|text| eprintln!("Warning: container {name}: {text}"));
         if filled.not_deleted > 0 {
             let count = filled.not_deleted;
-            eprintln!("Warning: {count} deletions could not be made: the image's files are there again");
+            eprintln!(
+                "Warning: container {name}: {count} deletions could not be made: the image's files are there again"
+            );
         }
         if filled.failed > 0 {
-            eprintln!("Warning: {} entries of the writable layer are missing or different", filled.failed);
+            let count = filled.failed;
+            eprintln!(
+                "Warning: container {name}: {count} entries of the writable layer are missing or different"
+            );
         }
         if filled.sockets > 0 {
-            eprintln!("Warning: {} sockets could not be restored: an engine takes none", filled.sockets);
+            let count = filled.sockets;
+            eprintln!("Warning: container {name}: {count} sockets could not be restored: an engine takes none");
         }
     }
 }

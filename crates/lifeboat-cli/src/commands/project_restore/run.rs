@@ -248,7 +248,7 @@ impl Run<'_> {
         let note = &mut self.note;
         let is_named = || Ok(note.add(Made::Container(name.clone()))?);
         let made = making.make(&plan, is_named).with_context(doing)?;
-        made.tell(self.call.ui);
+        made.tell(self.call.ui, &name);
         self.is_whole &= made.is_whole && made.filled.is_whole();
         Ok(made.id)
     }
