@@ -229,7 +229,8 @@ fn a_name_by_digest_that_is_lost_by_loading_is_told_with_the_way_out() {
         "com.docker.compose.oneoff=False",
     ];
     let words =
-        [&["run", "--detach", "--name", &container.name], &labels[..], &[&pinned.name, "sleep", "infinity"]].concat();
+        [&["run", "--detach", "--name", &container.name], &labels[..], &[&pinned.name, "sleep", "infinity"]]
+            .concat();
     engine.say(&words);
     let id = pinned.id();
     Done::of(command(&scene, engine).args(["snapshot", &format!("project:{}", container.name)])).expect(0);

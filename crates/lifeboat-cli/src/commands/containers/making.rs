@@ -101,7 +101,9 @@ impl Made {
     pub(in crate::commands) fn tell(&self, ui: &Ui, name: &str) {
         let filled = &self.filled;
         if let Some(image) = &self.image {
-            ui.notice(&format!("container {name}: it is made of {image}: its image without what had been deleted of it"));
+            ui.notice(&format!(
+                "container {name}: it is made of {image}: its image without what had been deleted of it"
+            ));
         }
         filled.described.iter().for_each(|text| eprintln!("Warning: container {name}: {text}"));
         if filled.not_deleted > 0 {
@@ -118,7 +120,9 @@ impl Made {
         }
         if filled.sockets > 0 {
             let count = filled.sockets;
-            eprintln!("Warning: container {name}: {count} sockets could not be restored: an engine takes none");
+            eprintln!(
+                "Warning: container {name}: {count} sockets could not be restored: an engine takes none"
+            );
         }
     }
 }
