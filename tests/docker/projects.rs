@@ -102,7 +102,9 @@ on_every_engine! {
         project.lifeboat(&["restore", &safety, "--to", "project:", "--in-place"]).expect(0);
         assert_eq!(project.exec("db", "cat /data/orders; ls /data"), "newer\nextra\norders");
         assert_eq!(project.exec("web", "cat /site/index.html"), "changed");
-        assert_eq!(engine.say(&["ps", "--all", "--quiet", "--filter", "name=lifeboat-aside"]), "");
+        let of_this = format!("label=com.docker.compose.project={}", project.name);
+        let aside = ["ps", "--all", "--quiet", "--filter", "name=lifeboat-aside", "--filter", &of_this];
+        assert_eq!(engine.say(&aside), "");
     }
 }
 
