@@ -11,6 +11,7 @@ use std::process::Command;
 const ALLOWED: &[(&str, &[&str])] = &[
     ("lifeboat-format", &[]),
     ("lifeboat-chunker", &["lifeboat-format"]),
+    ("lifeboat-gzip", &[]),
     ("lifeboat-index", &["lifeboat-format"]),
     ("lifeboat-store", &["lifeboat-format"]),
     ("lifeboat-repo", &["lifeboat-format", "lifeboat-chunker", "lifeboat-index", "lifeboat-store"]),

@@ -1,0 +1,61 @@
+//! Streams that Go wrote come back from their recipes, which are the committed ones.
+
+#![allow(clippy::unwrap_used, reason = "helpers of tests are tests too")]
+
+mod both;
+
+use both::{Apart, analyze, recreate, vector, vector_names};
+use std::io::Read;
+
+/// Streams that are predicted wholly, but for their heads, tails and shorter blocks.
+const PREDICTED: &[&str] = &["byte", "empty", "far", "noise", "odd", "runs", "short", "single", "tar"];
+
+#[test]
+fn every_vector_is_taken_apart_as_committed_and_comes_back() {
+    assert_eq!(vector_names().len(), PREDICTED.len() + 2);
+    for name in vector_names() {
+        let stream = vector(&name, "gz");
+        let Apart { plain, recipe } = analyze(&stream, stream.len()).expect("predictable");
+        assert_eq!(recipe, vector(&name, "recipe"), "{name}");
+        let mut expected = Vec::new();
+        flate2::read::GzDecoder::new(stream.as_slice()).read_to_end(&mut expected).unwrap();
+        assert_eq!(plain, expected, "{name}: plain bytes of the first member");
+        assert_eq!(recreate(&plain, &recipe, plain.len()).unwrap(), stream, "{name}");
+    }
+}
+
+#[test]
+fn sizes_of_pushes_change_nothing() {
+    for name in vector_names() {
+        let stream = vector(&name, "gz");
+        let whole = analyze(&stream, stream.len()).unwrap();
+        for push in [1, 2, 13, 4096, 40_000, 65_536] {
+            assert_eq!(analyze(&stream, push).as_ref(), Some(&whole), "{name}: {push}");
+            assert_eq!(recreate(&whole.plain, &whole.recipe, push).unwrap(), stream, "{name}: {push}");
+        }
+    }
+}
+
+#[test]
+fn what_go_wrote_at_its_default_level_costs_a_byte_or_two_a_block() {
+    for name in PREDICTED {
+        let stream = vector(name, "gz");
+        let Apart { recipe, .. } = analyze(&stream, stream.len()).unwrap();
+        // Version, predictor, the head with its length, the rest: mark, lengths, checksum and size.
+        let frame = 2 + 1 + if *name == "runs" { 51 } else { 10 } + 1 + 1 + 8 + 1;
+        let blocks = recipe.len() - frame;
+        assert!(blocks <= 6 + stream.len() / 3000, "{name}: {blocks} bytes");
+    }
+}
+
+#[test]
+fn what_nothing_predicts_is_corrected_or_kept() {
+    let flushed = vector("flushed", "gz");
+    let recipe = analyze(&flushed, flushed.len()).unwrap().recipe;
+    assert!(recipe.len() < flushed.len() / 20, "{} bytes", recipe.len());
+
+    let members = vector("members", "gz");
+    let Apart { plain, recipe } = analyze(&members, members.len()).unwrap();
+    assert_eq!(plain.len(), 3000);
+    assert!(recipe.ends_with(&[&members[members.len() - 140..], &[0]].concat()));
+}
