@@ -2,15 +2,17 @@
 //! and has everything that a client was told is done before the moment.
 //!
 //! Must stay true: what counts as done is what a client has read, by the time at which it had read it.
+//! Read next: [`versions`] for servers of other versions, which are tried on one engine.
+
+mod versions;
+mod writer;
 
 use crate::engines::objects::{Container, Volume};
 use crate::engines::{Engine, on_every_engine};
 use crate::scene::{Done, Scene};
 use serde_json::Value;
-use std::io::{BufRead, BufReader, Write};
-use std::process::{Child, ChildStdin, Command, Stdio};
-use std::sync::{Arc, Mutex};
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::process::Command;
+use writer::Writer;
 
 const POSTGRES_DATA: &str = "/var/lib/postgresql/data";
 const MARIADB_DATA: &str = "/var/lib/mysql";
@@ -41,7 +43,16 @@ fn moment(consistency: &Value, one: &Value) -> f64 {
     String::from_utf8(output.stdout).unwrap().trim().parse().unwrap()
 }
 
-/// A new container on what the newest snapshot has of a volume.
+/// What the newest snapshot has of a volume, in a new one.
+#[track_caller]
+fn restored_volume(scene: &Scene, engine: &Engine, volume: &Volume) -> Volume {
+    let new = Volume::reserved(engine);
+    let from = format!("latest:volume:{}", volume.name);
+    lifeboat(scene, engine, &["restore", &from, "--to", &format!("volume:{}", new.name)]).expect(0);
+    new
+}
+
+/// A new container on it.
 #[track_caller]
 fn restored(
     scene: &Scene,
@@ -50,84 +61,8 @@ fn restored(
     (image, data): (&str, &str),
     words: &[&str],
 ) -> (Container, Volume) {
-    let new = Volume::reserved(engine);
-    let from = format!("latest:volume:{}", volume.name);
-    lifeboat(scene, engine, &["restore", &from, "--to", &format!("volume:{}", new.name)]).expect(0);
+    let new = restored_volume(scene, engine, volume);
     (engine.run(image, &["--volume", &new.at(data)], words), new)
-}
-
-/// A client that writes one transaction after the other, and reads after each that it is done.
-struct Writer {
-    client: Child,
-    input: Option<ChildStdin>,
-    /// The number of each, and when it was read.
-    done: Arc<Mutex<Vec<(u64, f64)>>>,
-}
-
-fn now() -> f64 {
-    SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_secs_f64()
-}
-
-impl Writer {
-    /// `line` makes of a number what the client is told; it has to print the number when that is done.
-    fn start(container: &Container, engine: &Engine, words: &[&str], line: fn(u64) -> String) -> Self {
-        let mut command = engine.docker(&[&["exec", "--interactive", &container.name], words].concat());
-        let mut client = command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
-        let mut input = client.stdin.take().unwrap();
-        let output = BufReader::new(client.stdout.take().unwrap());
-        let done = Arc::new(Mutex::new(Vec::new()));
-        let shared = done.clone();
-        input.write_all(line(1).as_bytes()).unwrap();
-        let (send, lines) = std::sync::mpsc::channel::<String>();
-        let mut writing = input;
-        std::thread::spawn(move || {
-            // The next is told when the last is done.
-            for text in lines {
-                if writing.write_all(text.as_bytes()).is_err() {
-                    break;
-                }
-            }
-        });
-        std::thread::spawn(move || {
-            for answer in output.lines().map_while(Result::ok) {
-                let Ok(number) = answer.trim().parse::<u64>() else { continue };
-                shared.lock().unwrap().push((number, now()));
-                if send.send(line(number + 1)).is_err() {
-                    break;
-                }
-            }
-        });
-        let writer = Self { client, input: None, done };
-        writer.wait_for(20);
-        writer
-    }
-
-    fn last(&self) -> u64 {
-        self.done.lock().unwrap().last().map_or(0, |(number, _)| *number)
-    }
-
-    fn wait_for(&self, count: u64) {
-        let begun = now();
-        while self.last() < count {
-            assert!(now() - begun < 60.0, "the client got no further than {}", self.last());
-            std::thread::sleep(Duration::from_millis(10));
-        }
-    }
-
-    /// What the client knew to be done at a time; and it has gone on since.
-    fn done_at(&self, time: f64) -> u64 {
-        self.wait_for(self.last() + 20);
-        let done = self.done.lock().unwrap();
-        done.iter().rev().find(|(_, read)| *read < time).map_or(0, |(number, _)| *number)
-    }
-}
-
-impl Drop for Writer {
-    fn drop(&mut self) {
-        drop(self.input.take());
-        let _ = self.client.kill();
-        let _ = self.client.wait();
-    }
 }
 
 fn psql(query: &str) -> [&str; 7] {
@@ -135,9 +70,13 @@ fn psql(query: &str) -> [&str; 7] {
 }
 
 fn postgres(engine: &Engine, options: &[&str], words: &[&str]) -> (Container, Volume) {
+    postgres_of("postgres", engine, options, words)
+}
+
+fn postgres_of(image: &str, engine: &Engine, options: &[&str], words: &[&str]) -> (Container, Volume) {
     let volume = engine.volume();
     let at = volume.at(POSTGRES_DATA);
-    let container = engine.run("postgres", &[&["--volume", &at], options].concat(), words);
+    let container = engine.run(image, &[&["--volume", &at], options].concat(), words);
     // Over TCP: the first start of an image may run the server without it.
     container.wait_for(&["psql", "-h", "127.0.0.1", "-U", "postgres", "-c", "SELECT 1"]);
     container.exec(&psql("--command=CREATE TABLE a (n bigint); CREATE TABLE b (n bigint)"));
@@ -151,16 +90,22 @@ fn write_postgres(container: &Container, engine: &Engine) -> Writer {
     })
 }
 
-/// Whole transactions, none left out, and how many.
+/// Whole transactions, none left out, and how many; and no index that differs from its table.
 #[track_caller]
 fn check_postgres(server: &Container) -> u64 {
+    let count = count_postgres(server);
+    server.exec(&["pg_amcheck", "--install-missing", "--heapallindexed", "-U", "postgres", "postgres"]);
+    count
+}
+
+#[track_caller]
+fn count_postgres(server: &Container) -> u64 {
     server.wait_for(&["psql", "-h", "127.0.0.1", "-U", "postgres", "-c", "SELECT 1"]);
     let query =
         "SELECT count(*), max(n), (SELECT count(*) FROM b), (SELECT count(*) FROM a JOIN b USING (n)) FROM a";
     let answer = server.exec(&["psql", "-X", "-A", "-t", "-U", "postgres", "-c", query]);
     let numbers: Vec<u64> = answer.split('|').map(|number| number.parse().unwrap()).collect();
     assert!(numbers.iter().all(|number| *number == numbers[0]), "torn or missing: {answer}");
-    server.exec(&["pg_amcheck", "--install-missing", "--heapallindexed", "-U", "postgres", "postgres"]);
     numbers[0]
 }
 

@@ -4,8 +4,8 @@
 //! before it can be compiled. Corpora, peers and scratch files lie in the cache folder, the page and its numbers in
 //! `docs/`.
 
-use crate::engines::InUse;
 use crate::engines::flavour::Flavour;
+use crate::engines::{InUse, Wanted};
 use crate::failure::{Failure, Result, While};
 use crate::place::Place;
 use crate::{packages, step};
@@ -32,7 +32,7 @@ pub(crate) fn run(place: &Place, words: &[&str]) -> Result<()> {
     let mut engines = None;
     if simple.is_none() {
         if takes_an_engine(words) {
-            let started = engines.insert(InUse::begin(place, &Flavour::ALL)?);
+            let started = engines.insert(InUse::begin(place, &Flavour::ALL, Wanted::Servers)?);
             bench.envs(started.environment());
         }
         bench.args(words);

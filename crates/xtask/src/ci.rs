@@ -32,7 +32,7 @@ pub(crate) fn test(place: &Place) -> Result<()> {
 /// Unit, integration and documentation tests, those of Docker on all the engines.
 fn run_tests(place: &Place) -> Result<Counts> {
     let mut counts = Counts::default();
-    let engines = engines::InUse::begin(place, &engines::flavour::Flavour::ALL)?;
+    let engines = engines::InUse::begin(place, &engines::flavour::Flavour::ALL, engines::Wanted::All)?;
     let mut command = place.cargo("test --release --workspace");
     command.envs(engines.environment());
     step::run_watching("tests", &mut command, |line| counts.add(line))?;

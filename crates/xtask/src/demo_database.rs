@@ -6,8 +6,8 @@
 
 use crate::demo::{Demo, megabytes, say};
 use crate::demo_engine;
-use crate::engines::InUse;
 use crate::engines::flavour::Flavour;
+use crate::engines::{InUse, Wanted};
 use crate::failure::{Failure, Result, While};
 use crate::place::Place;
 use crate::step::seconds;
@@ -47,7 +47,7 @@ impl Drop for Database<'_> {
 
 /// Shows it, in the demonstration's repository.
 pub(crate) fn show(place: &Place, demo: &Demo) -> Result<()> {
-    let engines = InUse::begin(place, &[Flavour::Graph])?;
+    let engines = InUse::begin(place, &[Flavour::Graph], Wanted::Servers)?;
     let database = Database {
         demo,
         url: engines.url(Flavour::Graph),

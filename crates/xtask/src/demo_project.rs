@@ -6,9 +6,9 @@
 
 use crate::demo::{Demo, say};
 use crate::demo_engine::{answer, docker, docker_shown};
-use crate::engines::InUse;
 use crate::engines::flavour::Flavour;
 use crate::engines::programs;
+use crate::engines::{InUse, Wanted};
 use crate::failure::{Failure, Result, While};
 use crate::place::Place;
 use crate::step::seconds;
@@ -68,7 +68,7 @@ impl Drop for Project<'_> {
 
 /// Shows it, in the demonstration's repository.
 pub(crate) fn show(place: &Place, demo: &Demo) -> Result<()> {
-    let engines = InUse::begin(place, &[Flavour::Graph])?;
+    let engines = InUse::begin(place, &[Flavour::Graph], Wanted::Servers)?;
     let name = format!("demo-shop-{}", std::process::id());
     let project = Project {
         demo,

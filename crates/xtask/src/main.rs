@@ -38,7 +38,7 @@ Chores of the lifeboat repository.
                                 measure lifeboat beside other programs, and write docs/benchmarks.md
   cargo xtask bench --list | --report
                                 the rows; the page made again from the results
-  cargo xtask engines start|stop [system|graph|containerd]... [--instance NAME]
+  cargo xtask engines start|stop [system|graph|containerd]... [--instance NAME [--servers]]
                                 Docker engines of our own with test images, by themselves in the cache; root only
   cargo xtask engines status|env|clean
                                 which run; the variables that tests find them by; remove them and their data

@@ -91,6 +91,10 @@ fn by(patient: &Patient<'_>, settings: BTreeMap<String, String>, user: Option<&s
             "Holds every transaction that was acknowledged before the moment, whatever synchronous_commit says, and may hold \
              later ones. The server starts by replaying its log, and needs no help."
         }
+        How::Paused | How::Stopped if is_standby(&settings) => {
+            "Holds everything that the standby had received from its primary before the moment. It starts as a standby, by \
+             replaying its log."
+        }
         How::Paused => {
             "Holds every transaction that was acknowledged before the moment. The server starts as after a crash, by \
              replaying its log."
@@ -113,6 +117,10 @@ fn by(patient: &Patient<'_>, settings: BTreeMap<String, String>, user: Option<&s
         .as_ref()
         .map(|_| Session { command: command(shell(CLIENT, &[]), user, BEGIN_MAX), told: BEGIN.to_owned() });
     recipe
+}
+
+fn is_standby(settings: &BTreeMap<String, String>) -> bool {
+    settings.get("in_recovery").is_some_and(|value| value == "true")
 }
 
 /// The data folder, where the backup mode can be used; else why not.
@@ -154,8 +162,16 @@ fn data(patient: &Patient<'_>, settings: &BTreeMap<String, String>) -> Result<Da
 fn weak(settings: &BTreeMap<String, String>, how: How) -> Vec<String> {
     let is_off = |name: &str| settings.get(name).is_some_and(|value| value == "off");
     let mut weak = Vec::new();
+    if is_standby(settings) {
+        // It acknowledges nothing to anybody but its primary, and that only when it is written.
+        weak.push(
+            "the server is a standby: what its primary acknowledged without waiting for it may be missing; a primary that \
+             waits for it lets its own clients wait while it is paused or stopped"
+                .to_owned(),
+        );
+    }
     let roles = settings.get("asynchronous_roles").and_then(|text| text.parse::<u32>().ok()).unwrap_or(0);
-    if is_off("synchronous_commit") || roles > 0 {
+    if !is_standby(settings) && (is_off("synchronous_commit") || roles > 0) {
         let whose = if is_off("synchronous_commit") { "" } else { " for some roles or databases" };
         let delay = settings.get("wal_writer_delay").and_then(|text| text.parse::<u64>().ok()).unwrap_or(200);
         weak.push(format!(
@@ -202,6 +218,8 @@ mod tests {
         assert!(weak_of(&off, How::Paused)[0].contains("30000 ms"));
         assert!(weak_of(&off, How::BackupMode)[0].contains("the snapshot has it"));
         assert!(weak_of(&[("asynchronous_roles", "1")], How::Paused)[0].contains("for some roles"));
+        let standby = weak_of(&[("in_recovery", "true"), ("synchronous_commit", "off")], How::Paused);
+        assert!(standby.len() == 1 && standby[0].contains("without waiting for it"), "{standby:?}");
         assert!(weak_of(&[("fsync", "off")], How::Stopped)[0].starts_with("fsync is off"));
         assert!(
             weak_of(&[("full_page_writes", "off")], How::Paused)[0].starts_with("full_page_writes is off")

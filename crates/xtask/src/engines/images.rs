@@ -2,10 +2,12 @@
 //!
 //! They are made with debootstrap into tars in the cache, once, and imported into each engine. Of the servers there is
 //! one file system with three names, each with the configuration that the official image of that server has: its
-//! entry point, its data folder as an anonymous volume, its port.
+//! entry point, its data folder as an anonymous volume, its port. Servers that this release does not have are in [`others`].
 //!
 //! Must stay true: the names of the tars and a label of the images carry a fingerprint of the recipe below, so a change
 //! here makes new ones everywhere; a tar under its name is complete.
+
+mod others;
 
 use super::engine::Engine;
 use super::programs::{KEYRING, mirror};
@@ -33,6 +35,8 @@ const REMOVED: [&str; 8] = [
     "var/lib/mysql",
     "etc/postgresql",
 ];
+/// Where releases go that nobody maintains any more.
+const ARCHIVE: &str = "http://archive.debian.org/debian";
 /// The label by which an engine's images are known to be these.
 const LABEL: &str = "test.images.recipe";
 
@@ -82,6 +86,8 @@ pub(crate) enum Wanted {
     /// The small one, in a second or two.
     Base,
     /// The servers too.
+    Servers,
+    /// Those of other releases too, on the engine that has them.
     All,
 }
 
@@ -90,6 +96,8 @@ pub(crate) enum Wanted {
 pub(crate) struct Tars {
     base: PathBuf,
     servers: Option<PathBuf>,
+    /// The cache, where those of other releases are in it and wanted.
+    others: Option<PathBuf>,
 }
 
 /// Changes whenever anything that decides what is in the images changes.
@@ -102,8 +110,8 @@ fn image(name: &str) -> String {
     format!("lifeboat-test/{name}:1")
 }
 
-/// The images' tars, made first if they are not there.
-pub(crate) fn ensure_tars(cache: &Path, wanted: Wanted) -> Result<Tars> {
+/// The tars of the images that these engines should have, made first if they are not there.
+pub(crate) fn ensure_tars(cache: &Path, engines: &[Engine], wanted: Wanted) -> Result<Tars> {
     let folder = cache.join("images");
     let named = |name: &str| folder.join(format!("{name}-{}.tar", recipe()));
     let (base, servers) = (named("base"), named("servers"));
@@ -114,42 +122,68 @@ pub(crate) fn ensure_tars(cache: &Path, wanted: Wanted) -> Result<Tars> {
         let root = folder.join(format!("root-{}", std::process::id()));
         step::step("make the tests' images", || make(&root, &base, &servers))?;
     }
-    Ok(Tars { base, servers: (wanted == Wanted::All).then_some(servers) })
+    let with_others = wanted == Wanted::All && others::are_for(engines);
+    if with_others {
+        others::ensure_tars(cache)?;
+    }
+    Ok(Tars {
+        base,
+        servers: (wanted != Wanted::Base).then_some(servers),
+        others: with_others.then(|| cache.to_owned()),
+    })
 }
 
 fn make(root: &Path, base: &Path, servers: &Path) -> Result<()> {
-    let mut bootstrap = Command::new("debootstrap");
-    bootstrap
-        .args([
-            "--variant=minbase",
-            &format!("--include={BASE_PACKAGES}"),
-            &format!("--keyring={KEYRING}"),
-            SUITE,
-        ])
-        .arg(root)
-        .arg(mirror());
-    logged("a minimal Debian (half a minute)", &mut bootstrap, &root.with_extension("log"))?;
+    bootstrap("a minimal Debian (half a minute)", root, (SUITE, BASE_PACKAGES), &mirror())?;
     for (name, text) in SCRIPTS {
         write_program(&root.join("usr/local/bin").join(name), text)?;
     }
     pack(root, base)?;
-    // Packages that start their services when they are installed ask this first.
-    let policy = root.join("usr/sbin/policy-rc.d");
-    write_program(&policy, "#!/bin/sh\nexit 101\n")?;
     chroot(root, "the package lists", &["apt-get", "update", "-qq"])?;
     let mut install = vec!["apt-get", "install", "-qq", "--yes", "--no-install-recommends"];
-    install.push("-oDPkg::Options::=--force-unsafe-io");
     install.extend(SERVER_PACKAGES);
     chroot(root, "the servers (half a minute)", &install)?;
-    std::fs::remove_file(&policy).while_doing("remove the policy")?;
     pack(root, servers)?;
     mounts::remove(root)
 }
 
+/// A minimal release of Debian in a new folder, with packages besides.
+fn bootstrap(name: &str, root: &Path, (suite, packages): (&str, &str), mirror: &str) -> Result<()> {
+    let mut bootstrap = Command::new("debootstrap");
+    bootstrap.args([
+        "--variant=minbase",
+        &format!("--include={packages}"),
+        &format!("--keyring={KEYRING}"),
+        suite,
+    ]);
+    installing(name, root, bootstrap.arg(root).arg(mirror))
+}
+
 fn chroot(root: &Path, name: &str, words: &[&str]) -> Result<()> {
     let mut chroot = Command::new("chroot");
-    chroot.arg(root).args(words).env("DEBIAN_FRONTEND", "noninteractive").env("LC_ALL", "C");
-    logged(name, &mut chroot, &root.with_extension("log"))
+    chroot.arg(root).args(words);
+    installing(name, root, &mut chroot)
+}
+
+/// Runs what installs packages below `root`. None of their services starts, and nothing waits for the disk: what is half made
+/// is never used.
+fn installing(name: &str, root: &Path, command: &mut Command) -> Result<()> {
+    let (policy, settings) = (root.join("usr/sbin/policy-rc.d"), root.join("etc/dpkg/dpkg.cfg.d/unsafe"));
+    for folder in [&policy, &settings].map(|file| file.parent().unwrap_or(root)) {
+        std::fs::create_dir_all(folder).while_doing("make a root's folders")?;
+    }
+    write_program(&policy, "#!/bin/sh\nexit 101\n")?;
+    std::fs::write(&settings, "force-unsafe-io\n").while_doing("write dpkg's settings")?;
+    logged(
+        name,
+        command.env("DEBIAN_FRONTEND", "noninteractive").env("LC_ALL", "C"),
+        &root.with_extension("log"),
+    )?;
+    // Without asking whether they are there: debootstrap has a policy of its own of that name, and has removed it.
+    for file in [policy, settings] {
+        let _ = std::fs::remove_file(file);
+    }
+    Ok(())
 }
 
 /// Runs a command that says much; it is shown only when the command fails.
@@ -187,15 +221,20 @@ fn pack(root: &Path, tar: &Path) -> Result<()> {
 pub(crate) fn import(engine: &Engine, tars: &Tars) -> Result<()> {
     let recipe = recipe();
     if !has(engine, &["base"], &recipe) {
-        import_tar(engine, &tars.base, "base", &["CMD [\"idle\"]"])?;
+        import_tar(engine, &tars.base, ("base", &recipe), &["CMD [\"idle\"]"])?;
     }
-    let Some(servers) = &tars.servers else { return Ok(()) };
-    if has(engine, &SERVERS.map(|(name, _, _)| name), &recipe) {
-        return Ok(());
+    if let Some(servers) = &tars.servers
+        && !has(engine, &SERVERS.map(|(name, _, _)| name), &recipe)
+    {
+        import_tar(engine, servers, ("servers", &recipe), &["CMD [\"idle\"]"])?;
+        SERVERS.iter().try_for_each(|(name, stop, changes)| configure(engine, name, stop, changes))?;
+        prune(engine)?;
     }
-    import_tar(engine, servers, "servers", &["CMD [\"idle\"]"])?;
-    SERVERS.iter().try_for_each(|(name, stop, changes)| configure(engine, name, stop, changes))?;
-    // Those of an earlier recipe have lost their names to these.
+    tars.others.as_ref().map_or(Ok(()), |cache| others::import(engine, cache))
+}
+
+/// Removes images of an earlier recipe: they have lost their names to newer ones.
+fn prune(engine: &Engine) -> Result<()> {
     answer(&mut engine.docker(&["image", "prune", "--force", "--filter", &format!("label={LABEL}")]))
         .map(drop)
 }
@@ -213,8 +252,8 @@ fn has(engine: &Engine, names: &[&str], recipe: &str) -> bool {
     })
 }
 
-fn import_tar(engine: &Engine, tar: &Path, name: &str, changes: &[&str]) -> Result<()> {
-    let mut import = engine.docker(&["import", "--change", &format!("LABEL {LABEL}={}", recipe())]);
+fn import_tar(engine: &Engine, tar: &Path, (name, recipe): (&str, &str), changes: &[&str]) -> Result<()> {
+    let mut import = engine.docker(&["import", "--change", &format!("LABEL {LABEL}={recipe}")]);
     import.args(changes.iter().flat_map(|change| ["--change", change])).arg(tar).arg(image(name));
     answer(&mut import).map(drop)
 }

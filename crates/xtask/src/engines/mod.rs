@@ -23,7 +23,7 @@ use crate::place::Place;
 use crate::step;
 use engine::Engine;
 use flavour::Flavour;
-use images::Wanted;
+pub(crate) use images::Wanted;
 use std::fs::{File, TryLockError};
 use std::path::PathBuf;
 
@@ -127,7 +127,7 @@ pub(crate) fn run(place: &Place, words: &[&str]) -> Result<()> {
             Ok(())
         }
         _ => Err(Failure::new(
-            "say `engines start|stop|status|env|clean [system|graph|containerd]... [--instance NAME]; instances may be remapped or rootless too`",
+            "say `engines start|stop|status|env|clean [system|graph|containerd]... [--instance NAME [--servers]]; instances may be remapped or rootless too`",
         )),
     }
 }
@@ -145,9 +145,10 @@ fn environment(folders: &Folders) -> [(&'static str, String); 3] {
 
 /// The engines that the words name; all three when they name none.
 fn selected(folders: &Folders, words: &[&str]) -> Result<(Vec<Engine>, Wanted)> {
-    let (names, instance) = match words {
-        [names @ .., "--instance", instance] => (names, Some(*instance)),
-        names => (names, None),
+    let (names, instance, wanted) = match words {
+        [names @ .., "--instance", instance] => (names, Some(*instance), Wanted::Base),
+        [names @ .., "--instance", instance, "--servers"] => (names, Some(*instance), Wanted::Servers),
+        names => (names, None, Wanted::All),
     };
     let flavours = match names {
         [] => Flavour::ALL.to_vec(),
@@ -157,7 +158,7 @@ fn selected(folders: &Folders, words: &[&str]) -> Result<(Vec<Engine>, Wanted)> 
         Some(instance) => Engine::private(folders, flavour, instance),
         None => Ok(Engine::shared(folders, flavour)),
     });
-    Ok((engines.collect::<Result<_>>()?, if instance.is_some() { Wanted::Base } else { Wanted::All }))
+    Ok((engines.collect::<Result<_>>()?, wanted))
 }
 
 /// Every engine that has run here, and the three shared ones.
@@ -177,7 +178,7 @@ fn start(folders: &Folders, engines: &[Engine], wanted: Wanted) -> Result<Vec<St
     packages::ensure_for_engines()?;
     let _lock = folders.lock()?;
     mounts::ensure_control_groups()?;
-    let tars = images::ensure_tars(&folders.cache, wanted)?;
+    let tars = images::ensure_tars(&folders.cache, engines, wanted)?;
     let programs: Vec<_> = engines
         .iter()
         .map(|engine| programs::ensure(&folders.cache, engine.flavour))
@@ -213,13 +214,13 @@ pub(crate) struct InUse {
 
 impl InUse {
     /// Starts what does not run yet.
-    pub(crate) fn begin(place: &Place, flavours: &[Flavour]) -> Result<Self> {
+    pub(crate) fn begin(place: &Place, flavours: &[Flavour], wanted: Wanted) -> Result<Self> {
         let folders = Folders::of(place);
         step::step("Docker engines", || {
             let shared = |flavour: &Flavour| Engine::shared(&folders, *flavour);
             let engines: Vec<Engine> = flavours.iter().map(shared).collect();
             let ran = Flavour::ALL.iter().map(shared).any(|engine| engine.version().is_some());
-            for line in start(&folders, &engines, Wanted::All)? {
+            for line in start(&folders, &engines, wanted)? {
                 println!("    {line}");
             }
             if !ran {
