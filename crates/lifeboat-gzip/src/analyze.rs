@@ -10,8 +10,8 @@
 
 use crate::head;
 use crate::inflate::{Block, Inflater, Input, Stop};
-use crate::predict::Predictor;
-use crate::recipe::{GZIP_HEAD_MAX, Kind, PREDICTOR_GO_6, RAW_MAX, REST, Section, VERSION};
+use crate::predict::{Predictor, Writer};
+use crate::recipe::{GZIP_HEAD_MAX, Kind, RAW_MAX, REST, Section, VERSION};
 use crate::recipe::{write_correction, write_varint};
 use std::io::{self, Write};
 
@@ -52,6 +52,7 @@ pub enum Fit {
 /// Only those of the two writers.
 pub struct Analyzer {
     state: State,
+    writer: Writer,
     /// Compressed bytes that are still needed: all of them while nothing is decided.
     input: Vec<u8>,
     input_origin: u64,
@@ -110,11 +111,12 @@ impl Analyzer {
     pub fn new() -> Self {
         Self {
             state: State::Start,
+            writer: Writer::Go,
             input: Vec::new(),
             input_origin: 0,
             at: 0,
             inflater: Inflater::new(),
-            predictor: Predictor::new(),
+            predictor: Predictor::new(Writer::Go),
             current: Current::default(),
             plain_new: 0,
             plain_held: Vec::new(),
@@ -183,14 +185,20 @@ impl Analyzer {
     }
 
     fn start(&mut self) {
-        let Some(length) = gzip_head(&self.input) else {
-            self.state = State::NotPredictable;
-            return;
-        };
-        self.recipe_held.extend_from_slice(&[VERSION, PREDICTOR_GO_6]);
-        write_varint(&mut self.recipe_held, length);
-        self.recipe_held.extend_from_slice(&self.input[..length]);
-        self.at = 8 * length as u64;
+        match gzip_head(&self.input) {
+            Some(length) => self.try_writer(Writer::Go, length),
+            None => self.state = State::NotPredictable,
+        }
+    }
+
+    /// Begins a trial behind the head, with everything forgotten but what was pushed.
+    fn try_writer(&mut self, writer: Writer, head: usize) {
+        let input = std::mem::take(&mut self.input);
+        *self = Self { writer, input, predictor: Predictor::new(writer), ..Self::new() };
+        self.recipe_held.extend_from_slice(&[VERSION, writer as u8]);
+        write_varint(&mut self.recipe_held, head);
+        self.recipe_held.extend_from_slice(&self.input[..head]);
+        self.at = 8 * head as u64;
         self.state = State::Trial;
     }
 
@@ -211,6 +219,10 @@ impl Analyzer {
             end = self.predict_waiting().or(end);
             if self.state == State::Trial {
                 self.decide(end.is_some());
+            }
+            if self.state == State::NotPredictable && self.writer == Writer::Go {
+                self.try_writer(Writer::Go127, gzip_head(&self.input).expect("it was read before"));
+                continue;
             }
             self.give(out)?;
             if self.state == State::NotPredictable {

@@ -1,6 +1,7 @@
 //! Takes deflate blocks apart into tokens, and makes plain bytes of these.
 
 use crate::bits::{BitReader, BitString};
+use crate::fast::PIECE;
 use crate::head::{Frequencies, HEAD_BITS_MAX, Lengths};
 use crate::huffman::Decoder;
 use crate::predict::Predictor;
@@ -9,8 +10,8 @@ use crate::symbols::{COPY_MAX, COPY_MIN, DISTANCE_MAX, END_OF_BLOCK, Token};
 use crate::symbols::{distance_base, length_base};
 use std::collections::VecDeque;
 
-/// Tokens that wait to be predicted.
-const TOKENS_WAITING: usize = 32 << 10;
+/// Tokens that wait to be predicted: more than a piece can have that has to be complete before.
+const TOKENS_WAITING: usize = PIECE + (32 << 10);
 /// Blocks that wait. Only where blocks say nearly nothing do so many lie within what a prediction looks ahead.
 const BLOCKS_WAITING: usize = 64;
 

@@ -11,6 +11,7 @@
 //!
 //! Read next: `docs/format/gzip-recipe.md#prediction`.
 
+use crate::fast::{Fast, PIECE};
 use crate::symbols::{COPY_MAX, DISTANCE_MAX, Token};
 
 /// Shorter matches Go does not take.
@@ -35,7 +36,9 @@ const MOVES_AT: u64 = 2 * WINDOW - (4 + 258) + 1;
 pub(crate) const LOOKAHEAD: usize = COPY_MAX + 5;
 
 /// Plain bytes in memory: what copies can reach, and some to work on.
-const CAPACITY: usize = DISTANCE_MAX + (128 << 10);
+const CAPACITY: usize = HISTORY + (128 << 10);
+/// Bytes before the position that are kept: a token may have gone a little into the next piece before it is planned.
+const HISTORY: usize = DISTANCE_MAX + 2 * COPY_MAX;
 /// Behind the last byte, so that eight can be read at once everywhere.
 const PADDING: usize = 8;
 /// Positions that are entered into the chains in one go. They may be ahead of a search, as the ring of `previous` is twice
@@ -72,10 +75,21 @@ pub(crate) struct Predictor {
     previous: Box<[u16; 1 << 16]>,
     /// What `bytes[0]` is in the tables.
     table_position: u32,
+    /// Predicts in the place of what is here.
+    fast: Option<Box<Fast>>,
+}
+
+/// Whose decisions are predicted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Writer {
+    /// Go's standard library up to 1.26 at level 6, its default.
+    Go = 1,
+    /// The same of Go 1.27.
+    Go127 = 2,
 }
 
 impl Predictor {
-    pub(crate) fn new() -> Self {
+    pub(crate) fn new(writer: Writer) -> Self {
         Self {
             bytes: vec![0; CAPACITY + PADDING].into_boxed_slice(),
             origin: 0,
@@ -87,6 +101,7 @@ impl Predictor {
             newest: vec![0; 1 << HASH_BITS].into_boxed_slice(),
             previous: vec![0; 1 << 16].into_boxed_slice().try_into().expect("as long as it says"),
             table_position: 0,
+            fast: (writer == Writer::Go127).then(|| Box::new(Fast::new())),
         }
     }
 
@@ -160,7 +175,11 @@ impl Predictor {
 
     /// Whether enough is known for a prediction.
     #[inline]
-    pub(crate) fn is_ready(&self) -> bool {
+    pub(crate) fn is_ready(&mut self) -> bool {
+        self.plan();
+        if let Some(fast) = &self.fast {
+            return self.next < fast.planned;
+        }
         let ahead = self.ahead();
         ahead >= LOOKAHEAD || (self.whole && ahead > 0)
     }
@@ -172,25 +191,44 @@ impl Predictor {
         debug_assert!(self.next <= self.end);
     }
 
+    /// Plans pieces up to the one at the position, each when it is complete: the tables have to see all.
+    #[inline]
+    fn plan(&mut self) {
+        let Some(fast) = &mut self.fast else { return };
+        while fast.planned <= self.next {
+            let end = (fast.planned + PIECE).min(self.end);
+            if end == fast.planned || (end < fast.planned + PIECE && !self.whole) {
+                return;
+            }
+            fast.plan(&self.bytes[..end], self.table_position);
+        }
+    }
+
     /// Makes room: forgets what no copy can reach any more.
     pub(crate) fn make_room(&mut self) {
-        let forgotten = self.next.saturating_sub(DISTANCE_MAX);
+        self.plan();
+        let needed = self.fast.as_ref().map_or(self.next, |fast| fast.planned.min(self.next));
+        let forgotten = needed.saturating_sub(HISTORY);
         if forgotten == 0 {
             return;
         }
-        self.enter_until(self.next);
+        match &mut self.fast {
+            Some(fast) => fast.planned -= forgotten,
+            None => self.enter_until(self.next),
+        }
         self.bytes.copy_within(forgotten..self.end, 0);
         self.end -= forgotten;
         self.next -= forgotten;
-        self.entered -= forgotten;
+        self.entered = self.entered.saturating_sub(forgotten);
         self.searched = None;
         self.origin += forgotten as u64;
         self.table_position += forgotten as u32;
         if self.table_position >= TABLE_MAX {
             // By whole turns of the ring, so that `previous` stays as it is.
             let moved = self.table_position & !0xffff;
-            for newest in &mut self.newest {
-                *newest = newest.saturating_sub(moved);
+            self.newest.iter_mut().for_each(|newest| *newest = newest.saturating_sub(moved));
+            if let Some(fast) = &mut self.fast {
+                fast.lower(moved);
             }
             self.table_position -= moved;
         }
@@ -199,6 +237,10 @@ impl Predictor {
     /// The token that Go would say at the position; only if [`Self::is_ready`].
     pub(crate) fn predict(&mut self) -> Token {
         let at = self.next;
+        if let Some(fast) = &self.fast {
+            let token = fast.plan[fast.plan.len() + at - fast.planned];
+            return if token.is_literal() { Token::literal(self.bytes[at]) } else { token };
+        }
         if self.entered < at + 2 {
             self.enter_until(at + ENTER_AHEAD);
         }

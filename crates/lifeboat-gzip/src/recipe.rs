@@ -3,17 +3,16 @@
 use crate::Error;
 use crate::bits::BitString;
 use crate::head::HEAD_BITS_MAX;
+use crate::predict::Writer;
 use crate::symbols::{COPY_MAX, COPY_MIN, DISTANCE_MAX, Token};
 use std::io::{BufReader, Read};
 
 /// The version of recipes.
 pub(crate) const VERSION: u8 = 1;
-/// Predictions are those of Go's `compress/flate` at level 6.
-pub(crate) const PREDICTOR_GO_6: u8 = 1;
 /// Longest head of a gzip stream: what stands before the first block.
 pub(crate) const GZIP_HEAD_MAX: usize = 16 << 10;
 /// Most tokens of a block.
-pub(crate) const BLOCK_TOKENS_MAX: usize = 1 << 16;
+pub(crate) const BLOCK_TOKENS_MAX: usize = 1 << 18;
 /// Most bytes of a stored block.
 pub(crate) const STORED_MAX: usize = 0xffff;
 /// Tokens of a block that says nothing else.
@@ -98,20 +97,21 @@ pub(crate) struct RecipeReader<R> {
 }
 
 impl<R: Read> RecipeReader<R> {
-    /// Reads the beginning, and returns the head of the gzip stream.
-    pub(crate) fn open(recipe: R) -> Result<(Self, Vec<u8>), Error> {
+    /// Reads the beginning, and returns who wrote the gzip stream, and its head.
+    pub(crate) fn open(recipe: R) -> Result<(Self, Writer, Vec<u8>), Error> {
         let mut reader = Self { input: BufReader::new(recipe) };
         let version = reader.byte()?;
         if version != VERSION {
             return Err(Error::Unsupported { what: "version", number: version });
         }
-        let predictor = reader.byte()?;
-        if predictor != PREDICTOR_GO_6 {
-            return Err(Error::Unsupported { what: "predictor", number: predictor });
-        }
+        let writer = match reader.byte()? {
+            1 => Writer::Go,
+            2 => Writer::Go127,
+            number => return Err(Error::Unsupported { what: "predictor", number }),
+        };
         let length = reader.number(GZIP_HEAD_MAX, "the gzip head is too long")?;
         let head = reader.bytes(length)?;
-        Ok((reader, head))
+        Ok((reader, writer, head))
     }
 
     /// The next block, or `None` if the rest follows.

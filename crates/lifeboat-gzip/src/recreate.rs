@@ -58,12 +58,12 @@ struct Block {
 impl<R: Read> Recreator<R> {
     /// Reads the beginning of a recipe, which must end where `recipe` ends.
     pub fn new(recipe: R) -> Result<Self, Error> {
-        let (recipe, head) = RecipeReader::open(recipe)?;
+        let (recipe, writer, head) = RecipeReader::open(recipe)?;
         let mut stream = BitWriter::default();
         stream.push_bytes(&head);
         Ok(Self {
             recipe,
-            predictor: Predictor::new(),
+            predictor: Predictor::new(writer),
             state: State::Section,
             tokens: Vec::new(),
             frequencies: Frequencies::new(),
