@@ -277,10 +277,13 @@ impl Analyzer {
     fn finish_block(&mut self, block: Block) -> bool {
         let current = std::mem::take(&mut self.current);
         let before = self.recipe_held.len();
-        let foreseen = block.kind != Kind::Dynamic || head::predict(&block.frequencies).1 == block.head;
+        let foreseen = block.kind != Kind::Dynamic
+            || block.is_continued
+            || head::predict(&block.frequencies).1 == block.head;
         let section = Section {
             kind: block.kind,
             is_last: block.is_last,
+            continues: block.continues,
             length: block.length,
             head: (!foreseen).then_some(block.head),
             corrections: current.corrections,

@@ -29,6 +29,25 @@ pub(crate) struct Block {
     /// Its tokens, or its bytes if they are stored, as far as they were read.
     pub(crate) length: usize,
     pub(crate) is_complete: bool,
+    /// It is a part of a block that goes on from the part before: it has no head.
+    pub(crate) is_continued: bool,
+    /// The next one goes on with the same block.
+    pub(crate) continues: bool,
+}
+
+impl Block {
+    fn next_part(&self) -> Self {
+        Self {
+            start: self.end,
+            head: BitString::default(),
+            frequencies: Box::new(Frequencies::new()),
+            length: 0,
+            is_complete: false,
+            is_continued: true,
+            continues: false,
+            ..*self
+        }
+    }
 }
 
 /// Why reading stopped.
@@ -104,6 +123,11 @@ impl Inflater {
                         continue;
                     };
                     block.end = *at;
+                    if block.continues {
+                        let next = block.next_part();
+                        self.blocks.push_back(next);
+                        continue;
+                    }
                     self.body = None;
                     if block.is_last {
                         return Stop::Last;
@@ -133,6 +157,8 @@ impl Inflater {
             frequencies: Box::new(Frequencies::new()),
             length: 0,
             is_complete: false,
+            is_continued: false,
+            continues: false,
         };
         let (kind, body) = match reader.take(2).ok_or(Stop::Malformed)? {
             0 => (Kind::Stored, Body::Stored(stored_length(reader).ok_or(Stop::Malformed)?)),
@@ -204,6 +230,10 @@ fn coded(
 ) -> Result<(), Stop> {
     let [literals, distances] = decoders;
     loop {
+        if block.length == BLOCK_TOKENS_MAX {
+            (block.is_complete, block.continues) = (true, true);
+            return Ok(());
+        }
         if plain.room() < COPY_MAX || tokens.len() >= TOKENS_WAITING {
             return Err(Stop::Full);
         }
@@ -215,9 +245,6 @@ fn coded(
         if symbol == END_OF_BLOCK {
             block.is_complete = true;
             return Ok(());
-        }
-        if block.length == BLOCK_TOKENS_MAX {
-            return Err(Stop::Malformed);
         }
         block.length += 1;
         if symbol < END_OF_BLOCK {

@@ -11,7 +11,7 @@ use std::io::{BufReader, Read};
 pub(crate) const VERSION: u8 = 1;
 /// Longest head of a gzip stream: what stands before the first block.
 pub(crate) const GZIP_HEAD_MAX: usize = 16 << 10;
-/// Most tokens of a block.
+/// Most tokens of a section. Go 1.27 keeps codes that fit for as many pieces as it likes.
 pub(crate) const BLOCK_TOKENS_MAX: usize = 1 << 18;
 /// Most bytes of a stored block.
 pub(crate) const STORED_MAX: usize = 0xffff;
@@ -26,6 +26,7 @@ const LAST: u8 = 1 << 2;
 const COUNTED: u8 = 1 << 3;
 const HEAD: u8 = 1 << 4;
 const CORRECTED: u8 = 1 << 5;
+const CONTINUES: u8 = 1 << 6;
 
 /// How a block says its bytes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -40,6 +41,8 @@ pub(crate) enum Kind {
 pub(crate) struct Section {
     pub(crate) kind: Kind,
     pub(crate) is_last: bool,
+    /// The next section goes on with the same block.
+    pub(crate) continues: bool,
     /// Its tokens, or its bytes if they are stored.
     pub(crate) length: usize,
     /// Its head, if it is dynamic and has another one than predicted.
@@ -54,6 +57,7 @@ impl Section {
         recipe.push(
             self.kind as u8
                 | flag(self.is_last, LAST)
+                | flag(self.continues, CONTINUES)
                 | flag(counted, COUNTED)
                 | flag(self.head.is_some(), HEAD)
                 | flag(self.corrections > 0, CORRECTED),
@@ -126,11 +130,11 @@ impl<R: Read> RecipeReader<R> {
         };
         let has = |flag: u8| first & flag != 0;
         let allowed = match kind {
-            Kind::Stored => has(COUNTED) && !has(HEAD | CORRECTED),
+            Kind::Stored => has(COUNTED) && !has(HEAD | CORRECTED | CONTINUES),
             Kind::Fixed => !has(HEAD),
             Kind::Dynamic => true,
         };
-        if !allowed || first >> 6 != 0 {
+        if !allowed || first >> 7 != 0 {
             return Err(Error::Damaged("a section has flags that its block cannot have"));
         }
         let longest = if kind == Kind::Stored { STORED_MAX } else { BLOCK_TOKENS_MAX };
@@ -138,7 +142,7 @@ impl<R: Read> RecipeReader<R> {
         let head = if has(HEAD) { Some(self.head()?) } else { None };
         let corrections =
             if has(CORRECTED) { self.number(length, "more corrections than tokens")? } else { 0 };
-        Ok(Some(Section { kind, is_last: has(LAST), length, head, corrections }))
+        Ok(Some(Section { kind, is_last: has(LAST), continues: has(CONTINUES), length, head, corrections }))
     }
 
     fn head(&mut self) -> Result<BitString, Error> {

@@ -30,6 +30,8 @@ pub struct Recreator<R> {
     state: State,
     tokens: Vec<Token>,
     frequencies: Frequencies,
+    /// The codes of a block that goes on, its kind, and whether it is the last.
+    going_on: Option<(Codes, Kind, bool)>,
     stream: BitWriter,
 }
 
@@ -67,6 +69,7 @@ impl<R: Read> Recreator<R> {
             state: State::Section,
             tokens: Vec::new(),
             frequencies: Frequencies::new(),
+            going_on: None,
             stream,
         })
     }
@@ -121,8 +124,14 @@ impl<R: Read> Recreator<R> {
             self.state = State::Rest;
             return Ok(true);
         };
-        self.stream.push(u64::from(section.is_last), 1);
-        self.stream.push(section.kind as u64, 2);
+        if let Some((_, kind, is_last)) = self.going_on {
+            if (section.kind, section.is_last) != (kind, is_last) || section.head.is_some() {
+                return Err(Error::Damaged("a block goes on as another one"));
+            }
+        } else {
+            self.stream.push(u64::from(section.is_last), 1);
+            self.stream.push(section.kind as u64, 2);
+        }
         if section.kind == Kind::Stored {
             self.stream.align();
             self.stream.push(section.length as u64, 16);
@@ -178,9 +187,19 @@ impl<R: Read> Recreator<R> {
         if block.correction.is_some() {
             return Err(Error::Damaged("a correction is behind its block"));
         }
-        let lengths = block.write_head(&self.frequencies, &mut self.stream)?;
-        let codes = Codes::new(&lengths).ok_or(Error::Damaged("a block has too many codes"))?;
+        let codes = match self.going_on.take() {
+            Some((codes, ..)) => codes,
+            None => {
+                let lengths = block.write_head(&self.frequencies, &mut self.stream)?;
+                Codes::new(&lengths).ok_or(Error::Damaged("a block has too many codes"))?
+            }
+        };
         codes.write(&self.tokens, &mut self.stream).ok_or(Error::Damaged("a token has no code"))?;
+        if block.section.continues {
+            self.going_on = Some((codes, block.section.kind, block.section.is_last));
+        } else {
+            codes.write_end(&mut self.stream).ok_or(Error::Damaged("the end of a block has no code"))?;
+        }
         self.state = State::Section;
         Ok(true)
     }
@@ -239,7 +258,7 @@ impl Codes {
         })
     }
 
-    /// Writes tokens and the end of the block; `None` if one of them has no code.
+    /// Writes tokens; `None` if one of them has no code.
     fn write(&self, tokens: &[Token], stream: &mut BitWriter) -> Option<()> {
         for token in tokens {
             if token.is_literal() {
@@ -251,6 +270,10 @@ impl Codes {
             let (more, more_count) = code_with_extra(&self.distances, distance_symbol(token.distance()))?;
             stream.push(bits | more << count, count + more_count);
         }
+        Some(())
+    }
+
+    fn write_end(&self, stream: &mut BitWriter) -> Option<()> {
         let (bits, count) = code(&self.literals, END_OF_BLOCK)?;
         stream.push(bits, count);
         Some(())
