@@ -70,3 +70,38 @@ fn what_nothing_predicts_is_corrected_or_kept() {
     assert_eq!(plain.len(), 3000);
     assert!(recipe.ends_with(&[&members[members.len() - 140..], &[0]].concat()));
 }
+
+/// One block with fixed codes, of literals that are coded in eight bits.
+fn long_block(literals: &[u8]) -> Vec<u8> {
+    let mut bits = vec![true, true, false];
+    for literal in literals {
+        let code = 0x30 + literal;
+        bits.extend((0..8).rev().map(|bit| code >> bit & 1 == 1));
+    }
+    bits.extend([false; 7]);
+    let byte = |bits: &[bool]| bits.iter().rev().fold(0, |byte, &bit| byte << 1 | u8::from(bit));
+    let head = [0x1f, 0x8b, 8, 0, 0, 0, 0, 0, 0, 255];
+    head.into_iter().chain(bits.chunks(8).map(byte)).collect()
+}
+
+#[test]
+fn a_block_may_have_more_tokens_than_a_section() {
+    let mut state = 1u64;
+    let mut literal = || {
+        state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        ((state >> 33) % 144) as u8
+    };
+    for count in [262_143, 262_144, 262_145, 600_000] {
+        let literals: Vec<u8> = (0..count).map(|_| literal()).collect();
+        let stream = long_block(&literals);
+        let Apart { plain, recipe } = analyze(&stream, 50_000).unwrap();
+        assert!(plain == literals && recipe.len() < 1000, "{count}: {} bytes", recipe.len());
+        assert!(recreate(&plain, &recipe, 50_000).unwrap() == stream, "{count}");
+        // Cut off in its second part; of the shorter ones nothing is left that can be predicted.
+        if let Some(cut) = analyze(&stream[..stream.len() - 1000], 50_000) {
+            assert!(recreate(&cut.plain, &cut.recipe, 50_000).unwrap() == stream[..stream.len() - 1000]);
+        } else {
+            assert!(count < 600_000);
+        }
+    }
+}
