@@ -128,6 +128,8 @@ impl Analyzer {
     }
 
     /// Takes the next bytes of the stream, and writes plain bytes and recipe as far as they are known.
+    ///
+    /// Stop pushing at [`Fit::NotPredictable`]: what is pushed then is only collected.
     pub fn push(
         &mut self,
         compressed: &[u8],

@@ -1,10 +1,10 @@
 //! What Go's `compress/flate` would say next.
 //!
-//! Source: `deflate.go` of Go 1.7 to 1.25, level 6. There, a compressor walks over a window of 64 KiB and decides late
-//! ("lazily") whether it takes a match. What comes of it depends on the plain bytes and the position alone, not on how the
-//! decision before was made: every position is entered into the chains, whether or not it lies inside a copy, and a search
-//! never looks at what it has to beat. So the token at a position is a function, and a token that was predicted wrongly needs
-//! nothing to be undone.
+//! Source: `deflate.go` of Go 1.7 to 1.26, level 6; [`crate::fast`] has what Go 1.27 does. Here, a compressor walks over a
+//! window of 64 KiB and decides late ("lazily") whether it takes a match. What comes of it depends on the plain bytes and the
+//! position alone, not on how the decision before was made: every position is entered into the chains, whether or not it lies
+//! inside a copy, and a search never looks at what it has to beat. So the token at a position is a function, and a token that
+//! was predicted wrongly needs nothing to be undone.
 //!
 //! Must stay true: a prediction depends on plain bytes and nothing else, so that both directions make the same. Recipes
 //! rely on every detail here, for ever.
