@@ -135,7 +135,7 @@ impl Watch {
     }
 
     fn expire(&mut self) -> Result<Undone, Error> {
-        self.journal.add(&[Entry::Expired])?;
+        self.journal.remember_durably(&[Entry::Expired]);
         Ok(undo(&self.hands, &mut self.journal, Some(EXPIRED_PATIENCE), Debts::Keep)?)
     }
 

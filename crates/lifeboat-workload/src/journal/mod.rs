@@ -2,7 +2,8 @@
 //!
 //! Must stay true: an entry that something is done after is on disk when [`Journal::add`] returns; the owner of a journal
 //! holds its lock, and so does its supervisor through the same open file, so a journal whose lock can be had is a dead
-//! run's; no safety rests on process numbers, host names or clocks.
+//! run's; no safety rests on process numbers, host names or clocks. A full disk keeps containers from being made quiet, and
+//! never from being brought back: what an undo writes down it may also only remember.
 //!
 //! One folder `holds` in lifeboat's state, in it one file for each run that has something to undo, and `gate`, a lock
 //! held for moments: while a journal is made, found or taken over. The lines are `entry.rs`'s, the format is
@@ -121,7 +122,7 @@ impl Journals {
         let file = OpenOptions::new().create_new(true).read(true).append(true).mode(0o600).open(&path);
         let file = file.map_err(failed(&path, "made"))?;
         file.lock().map_err(failed(&path, "locked"))?;
-        let mut journal = Journal { file, path };
+        let mut journal = Journal::inherited(file, path);
         let written = journal.add(entries).and_then(|()| {
             // The name has to be on disk too, and so does the folder's own.
             for folder in [Some(self.folder.as_path()), self.folder.parent()].into_iter().flatten() {
@@ -167,7 +168,7 @@ impl Journals {
                 Err(TryLockError::WouldBlock) => false,
                 Err(TryLockError::Error(error)) => return Err(failed(&path, "locked")(error)),
             };
-            let journal = Journal { file, path: path.clone() };
+            let journal = Journal::inherited(file, path.clone());
             // Its owner may have finished between the listing and the lock.
             if journal.is_removed()? {
                 continue;
@@ -184,13 +185,15 @@ impl Journals {
 pub struct Journal {
     file: File,
     path: PathBuf,
+    /// Lines that the disk did not take. They go before anything that is written later, or their order would be lost.
+    unwritten: Vec<u8>,
 }
 
 impl Journal {
     /// A journal that is open already, as a supervisor gets it.
     #[must_use]
     pub fn inherited(file: File, path: PathBuf) -> Self {
-        Self { file, path }
+        Self { file, path, unwritten: Vec::new() }
     }
 
     /// The same journal once more, with the same lock.
@@ -200,7 +203,7 @@ impl Journal {
     /// Where there are no file descriptors left.
     pub fn share(&self) -> Result<Self, Error> {
         let file = self.file.try_clone().map_err(failed(&self.path, "opened again"))?;
-        Ok(Self { file, path: self.path.clone() })
+        Ok(Self::inherited(file, self.path.clone()))
     }
 
     /// The file, to be given to another process.
@@ -231,11 +234,26 @@ impl Journal {
     ///
     /// A full or broken disk.
     pub fn note(&mut self, entries: &[Entry]) -> Result<(), Error> {
-        let mut lines = Vec::new();
-        for entry in entries {
-            lines.extend(entry::line(entry)?);
+        let mut bytes = self.unwritten.clone();
+        bytes.extend(lines(entries)?);
+        self.file.write_all(&bytes).map_err(failed(&self.path, "written"))?;
+        self.unwritten.clear();
+        Ok(())
+    }
+
+    /// Adds entries that say what was done to bring something back. That must not end because a disk is full or broken:
+    /// this process then knows them all the same, and whoever comes after it looks at the engine.
+    pub fn remember(&mut self, entries: &[Entry]) {
+        if self.note(entries).is_err() {
+            // There is no entry that cannot be written as JSON.
+            self.unwritten.extend(lines(entries).unwrap_or_default());
         }
-        self.file.write_all(&lines).map_err(failed(&self.path, "written"))
+    }
+
+    /// The same, on disk where that is possible.
+    pub fn remember_durably(&mut self, entries: &[Entry]) {
+        self.remember(entries);
+        let _ = self.file.sync_data();
     }
 
     /// Adds up what is in it.
@@ -256,7 +274,9 @@ impl Journal {
                 Err(error) => return Err(failed(&self.path, "read")(error)),
             }
         }
-        Ok(Ledger::read(&bytes[..filled]))
+        bytes.truncate(filled);
+        bytes.extend_from_slice(&self.unwritten);
+        Ok(Ledger::read(&bytes))
     }
 
     /// Whether its owner has finished and removed it.
@@ -275,7 +295,8 @@ impl Journal {
     ///
     /// Where it cannot be removed; who finds it again finds nothing to do in it.
     pub fn close(mut self) -> Result<(), Error> {
-        self.note(&[Entry::End])?;
+        // Where there is no room for it, that the file is gone says the same.
+        self.remember(&[Entry::End]);
         match std::fs::remove_file(&self.path) {
             Err(error) if error.kind() != io::ErrorKind::NotFound => {
                 Err(failed(&self.path, "removed")(error))
@@ -283,4 +304,8 @@ impl Journal {
             _ => Ok(()),
         }
     }
+}
+
+fn lines(entries: &[Entry]) -> serde_json::Result<Vec<u8>> {
+    Ok(entries.iter().map(entry::line).collect::<serde_json::Result<Vec<_>>>()?.concat())
 }

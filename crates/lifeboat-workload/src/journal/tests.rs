@@ -95,6 +95,30 @@ fn no_journal_is_made_where_nothing_can_be_written() {
 }
 
 #[test]
+fn a_full_disk_refuses_what_is_to_be_done_and_nothing_that_was_undone() {
+    let state = tempfile::tempdir().unwrap();
+    let journals = Journals::in_state(state.path());
+    let mut owned = journal(make(&journals, "a", "one"));
+    let container = || String::from("one");
+    let full = || File::options().read(true).write(true).open("/dev/full").unwrap();
+    let file = std::mem::replace(&mut owned.file, full());
+    assert!(owned.add(&[Entry::Doing { container: container() }]).is_err());
+    owned.remember(&[Entry::Undone { container: container(), how: String::new() }]);
+    owned.remember_durably(&[Entry::Expired]);
+    assert!(owned.read().unwrap().expired);
+    // Once there is room, all of it is written, in its order.
+    owned.file = file;
+    owned.note(&[Entry::Reopened { answered: true }]).unwrap();
+    for ledger in [owned.read().unwrap(), owned.share().unwrap().read().unwrap()] {
+        assert!(!ledger.expired && ledger.steps[0].1 == Progress::Did, "{ledger:?}");
+    }
+    let file = std::mem::replace(&mut owned.file, full());
+    owned.close().unwrap();
+    drop(file);
+    assert!(journals.find().unwrap().is_empty());
+}
+
+#[test]
 fn looking_for_journals_makes_no_folder() {
     let state = tempfile::tempdir().unwrap();
     assert!(Journals::in_state(state.path()).find().unwrap().is_empty());

@@ -114,7 +114,7 @@ fn confirm(
     }
     // That it is done may be lost: the engine tells as well.
     let started_at = now.started_at.clone();
-    let _ = journal.note(&[Entry::Did { container: step.container.clone(), started_at }]);
+    journal.remember(&[Entry::Did { container: step.container.clone(), started_at }]);
     let is_stop = step.action == Action::Stop;
     Ok(Quieted { name: step.name.clone(), killed: is_stop && now.exit_code == 137, ended: ended && !is_stop })
 }

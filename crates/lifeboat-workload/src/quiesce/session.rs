@@ -103,6 +103,8 @@ pub struct Session {
     since: Option<Instant>,
     /// A request to make something quiet failed: it may still be on its way.
     is_unsure: bool,
+    /// What the supervisor undid because the time was over has been looked at again.
+    has_reopened: bool,
 }
 
 impl Session {
@@ -162,6 +164,7 @@ impl Session {
             engine: engine.clone(),
             since: None,
             is_unsure: false,
+            has_reopened: false,
         };
         if let Some(journal) = &session.journal {
             session.link = Some(Link::start(options.supervisor.clone(), journal)?);
@@ -193,7 +196,7 @@ impl Session {
     pub fn ran(&mut self, word: &str, how: &str) {
         // Where this cannot be written, whoever undoes finds it gone.
         if let Some(journal) = &mut self.journal {
-            let _ = journal.add(&[Entry::Ran { word: word.into(), how: how.into() }]);
+            journal.remember_durably(&[Entry::Ran { word: word.into(), how: how.into() }]);
         }
     }
 
@@ -248,6 +251,11 @@ impl Session {
         let ledger = journal.read()?;
         let expired = ledger.expired || self.link.as_ref().is_some_and(Link::has_expired);
         let changed = if expired { Vec::new() } else { changed(&self.hands, &ledger) };
+        if expired && !ledger.expired && !self.has_reopened {
+            // The supervisor said so, and had no room to write it down.
+            journal.remember(&[Entry::Expired]);
+        }
+        self.has_reopened |= expired;
         reopen(journal, !self.is_unsure)?;
         let undone = undo(&self.hands, journal, Some(PATIENCE), Debts::Keep)?;
         let quiet = self.since.take().map_or(Duration::ZERO, |since| since.elapsed());

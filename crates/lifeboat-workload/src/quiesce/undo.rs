@@ -108,13 +108,13 @@ pub enum Debts {
 ///
 /// # Errors
 ///
-/// Where the journal cannot be read or written.
+/// Where the journal cannot be read.
 pub fn reopen(journal: &mut Journal, answered: bool) -> Result<(), journal::Error> {
     let ledger = journal.read()?;
-    match ledger.expired && !ledger.ended {
-        true => journal.add(&[Entry::Reopened { answered }]),
-        false => Ok(()),
+    if ledger.expired && !ledger.ended {
+        journal.remember_durably(&[Entry::Reopened { answered }]);
     }
+    Ok(())
 }
 
 /// Undoes all that is open in a journal, and goes on trying for as long as `patience` says, or until it is done.
@@ -159,8 +159,7 @@ fn round(hands: &dyn Hands, journal: &mut Journal, ledger: &Ledger, debts: Debts
             Ok(how @ How::Down(_)) => undone.containers.push(Outcome { name: step.name.clone(), how }),
             Ok(how) => {
                 // Where this cannot be written, the next one finds the container back and has nothing to do.
-                let _ =
-                    journal.note(&[Entry::Undone { container: step.container.clone(), how: how.words() }]);
+                journal.remember(&[Entry::Undone { container: step.container.clone(), how: how.words() }]);
                 undone.containers.push(Outcome { name: step.name.clone(), how });
             }
             Err(refusal) => undone.open.push(format!("{}: {}", step.name, chain(&refusal))),
@@ -174,7 +173,7 @@ fn round(hands: &dyn Hands, journal: &mut Journal, ledger: &Ledger, debts: Debts
     for running in &ledger.running {
         match hands.end_command(running) {
             Ok((how, is_over)) => {
-                let _ = journal.add(&[Entry::Ran { word: running.word.clone(), how: how.clone() }]);
+                journal.remember_durably(&[Entry::Ran { word: running.word.clone(), how: how.clone() }]);
                 let command = format!("{}: {}", running.name, running.command);
                 undone.commands.push(Ended { command, how, is_over });
             }
@@ -187,7 +186,7 @@ fn round(hands: &dyn Hands, journal: &mut Journal, ledger: &Ledger, debts: Debts
     for owed in &ledger.owed {
         match hands.pay(owed) {
             Ok(how) => {
-                let _ = journal.add(&[Entry::Paid { number: owed.number, how: how.clone() }]);
+                journal.remember_durably(&[Entry::Paid { number: owed.number, how: how.clone() }]);
                 undone.owed.push((format!("{}: {}", owed.name, owed.argv.join(" ")), how));
             }
             Err(refusal) => undone.open.push(format!("{}: {}", owed.name, chain(&refusal))),
@@ -233,7 +232,7 @@ fn mend(
                 how = How::Started;
                 starts += 1;
                 // Should we die now, or the engine, its next start is still known to be ours.
-                let _ = journal.note(&[Entry::Starting { container: step.container.clone() }]);
+                journal.remember(&[Entry::Starting { container: step.container.clone() }]);
                 progress = Progress::Starting;
                 start_owner(hands, ledger, now.as_ref())?;
                 hands.start(&step.container)
