@@ -35,6 +35,9 @@ use lifeboat_transfer::backup::{Claims, Quiesce, ROUNDS_MAX, Remainder, SourceSp
 use std::collections::BTreeSet;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
+/// Why a volume must not be in a snapshot.
+pub const OWN: &str = "the repository, or lifeboat's cache or state, is in it";
+
 /// How often the plan is made anew because a container changed between the plan and its turn.
 const PLANS_MAX: u32 = 3;
 
@@ -197,6 +200,11 @@ impl<'g> Capture<'g> {
             Some(session) => Some(session.quiet()?),
             None => Some(Moment { at: std::time::SystemTime::now(), containers: Vec::new() }),
         };
+        let quieted = work.moment.iter().flat_map(|moment| &moment.containers);
+        let killed = quieted.filter(|one| one.killed).map(|one| one.name.clone()).collect::<Vec<_>>();
+        work.trouble.extend(
+            killed.iter().map(|name| format!("container {name} did not stop in its time, and was killed")),
+        );
         Ok(work.recipes.as_mut().map_or(Ok(()), AtWork::when_quiet)?)
     }
 

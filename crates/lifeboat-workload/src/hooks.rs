@@ -6,12 +6,14 @@
 //! Read next: `hooks/ending.rs`.
 
 mod ending;
+mod kept;
 #[cfg(test)]
 mod tests;
 
-use crate::engine::{Engine, ExecInput, ExecOutput, ExecRequest, ExecSession, NextOutput, Output};
+use crate::engine::{Engine, ExecInput, ExecOutput, ExecRequest, ExecSession, NextOutput};
 use crate::labels::Command;
 pub use ending::{Orphan, end_orphan};
+use kept::{Kept, last_line};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
@@ -88,47 +90,6 @@ pub struct Ran {
     pub code: i64,
 }
 
-/// Keeps what is wanted of an output.
-#[derive(Debug, Default, Clone)]
-struct Kept {
-    output: Vec<u8>,
-    errors: Vec<u8>,
-    dropped: u64,
-}
-
-impl Kept {
-    fn add(&mut self, piece: Output) {
-        match piece {
-            Output::Standard(bytes) => {
-                let room = OUTPUT_MAX.saturating_sub(self.output.len()).min(bytes.len());
-                self.output.extend_from_slice(&bytes[..room]);
-                self.dropped += (bytes.len() - room) as u64;
-            }
-            Output::Error(bytes) => {
-                self.errors.extend_from_slice(&bytes);
-                // The end of what is said on standard error tells what went wrong.
-                let surplus = self.errors.len().saturating_sub(4 << 10);
-                self.errors.drain(..surplus);
-            }
-        }
-    }
-
-    /// Whether it said this on a line of its own.
-    fn has_line(&self, wanted: &str) -> bool {
-        let lines = self.output.split(|byte| *byte == b'\n').rev().skip(1);
-        lines.into_iter().any(|line| line.trim_ascii() == wanted.as_bytes())
-    }
-
-    fn ran(self, code: i64) -> Ran {
-        Ran {
-            output: self.output,
-            errors: String::from_utf8_lossy(&self.errors).trim().to_owned(),
-            dropped: self.dropped,
-            code,
-        }
-    }
-}
-
 /// A command on a container, ready to be named in errors.
 #[derive(Debug, Clone)]
 struct Place {
@@ -154,7 +115,9 @@ impl Place {
             return Ok(ran);
         }
         let (command, container) = (self.command.clone(), self.name.clone());
-        Err(Error::Failed { command, container, code: ran.code, errors: ran.errors })
+        // Engines say on standard output that there is no such program.
+        let errors = if ran.errors.is_empty() { last_line(&ran.output) } else { ran.errors };
+        Err(Error::Failed { command, container, code: ran.code, errors })
     }
 
     fn late(&self, after: Duration, holds: bool, still_runs: bool) -> Error {
@@ -187,6 +150,14 @@ fn start(
     Ok((place, session))
 }
 
+/// Ends a command whose output nobody reads any more; whether it is over. Both go first: its standard input, by whose end it may
+/// let go, and its output. To an engine no command is over as long as some of its output waits for a reader.
+fn end_unread(place: &Place, session: ExecSession) -> bool {
+    let ExecSession { id, output, input, .. } = session;
+    drop((input, output));
+    ending::end(place, &id)
+}
+
 /// Runs a command to its end. `container` is its id and its name.
 ///
 /// # Errors
@@ -209,7 +180,7 @@ pub fn run_as(engine: &Engine, container: (&str, &str), command: &Command, word:
     loop {
         let left = command.timeout.saturating_sub(began.elapsed());
         if left.is_zero() {
-            let still_runs = !ending::end(&place, &session.id);
+            let still_runs = !end_unread(&place, session);
             return Err(place.late(command.timeout, false, still_runs));
         }
         match session.output.next(left.min(POLL)).map_err(place.failed())? {
@@ -270,11 +241,10 @@ impl Hold {
         if let (Some(input), false) = (&mut session.input, told.is_empty()) {
             input.write(told.as_bytes(), command.timeout).map_err(place.failed())?;
         }
-        while !kept.has_line(READY) {
+        while !kept.is_ready {
             let left = command.timeout.saturating_sub(began.elapsed());
             if left.is_zero() {
-                drop(session.input.take());
-                let still_runs = !ending::end(&place, &session.id);
+                let still_runs = !end_unread(&place, session);
                 return Err(place.late(command.timeout, true, still_runs));
             }
             match session.output.next(left.min(POLL)).map_err(place.failed())? {

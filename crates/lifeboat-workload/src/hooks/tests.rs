@@ -2,7 +2,9 @@
 //!
 //! Must stay true: no piece boundary matters. Commands on an engine are tested in `tests/`.
 
+use super::kept::LINE_MAX;
 use super::*;
+use crate::engine::Output;
 
 #[test]
 fn a_flood_is_counted_and_not_kept() {
@@ -25,11 +27,14 @@ fn ready_is_a_whole_line_and_comes_in_any_pieces() {
         for piece in pieces {
             kept.add(Output::Standard(piece.as_bytes().to_vec()));
         }
-        kept.has_line(READY)
+        kept.is_ready
     };
     assert!(ready(&["ready\n"]));
     assert!(ready(&["SET\n re", "ady \r\n", "more"]));
-    for not in [&["ready"][..], &["already\n"], &["ready to go\n"], &[]] {
+    let flood = "x\n".repeat(OUTPUT_MAX);
+    assert!(ready(&[&flood, "rea", "dy\n"]));
+    let long = format!("ready{}", " ".repeat(LINE_MAX));
+    for not in [&["ready"][..], &["already\n"], &["ready to go\n"], &[], &[&long, "or not\n"]] {
         assert!(!ready(not), "{not:?}");
     }
 }
