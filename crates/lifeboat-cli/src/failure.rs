@@ -25,6 +25,9 @@ pub(crate) const NO_ENGINE: u8 = 13;
 /// The user interrupted.
 pub(crate) const INTERRUPTED: u8 = 130;
 
+/// What to do about a full disk of this machine.
+const MAKE_ROOM: &str = "df -h    # make room and run the same command again; nothing stored is lost";
+
 /// An error that knows what to type next.
 #[derive(Debug)]
 pub(crate) struct Hinted {
@@ -65,27 +68,33 @@ fn repository_error(error: &anyhow::Error) -> Option<&lifeboat::repo::Error> {
 }
 
 fn engine_error(error: &anyhow::Error) -> Option<&engine::Error> {
-    error.chain().find_map(|cause| {
-        // What is transparent gives its cause's cause as its own.
-        let own = cause.downcast_ref::<engine::Error>().or_else(|| of_volume(cause.downcast_ref()?));
-        let captured = || match cause.downcast_ref()? {
-            capture::Error::Engine(error) => Some(error),
-            capture::Error::Volume(error) => of_volume(error),
-            capture::Error::Layer(error) => of_layer(error),
+    error.chain().find_map(|cause| engines(cause).or_else(|| wrapped(cause).find_map(engines)))
+}
+
+/// The engine's error that a cause is. What is transparent gives its cause's cause as its own.
+fn engines<'e>(cause: &'e (dyn std::error::Error + 'static)) -> Option<&'e engine::Error> {
+    let own = cause
+        .downcast_ref::<engine::Error>()
+        .or_else(|| Some(&**cause.downcast_ref::<Box<engine::Error>>()?))
+        .or_else(|| of_volume(cause.downcast_ref()?))
+        .or_else(|| of_layer(cause.downcast_ref()?));
+    let captured = || match cause.downcast_ref()? {
+        capture::Error::Engine(error) => Some(error),
+        capture::Error::Volume(error) => of_volume(error),
+        capture::Error::Layer(error) => of_layer(error),
+        _ => None,
+    };
+    own.or_else(captured)
+        .or_else(|| match cause.downcast_ref()? {
+            recreate::Error::Engine(error) => Some(error),
+            recreate::Error::Volume(error) => of_volume(error),
+            recreate::Error::Layer(error) => of_layer(error),
             _ => None,
-        };
-        own.or_else(captured)
-            .or_else(|| match cause.downcast_ref()? {
-                recreate::Error::Engine(error) => Some(error),
-                recreate::Error::Volume(error) => of_volume(error),
-                recreate::Error::Layer(error) => of_layer(error),
-                _ => None,
-            })
-            .or_else(|| match cause.downcast_ref()? {
-                image::Error::Engine(error) => Some(error),
-                _ => None,
-            })
-    })
+        })
+        .or_else(|| match cause.downcast_ref()? {
+            image::Error::Engine(error) => Some(error),
+            _ => None,
+        })
 }
 
 fn of_volume(error: &volume::Error) -> Option<&engine::Error> {
@@ -112,18 +121,24 @@ fn image_error(error: &anyhow::Error) -> Option<&image::Error> {
     error.chain().find_map(|cause| cause.downcast_ref().or_else(|| inside(cause)))
 }
 
-/// The error that a stream failed with: a chain leaves out what an I/O error wraps.
+/// The error that a stream failed with.
 fn inside<'e, E: std::error::Error + 'static>(cause: &'e (dyn std::error::Error + 'static)) -> Option<&'e E> {
-    let mut inner: &(dyn std::error::Error + 'static) = cause.downcast_ref::<std::io::Error>()?.get_ref()?;
-    loop {
-        if let Some(found) = inner.downcast_ref() {
-            return Some(found);
+    wrapped(cause).find_map(|cause| cause.downcast_ref())
+}
+
+/// What an I/O error wraps, and its causes: a chain leaves the first of them out.
+fn wrapped<'e>(
+    cause: &'e (dyn std::error::Error + 'static),
+) -> impl Iterator<Item = &'e (dyn std::error::Error + 'static)> {
+    type Cause<'e> = &'e (dyn std::error::Error + 'static);
+    let next = |cause: Cause<'e>| -> Option<Cause<'e>> {
+        match cause.downcast_ref::<std::io::Error>() {
+            Some(error) => Some(error.get_ref()?),
+            None => cause.source(),
         }
-        inner = match inner.downcast_ref::<std::io::Error>() {
-            Some(wrapped) => wrapped.get_ref()?,
-            None => inner.source()?,
-        };
-    }
+    };
+    let first = cause.is::<std::io::Error>().then(|| next(cause)).flatten();
+    std::iter::successors(first, move |cause| next(*cause))
 }
 
 fn bundle_error(error: &anyhow::Error) -> Option<&bundle::Error> {
@@ -208,7 +223,7 @@ pub(crate) fn hint(error: &anyhow::Error) -> Option<String> {
     if let Some(hint) = bundle_error(error).and_then(bundle_hint) {
         return Some(hint);
     }
-    let error = repository_error(error)?;
+    let Some(error) = repository_error(error) else { return full_hint(error) };
     Some(match error {
         Error::NoRepository { location } => format!("lifeboat init -r {location}"),
         Error::HalfCreated { location } => {
@@ -221,13 +236,18 @@ pub(crate) fn hint(error: &anyhow::Error) -> Option<String> {
         }
         _ => match error.kind() {
             ErrorKind::Damaged => "lifeboat check --read-data    # names everything that is damaged".into(),
-            ErrorKind::Full => {
-                "df -h    # make room and run the same command again; nothing stored is lost".into()
-            }
+            ErrorKind::Full => MAKE_ROOM.into(),
             ErrorKind::Unsupported => "install a newer lifeboat".into(),
             _ => return None,
         },
     })
+}
+
+/// Where the repository has room, and something else has not: the state folder, a folder for temporary files.
+fn full_hint(error: &anyhow::Error) -> Option<String> {
+    use std::io::ErrorKind::{QuotaExceeded, StorageFull};
+    let is_full = |error: &std::io::Error| matches!(error.kind(), StorageFull | QuotaExceeded);
+    error.chain().any(|cause| cause.downcast_ref().is_some_and(is_full)).then(|| MAKE_ROOM.into())
 }
 
 /// What to do about an image that cannot be stored: its name is in the error that it caused.

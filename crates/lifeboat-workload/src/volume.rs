@@ -120,6 +120,15 @@ pub enum Error {
 }
 
 impl Error {
+    /// Whether there is no such volume, or not any more.
+    pub fn is_missing(&self) -> bool {
+        match self {
+            Self::Engine(error) => error.is_not_found(),
+            Self::Vanished { .. } => true,
+            _ => false,
+        }
+    }
+
     /// What to type next, where that can be said.
     pub fn hint(&self) -> Option<String> {
         Some(match self {

@@ -64,7 +64,7 @@ impl<'a> Reach<'a> {
                 }
                 Ok(Some(Ok(reached.into_source())))
             }
-            Err(Error::Engine(error)) if error.is_not_found() => Ok(Some(Err(Error::Engine(error)))),
+            Err(error) if error.is_missing() => Ok(Some(Err(error))),
             Err(error) => Err(error.into()),
         }
     }

@@ -22,6 +22,8 @@ pub(super) const QUICK: Duration = Duration::from_secs(60);
 pub(super) const SLOW: Duration = Duration::from_secs(15 * 60);
 /// An answer above this is not one that an engine gives.
 const ANSWER_MAX: usize = 64 << 20;
+/// How an engine that speaks TLS answers a request in the clear.
+const WANTS_TLS: &str = "HTTP request to an HTTPS server";
 /// How much of an answer that is not understood is repeated in an error.
 const EXCERPT: usize = 300;
 
@@ -178,6 +180,11 @@ impl Engine {
         let doing = doing.to_owned();
         let address = || self.transport().address().to_string();
         match error {
+            BollardError::DockerResponseServerError { status_code: 400, message }
+                if message.contains(WANTS_TLS) =>
+            {
+                Error::NeedsTls { address: address() }
+            }
             BollardError::DockerResponseServerError { status_code, message } => {
                 Error::Refused { doing, status: status_code, message: message.trim().to_owned() }
             }

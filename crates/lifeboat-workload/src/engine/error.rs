@@ -58,6 +58,12 @@ pub enum Error {
         /// Why the connection failed.
         source: Box<dyn std::error::Error + Send + Sync>,
     },
+    /// What listens there wants TLS, and was spoken to in the clear.
+    #[error("the engine at {address} speaks TLS only, and DOCKER_TLS_VERIFY is not set")]
+    NeedsTls {
+        /// Where.
+        address: String,
+    },
     /// The operating system does not let this user connect.
     #[error("no permission to use the engine at {address}")]
     Permission {
@@ -136,9 +142,11 @@ impl Error {
     pub fn kind(&self) -> ErrorKind {
         match self {
             Self::Address { .. } | Self::Tls { .. } | Self::Usage(_) => ErrorKind::Usage,
-            Self::NoEngine { .. } | Self::Timeout { .. } | Self::Broken { .. } | Self::Runtime(_) => {
-                ErrorKind::Unavailable
-            }
+            Self::NoEngine { .. }
+            | Self::NeedsTls { .. }
+            | Self::Timeout { .. }
+            | Self::Broken { .. }
+            | Self::Runtime(_) => ErrorKind::Unavailable,
             Self::Permission { .. } => ErrorKind::Denied,
             Self::ApiVersion { .. } | Self::Unsupported(_) => ErrorKind::Unsupported,
             Self::Refused { message, .. } if NO_ROOM.iter().any(|words| message.contains(words)) => {
@@ -172,6 +180,9 @@ impl Error {
         Some(match self {
             Self::NoEngine { address, .. } => {
                 format!("docker -H {address} version    # is the engine running, and is this its address?")
+            }
+            Self::NeedsTls { .. } => {
+                "DOCKER_TLS_VERIFY=1 DOCKER_CERT_PATH=FOLDER lifeboat ...    # ca.pem, cert.pem and key.pem in FOLDER".into()
             }
             Self::Permission { .. } => {
                 "sudo lifeboat ...    # or add this user to the group that owns the socket, often `docker`"

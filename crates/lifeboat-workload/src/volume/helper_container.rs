@@ -140,7 +140,7 @@ impl Drop for HelperContainer {
     fn drop(&mut self) {
         if !self.is_removed {
             // `recover` finds by its label what cannot be removed now.
-            let _ = self.engine.remove_container(&self.id, AnonymousVolumes::Remove);
+            super::leftovers::note(self.engine.remove_container(&self.id, AnonymousVolumes::Remove));
         }
     }
 }

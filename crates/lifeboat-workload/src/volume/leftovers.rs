@@ -8,16 +8,27 @@ use super::helper_container::{HELPER_LABEL, IMAGE_VALUE};
 use super::proof::PROOF_LABEL;
 use super::{Error, random_hex};
 use crate::engine::views::{EngineInfo, number, text};
-use crate::engine::{AnonymousVolumes, Engine};
+use crate::engine::{self, AnonymousVolumes, Engine};
 use crate::recreate::carry_out::UNFINISHED;
 use crate::recreate::derived;
 use std::fs::{File, OpenOptions};
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
 
 /// The folder of locks in lifeboat's state.
 const FOLDER: &str = "helpers";
 /// No capture takes longer.
 const UNKNOWN_SECONDS_MAX: i64 = 7 * 24 * 3600;
+
+/// Something that this process made is still on an engine.
+static HAS_LEFT: AtomicBool = AtomicBool::new(false);
+
+/// Notes what became of removing something that this process made: where it stays, `recover` has to find it.
+pub(crate) fn note(removed: Result<(), engine::Error>) {
+    if removed.is_err_and(|error| !error.is_not_found()) {
+        HAS_LEFT.store(true, Ordering::SeqCst);
+    }
+}
 
 /// A run that makes helpers.
 #[derive(Debug)]
@@ -50,7 +61,8 @@ impl Run {
 
 impl Drop for Run {
     fn drop(&mut self) {
-        if let Some((path, _)) = &self.lock {
+        // Of a run that left something, its file says that it is over. Without it nobody could tell.
+        if let Some((path, _)) = self.lock.as_ref().filter(|_| !HAS_LEFT.load(Ordering::SeqCst)) {
             // The lock goes with the file; a name that stays costs a look.
             let _ = std::fs::remove_file(path);
         }
