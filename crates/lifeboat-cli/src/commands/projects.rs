@@ -6,7 +6,7 @@ use crate::failure::{DONE, Hinted, PARTIAL};
 use crate::ui::Ui;
 use anyhow::{Context, Result};
 use lifeboat::backup::SourceSpec;
-use lifeboat::workload::capture::group::around;
+use lifeboat::workload::capture::{self, group::around};
 use lifeboat::workload::facts::Facts;
 use lifeboat::workload::project::drift::Drift;
 use lifeboat::workload::project::{self, Error, Project};
@@ -112,7 +112,7 @@ pub(super) fn snapshot_host(
 ) -> Result<u8> {
     let groups = {
         let mut reach = Reach::new(&arguments.engine);
-        groups(&mut reach, ui)?
+        groups(&mut reach, global, ui)?
     };
     if groups.is_empty() {
         anyhow::bail!(Hinted::new("the engine has no containers and no volumes", "lifeboat docker ls"));
@@ -142,7 +142,7 @@ pub(super) fn snapshot_host(
 }
 
 /// What is captured together on an engine: each project, and all the rest.
-fn groups(reach: &mut Reach<'_>, ui: &Ui) -> Result<Vec<(String, Vec<OsString>)>> {
+fn groups(reach: &mut Reach<'_>, global: &Global, ui: &Ui) -> Result<Vec<(String, Vec<OsString>)>> {
     let engine = reach.volumes()?.engine().clone();
     let all = around(&engine).context("the engine's containers cannot be listed")?;
     let projects: BTreeMap<String, Vec<&Facts>> = project::projects(&all);
@@ -162,11 +162,15 @@ fn groups(reach: &mut Reach<'_>, ui: &Ui) -> Result<Vec<(String, Vec<OsString>)>
     }
     let used: BTreeSet<&str> =
         all.iter().flat_map(|facts| &facts.mounts).filter_map(|mount| mount.name.as_deref()).collect();
+    let own = super::services::own_volumes(&engine, global)?;
     let mut anonymous = Vec::new();
     for volume in engine.volumes(&[])? {
         match (used.contains(volume.name.as_str()), volume.is_anonymous()) {
             (true, _) => {}
             (false, true) => anonymous.push(volume.name),
+            (false, false) if own.contains(&volume.name) => {
+                ui.notice(&format!("volume {} is not captured: {}", volume.name, capture::OWN));
+            }
             (false, false) => rest.push(OsString::from(format!("volume:{}", volume.name))),
         }
     }

@@ -3,11 +3,12 @@
 use super::volumes::{PREFIX as VOLUME, Reach};
 use crate::access;
 use crate::args::{Global, SnapshotArgs};
+use crate::failure::Hinted;
 use crate::ui::Ui;
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, bail};
 use lifeboat::backup::SourceSpec;
 use lifeboat::workload::boundary::Surroundings;
-use lifeboat::workload::capture::group::{Group, Member};
+use lifeboat::workload::capture::group::{Group, Member, around};
 use lifeboat::workload::capture::{self, Capture, Ended};
 use lifeboat::workload::engine::{Address, Engine};
 use lifeboat::workload::labels::Command;
@@ -28,6 +29,33 @@ const ENGINE_PORT: u16 = 2375;
 /// Whether a source is captured with containers, where there are any.
 pub(super) fn is_theirs(name: &OsStr) -> bool {
     name.to_str().is_some_and(|name| name.starts_with(CONTAINER) || name.starts_with(VOLUME))
+}
+
+/// Refuses volumes that were named and hold the repository, or lifeboat's cache or state.
+pub(super) fn refuse_own(named: &[OsString], reach: &mut Reach<'_>, global: &Global) -> Result<()> {
+    let mut names = named.iter().filter_map(|name| name.to_str()?.strip_prefix(VOLUME)).peekable();
+    if names.peek().is_none() {
+        return Ok(());
+    }
+    let own = own_volumes(reach.volumes()?.engine(), global)?;
+    match names.find(|name| own.iter().any(|own| own == name)) {
+        None => Ok(()),
+        Some(name) => bail!(Hinted::new(
+            format!(
+                "volume {name} holds the repository, or lifeboat's cache or state: a snapshot of it would hold what it is \
+                 written to"
+            ),
+            "lifeboat -r ELSEWHERE copy --from REPOSITORY    # keeps its snapshots in a second repository",
+        )),
+    }
+}
+
+/// The volumes in which lifeboat's own folders lie.
+pub(super) fn own_volumes(engine: &Engine, global: &Global) -> Result<Vec<String>> {
+    let lifelines = lifelines(engine, global)?;
+    // Only in a container are its paths others than the host's.
+    let around = if lifelines.own.is_some() { around(engine)? } else { Vec::new() };
+    Ok(lifelines.own_volumes(&engine.volumes(&[])?, &around))
 }
 
 /// The containers of a snapshot, and the volumes that are named beside them.

@@ -39,6 +39,7 @@ pub(crate) fn run(
     let repository = access::open(global)?;
     let projects = projects::expand(named, &mut reach, ui)?;
     let named = projects.named;
+    services::refuse_own(&named, &mut reach, global)?;
     let mut services = Services::find(&named, &arguments, &mut reach, global, ui)?;
     if let Some(services) = &mut services {
         services.wait_ready(&arguments, &mut reach, ui, interrupted)?;

@@ -10,13 +10,13 @@ use crate::engine::Engine;
 use crate::facts::{Facts, Mount, State};
 use crate::journal::entry::Owed;
 use crate::labels::{Command, Labels, Mounts, Remark};
-use crate::quiesce::{lifelines, plan};
+use crate::quiesce::plan;
 use crate::readiness::{self, Step, Wait};
 use crate::recipes::Recipe;
 use crate::volume::{Volumes, Way};
 use std::cell::RefCell;
 use std::collections::BTreeMap;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::time::{Duration, Instant};
 
 /// One container of a group.
@@ -117,11 +117,10 @@ impl Group {
         }
         let named = choose(&around, names, &Captured::default()).0;
         let mut captured = Captured { volumes: volumes.to_vec(), ..Captured::default() };
-        let own_paths = surroundings.lifelines.host_paths(&around);
+        let own = surroundings.lifelines.own_volumes(&reached.engine().volumes(&[])?, &around);
         for member in &named {
-            let own = own_volumes(member, &own_paths);
             captured.volumes.extend(wanted_volumes(member).into_iter().filter(|name| !own.contains(name)));
-            captured.own_volumes.extend(own);
+            captured.own_volumes.extend(volumes_of(member).filter(|name| own.contains(name)));
         }
         captured.own_volumes.sort();
         captured.own_volumes.dedup();
@@ -289,13 +288,10 @@ pub(super) fn wanted_volumes(member: &Member) -> Vec<String> {
     wanted.filter_map(|mount| mount.name.clone()).collect()
 }
 
-/// Those in which lifeboat's own folders lie, wanted or not.
-fn own_volumes(member: &Member, own_paths: &[PathBuf]) -> Vec<String> {
+/// All of them.
+fn volumes_of(member: &Member) -> impl Iterator<Item = String> {
     let volumes = member.facts.mounts.iter().filter(|mount| mount.kind == "volume");
-    volumes
-        .filter(|mount| lifelines::holds(mount, own_paths))
-        .filter_map(|mount| mount.name.clone())
-        .collect()
+    volumes.filter_map(|mount| mount.name.clone())
 }
 
 fn wanted_binds(member: &Member) -> Vec<Bind> {

@@ -3,8 +3,8 @@
 //! Must stay true: everything a container mounts is in its detail, with what became of it: nobody has to guess what a
 //! snapshot lacks. A detail never exceeds what a snapshot takes.
 
-use super::Error;
 use super::group::{Group, Member};
+use super::{Error, OWN};
 use crate::boundary::{Captured, Reason};
 use crate::engine::views::Container;
 use crate::layer::{self, reach::reach};
@@ -54,15 +54,14 @@ impl Group {
                     sources.has_streams |= matches!(spec, SourceSpec::Archive(_));
                     sources.specs.push(spec);
                 }
-                Err(crate::volume::Error::Engine(error)) if error.is_not_found() => {
+                Err(error) if error.is_missing() => {
                     sources.missing.push((format!("volume:{name}"), error.to_string()));
                 }
                 Err(error) => return Err(error.into()),
             }
         }
         for name in &self.captured.own_volumes {
-            let why = "the repository, or lifeboat's cache or state, is in it";
-            sources.notices.push(format!("volume {name} is not captured: {why}"));
+            sources.notices.push(format!("volume {name} is not captured: {OWN}"));
         }
         sources.specs.extend(self.captured.binds.captured.iter().map(path_source));
         for recorded in &self.captured.binds.recorded {

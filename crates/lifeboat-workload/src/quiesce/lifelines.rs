@@ -3,6 +3,7 @@
 //! Must stay true: while lifeboat works, nothing is made quiet that it needs in order to undo that. Where it cannot be
 //! told apart, too much is spared rather than too little; `plan.rs` reports what was spared and why.
 
+use crate::engine::views::Volume;
 use crate::facts::Facts;
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
@@ -93,6 +94,20 @@ impl Lifelines {
         self.paths.iter().flat_map(translate).collect()
     }
 
+    /// The volumes in which the paths lie: a snapshot of one of them would hold what it is written to.
+    #[must_use]
+    pub fn own_volumes(&self, volumes: &[Volume], around: &[Facts]) -> Vec<String> {
+        let paths = self.host_paths(around);
+        let is_own = |volume: &&Volume| {
+            // A volume that is a bind has its files where its option says.
+            let device = volume.options.get("device").map(PathBuf::from);
+            let device = device.map(|path| std::fs::canonicalize(&path).unwrap_or(path));
+            let mut folders = [Some(PathBuf::from(&volume.mount_point)), device].into_iter().flatten();
+            folders.any(|folder| folder.is_absolute() && paths.iter().any(|path| path.starts_with(&folder)))
+        };
+        volumes.iter().filter(is_own).map(|volume| volume.name.clone()).collect()
+    }
+
     fn is_own(&self, facts: &Facts) -> bool {
         self.own.as_ref().is_some_and(|own| facts.is_called(own))
     }
@@ -127,7 +142,7 @@ impl Lifelines {
 }
 
 /// Whether one of the paths, as the host calls them, lies in a mount.
-pub(crate) fn holds(mount: &crate::facts::Mount, paths: &[PathBuf]) -> bool {
+fn holds(mount: &crate::facts::Mount, paths: &[PathBuf]) -> bool {
     let source = Path::new(&mount.source);
     source.is_absolute() && paths.iter().any(|path| path.starts_with(source))
 }
@@ -254,6 +269,31 @@ mod tests {
             mounting("api", "/repository", "/y", true),
         ];
         assert_eq!(spared(&lifelines, &around), ["lifeboat", "minio"]);
+    }
+
+    #[test]
+    fn volumes_that_hold_lifeboats_own_are_told_by_their_place_or_by_the_folder_that_they_bind() {
+        let volume = |name: &str, device: Option<&str>| Volume {
+            name: name.into(),
+            mount_point: format!("/var/lib/docker/volumes/{name}/_data"),
+            options: device.map(|device| ("device".to_owned(), device.to_owned())).into_iter().collect(),
+            ..Volume::default()
+        };
+        let volumes = [
+            volume("data", None),
+            volume("backup", None),
+            volume("disk", Some("/srv/lifeboat-test")),
+            volume("share", Some("//host/share")),
+            Volume { name: "far".into(), ..Volume::default() },
+        ];
+        let own = |path: &str| Lifelines { paths: vec![path.into()], ..Lifelines::default() };
+        let inside = own("/var/lib/docker/volumes/backup/_data/main");
+        assert_eq!(inside.own_volumes(&volumes, &[]), ["backup"]);
+        assert_eq!(own("/srv/lifeboat-test/main").own_volumes(&volumes, &[]), ["disk"]);
+        assert_eq!(own("/srv/other").own_volumes(&volumes, &[]), [""; 0]);
+        let container = mounting("lifeboat", "/var/lib/docker/volumes/backup/_data", "/repository", true);
+        let there = Lifelines { own: Some(container.id.clone()), ..own("/repository/main") };
+        assert_eq!(there.own_volumes(&volumes, &[container]), ["backup"]);
     }
 
     #[test]
