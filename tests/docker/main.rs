@@ -5,17 +5,22 @@
 //! Read next: [`engines`] brings the engines and removes what a test makes on them; `scene` is the machine around it.
 
 mod adverse;
+mod breaking;
 mod containers;
 mod engines;
 mod full;
+mod full_here;
+mod hooks;
 mod images;
 mod kills;
+mod labels;
 mod layers;
 mod lifelines;
 mod project;
 mod projects;
 mod recipes;
 mod recreate;
+mod refusals;
 #[path = "../scene/mod.rs"]
 mod scene;
 mod scenery;

@@ -107,12 +107,17 @@ impl Disk {
 
     /// Fills it to the last byte with a file `ballast`.
     pub fn fill(&self) {
-        use std::io::Write;
-        let mut ballast = std::fs::File::create(self.place.join("ballast")).unwrap();
-        for piece in [1 << 16, 1 << 12, 1] {
-            let piece = vec![1; piece];
-            while ballast.write_all(&piece).is_ok() {}
-        }
+        stuff(&self.place);
+    }
+}
+
+/// Fills the disk of a folder to the last byte with a file `ballast` in it.
+pub fn stuff(folder: &Path) {
+    use std::io::Write;
+    let mut ballast = std::fs::File::create(folder.join("ballast")).unwrap();
+    for piece in [1 << 16, 1 << 12, 1] {
+        let piece = vec![1; piece];
+        while ballast.write_all(&piece).is_ok() {}
     }
 }
 

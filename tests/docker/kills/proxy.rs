@@ -40,6 +40,8 @@ struct Shared {
     at: At,
     when: When,
     deed: Mutex<Deed>,
+    /// Words in answers, and words of the same length that are put in their place.
+    lie: Option<(String, String)>,
 }
 
 pub(crate) struct Proxy {
@@ -48,7 +50,24 @@ pub(crate) struct Proxy {
 }
 
 impl Proxy {
-    pub(crate) fn start(path: &Path, engine: &str, (at, when): (At, When), deed: Deed) -> Self {
+    pub(crate) fn start(path: &Path, engine: &str, at: (At, When), deed: Deed) -> Self {
+        Self::begin(path, engine, at, deed, None)
+    }
+
+    /// One in whose answers to the requests that fit other words are put in the place of some.
+    pub(crate) fn lying(path: &Path, engine: &str, fits: fn(&str) -> bool, lie: (&str, &str)) -> Self {
+        assert_eq!(lie.0.len(), lie.1.len(), "the length of an answer stays");
+        let lie = Some((lie.0.to_owned(), lie.1.to_owned()));
+        Self::begin(path, engine, (At::Every(fits), When::Answered), Box::new(|| {}), lie)
+    }
+
+    fn begin(
+        path: &Path,
+        engine: &str,
+        (at, when): (At, When),
+        deed: Deed,
+        lie: Option<(String, String)>,
+    ) -> Self {
         let _ = std::fs::remove_file(path);
         let listener = UnixListener::bind(path).unwrap();
         let shared = Arc::new(Shared {
@@ -58,6 +77,7 @@ impl Proxy {
             at,
             when,
             deed: Mutex::new(deed),
+            lie,
         });
         let serving = Arc::clone(&shared);
         std::thread::spawn(move || {
@@ -144,6 +164,9 @@ fn serve(shared: &Shared, mut client: UnixStream) {
     while let Ok(count) = engine.read(&mut buffer) {
         shared.fire(is_the_one && is_first, When::Answered);
         is_first = false;
+        if let Some((truth, lie)) = shared.lie.as_ref().filter(|_| is_the_one) {
+            replace(&mut buffer[..count], truth.as_bytes(), lie.as_bytes());
+        }
         if count == 0 || client.write_all(&buffer[..count]).is_err() {
             break;
         }
@@ -151,6 +174,14 @@ fn serve(shared: &Shared, mut client: UnixStream) {
     let _ = client.shutdown(Shutdown::Both);
     let _ = engine.shutdown(Shutdown::Both);
     let _ = forward.join();
+}
+
+fn replace(bytes: &mut [u8], old: &[u8], new: &[u8]) {
+    for at in 0..bytes.len().saturating_sub(old.len() - 1) {
+        if bytes[at..].starts_with(old) {
+            bytes[at..at + new.len()].copy_from_slice(new);
+        }
+    }
 }
 
 fn has(bytes: &[u8], part: &[u8]) -> bool {
