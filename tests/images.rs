@@ -258,6 +258,36 @@ fn a_compressed_image_is_kept_exactly_or_made_portable() {
     assert!(!members.contains_key("index.json"));
 }
 
+/// A layer as Go's compressor writes it: made by a program of Go's, which is beside it.
+const OF_GO: &[u8] = include_bytes!("../crates/lifeboat-gzip/tests/vectors/tar.gz");
+
+#[test]
+fn a_layer_that_go_compressed_is_stored_by_file_and_comes_back_as_it_was() {
+    let scene = Scene::with_repository();
+    let mut plain = Vec::new();
+    flate2::read::GzDecoder::new(OF_GO).read_to_end(&mut plain).unwrap();
+    // One that stops being predictable in the middle of a file, too.
+    let mut broken = OF_GO.to_vec();
+    let middle = broken.len() / 2;
+    broken[middle..][..64].fill(0x55);
+    for (stream, is_whole) in [(OF_GO, true), (&broken, false)] {
+        let saved = oci(&[plain.clone()], Store::Containerd, |_| stream.to_vec());
+        let (source, description, _) = store(&scene, "one", &saved, Images::Exact);
+        let record = description.file(&description.layers[0]).unwrap();
+        assert_eq!((record.split, record.bytes), (true, stream.len() as u64));
+        assert!(!is_whole || record.recipe == Some(plain.len() as u64), "{:?}", record.recipe);
+        let archive = unpack(&loaded(&scene, &source, &description).unwrap());
+        assert!(archive[&record.path] == Member::File(stream.to_vec()), "{is_whole}");
+    }
+    // What is in it is compared with what the configuration says.
+    let other = oci(&[layer(&[("other", noise("other", 999))])], Store::Containerd, |_| OF_GO.to_vec());
+    let error = rewritten(&pack(&other.members), &other.about, Images::Exact).unwrap_err();
+    assert!(
+        matches!(&error, Error::Incomplete(text) if text.contains("is not the one with the digest")),
+        "{error}"
+    );
+}
+
 fn config_of(layers: &[Vec<u8>]) -> Value {
     config(layers)
 }

@@ -157,6 +157,11 @@ impl Analyzer {
         Ok(self.fit())
     }
 
+    /// Whether there are no more plain bytes: what comes is part of the recipe.
+    pub fn is_rest(&self) -> bool {
+        self.state == State::Rest
+    }
+
     /// What was pushed, all of it, if the stream is not predictable or nothing is decided yet.
     pub fn into_pushed(self) -> Vec<u8> {
         self.input

@@ -11,6 +11,7 @@
 //! Read next: [`rewrite`], [`description`]; then [`plan`] and [`load`] for the way back.
 
 pub mod description;
+mod gzip;
 mod hashing;
 pub mod load;
 pub(crate) mod packer;
@@ -42,6 +43,8 @@ pub const SPLIT_FOLDER: &str = "split";
 pub const SKELETON_FOLDER: &str = "skeleton";
 /// The contents, in order.
 pub const DATA_FOLDER: &str = "data";
+/// The parts of a recipe, in order: only of gzip streams.
+pub const RECIPE_FOLDER: &str = "recipe";
 
 /// How images are stored.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]

@@ -84,6 +84,9 @@ pub struct FileRecord {
     /// Whether it was taken apart.
     #[serde(default)]
     pub split: bool,
+    /// Of a gzip stream that was taken apart as what it was made of: how many bytes of that its recipe takes.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub recipe: Option<u64>,
 }
 
 impl Description {

@@ -4,13 +4,16 @@
 //! was split is that of its parts, in the order in which they are joined; and every digest that the image states is
 //! compared with it before the end mark is written.
 //!
-//! Memory is one part of a skeleton, one piece, and [`KEPT_BYTES_MAX`] of small files.
+//! Memory is one part of a skeleton and of a recipe, one piece, and [`KEPT_BYTES_MAX`] of small files.
 
 use super::description::{Description, FileRecord, checked_path};
+use super::gzip::{Begun, FILLED_MAX, Unpacking};
 use super::hashing::Hashing;
 use super::packer::{BUFFER_BYTES, Packer};
 use super::verify::{Portable, Saved};
-use super::{DATA_FOLDER, DESCRIPTION_FILE, Error, Images, SKELETON_FOLDER, SPLIT_FOLDER, WHOLE_FOLDER};
+use super::{
+    DATA_FOLDER, DESCRIPTION_FILE, Error, Images, RECIPE_FOLDER, SKELETON_FOLDER, SPLIT_FOLDER, WHOLE_FOLDER,
+};
 use lifeboat_format::{hex, skeleton};
 use lifeboat_transfer::dump::head::BLOCK_BYTES;
 use lifeboat_transfer::source::archive::split::{Part, Split, is_archive};
@@ -48,6 +51,15 @@ pub fn rewrite(saved: impl Read, output: impl Write, about: Description) -> Resu
         rewriter.member(&member, &mut members)?;
     }
     rewriter.finish(about)
+}
+
+/// What is written between the parts of an archive that is taken apart, with the stream that they come from.
+type Beside<'b, W, R> = &'b mut dyn FnMut(&mut W, &mut R) -> Result<(), Error>;
+
+/// What the parts of an archive are together.
+struct Joined {
+    bytes: u64,
+    sha256: String,
 }
 
 struct Rewriter<W: Write> {
@@ -90,6 +102,8 @@ impl<W: Write> Rewriter<W> {
         let whole = front.as_slice().chain(content);
         let record = if is_portable && (front.starts_with(GZIP) || front.starts_with(ZSTD)) {
             self.unpack(path, front.starts_with(GZIP), whole)?
+        } else if front.starts_with(GZIP) {
+            self.gzip(path, bytes, whole)?
         } else if is_archive(&front) {
             self.split(path, whole, Some(bytes))?
         } else if bytes <= SMALL_BYTES_MAX {
@@ -117,6 +131,40 @@ impl<W: Write> Rewriter<W> {
         io::copy(&mut hashing, &mut io::sink())?;
         self.saved.unpacked.insert(path, (stored, hashing.digest()));
         Ok(record)
+    }
+
+    /// Takes a gzip stream apart as what it was made of, if it can be made again.
+    fn gzip(&mut self, path: String, bytes: u64, content: impl Read) -> Result<FileRecord, Error> {
+        let mut hashing = Hashing::new(content);
+        let mut unpacking = match Unpacking::begin(&mut hashing)? {
+            Begun::Plain(unpacking) => unpacking,
+            Begun::AsItIs(read, rest) => {
+                let whole = read.as_slice().chain(rest);
+                self.output.stream(&format!("{WHOLE_FOLDER}/{path}"), bytes, &mut { whole })?;
+                return Ok(FileRecord { path, bytes, sha256: hashing.digest(), ..FileRecord::default() });
+            }
+        };
+        let folder = format!("{SPLIT_FOLDER}/{path}");
+        let mut parts = 0;
+        let archive = Split::new(&mut unpacking, None).filling(FILLED_MAX);
+        let split = self.split_into(&folder, archive, &mut |this, unpacking| {
+            this.recipe_part(&folder, &mut parts, unpacking.recipe_part())
+        })?;
+        while let Some(part) = unpacking.rest_part()? {
+            self.recipe_part(&folder, &mut parts, Some(part))?;
+        }
+        if unpacking.is_whole() {
+            self.saved.plain.insert(path.clone(), split.sha256);
+        }
+        let recipe = Some(unpacking.taken());
+        Ok(FileRecord { path, bytes, sha256: hashing.digest(), split: true, recipe, ..FileRecord::default() })
+    }
+
+    fn recipe_part(&mut self, folder: &str, parts: &mut u32, part: Option<Vec<u8>>) -> Result<(), Error> {
+        let Some(part) = part else { return Ok(()) };
+        self.output.file(&format!("{folder}/{RECIPE_FOLDER}/{parts:06}"), &part)?;
+        *parts += 1;
+        Ok(())
     }
 
     /// A file that is kept for [`Saved`] to look at. For a portable image it may be left out in the end.
@@ -149,41 +197,52 @@ impl<W: Write> Rewriter<W> {
     /// Takes an archive apart.
     fn split(&mut self, path: String, content: impl Read, bytes: Option<u64>) -> Result<FileRecord, Error> {
         let folder = format!("{SPLIT_FOLDER}/{path}");
+        let Joined { bytes, sha256 } =
+            self.split_into(&folder, Split::new(content, bytes), &mut |_, _| Ok(()))?;
+        Ok(FileRecord { path, bytes, sha256, split: true, ..FileRecord::default() })
+    }
+
+    /// Takes an archive apart into a folder; `beside` comes after each part of it.
+    fn split_into<R: Read>(
+        &mut self,
+        folder: &str,
+        mut split: Split<R>,
+        beside: Beside<'_, Self, R>,
+    ) -> Result<Joined, Error> {
         let (mut parts, mut contents) = (0, 0);
         let mut hasher = Sha256::new();
         let mut total = 0;
         let mut skeleton = skeleton::Builder::default();
-        let mut split = Split::new(content, bytes);
         while let Some(part) = split.next_part()? {
+            beside(self, split.stream())?;
             match part {
                 Part::Raw(bytes) => {
                     hasher.update(&bytes);
                     total += bytes.len() as u64;
                     for piece in bytes.chunks(RAW_BYTES) {
                         let full = skeleton.raw(piece);
-                        self.skeleton_part(&folder, &mut parts, full)?;
+                        self.skeleton_part(folder, &mut parts, full)?;
                     }
                 }
                 Part::Piece(bytes) => {
                     hasher.update(&bytes);
                     total += bytes.len() as u64;
                     let full = skeleton.content(bytes.len() as u64);
-                    self.skeleton_part(&folder, &mut parts, full)?;
-                    self.output.file(&content_name(&folder, &mut contents)?, &bytes)?;
+                    self.skeleton_part(folder, &mut parts, full)?;
+                    self.output.file(&content_name(folder, &mut contents)?, &bytes)?;
                 }
                 Part::File(bytes) => {
                     let full = skeleton.content(bytes);
-                    self.skeleton_part(&folder, &mut parts, full)?;
+                    self.skeleton_part(folder, &mut parts, full)?;
                     let mut hashing = Hashing::after(&mut split, hasher);
-                    self.output.stream(&content_name(&folder, &mut contents)?, bytes, &mut hashing)?;
+                    self.output.stream(&content_name(folder, &mut contents)?, bytes, &mut hashing)?;
                     hasher = hashing.into_hasher();
                     total += bytes;
                 }
             }
         }
-        self.skeleton_part(&folder, &mut parts, Some(skeleton.finish()))?;
-        let sha256 = hex(&hasher.finalize());
-        Ok(FileRecord { path, link: None, bytes: total, sha256, split: true })
+        self.skeleton_part(folder, &mut parts, Some(skeleton.finish()))?;
+        Ok(Joined { bytes: total, sha256: hex(&hasher.finalize()) })
     }
 
     fn skeleton_part(&mut self, folder: &str, parts: &mut u32, part: Option<Vec<u8>>) -> Result<(), Error> {

@@ -4,8 +4,9 @@
 //! computed while it is given, and where it is not the recorded one the archive has no end mark.
 
 use super::description::{Description, FileRecord};
+use super::gzip::Recreating;
 use super::hashing::Hashing;
-use super::{DATA_FOLDER, SKELETON_FOLDER, SPLIT_FOLDER, WHOLE_FOLDER};
+use super::{DATA_FOLDER, RECIPE_FOLDER, SKELETON_FOLDER, SPLIT_FOLDER, WHOLE_FOLDER};
 use lifeboat_format::{TreePath, hex};
 use lifeboat_transfer::dump;
 use lifeboat_transfer::dump::head::{BLOCK_BYTES, padding, plain_head};
@@ -88,7 +89,10 @@ impl<'r> LoadStream<'r> {
             let folder = format!("{SPLIT_FOLDER}/{path}");
             let parts = self.at(&format!("{folder}/{SKELETON_FOLDER}"))?;
             let contents = self.at(&format!("{folder}/{DATA_FOLDER}"))?;
-            return Ok(Box::new(Joined::new(parts, contents, self.reader)));
+            let joined = Joined::new(parts, contents, self.reader);
+            let Some(bytes) = record.recipe else { return Ok(Box::new(joined)) };
+            let recipe = self.at(&format!("{folder}/{RECIPE_FOLDER}"))?;
+            return Ok(Box::new(Recreating::new(Box::new(joined.take(bytes)), recipe, self.reader)?));
         }
         let found = self.at(&format!("{WHOLE_FOLDER}/{path}"))?.next();
         let missing = || Error::new(ErrorKind::NotFound, format!("the snapshot does not have {path}"));

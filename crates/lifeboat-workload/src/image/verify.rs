@@ -25,6 +25,8 @@ pub(super) struct Saved {
     pub(super) small: BTreeMap<String, Vec<u8>>,
     /// Compressed ones: under which name they are stored uncompressed, and the digest that they had.
     pub(super) unpacked: BTreeMap<String, (String, String)>,
+    /// Of those that were taken apart with a recipe: the digests of their plain bytes.
+    pub(super) plain: BTreeMap<String, String>,
 }
 
 /// What is stored of a portable image.
@@ -85,8 +87,9 @@ impl Saved {
             let Some(file) = self.file(layer) else {
                 return incomplete(format!("its layer {layer} is missing"));
             };
-            let is_plain = file.split || about.store == Store::Graph;
-            if is_plain && format!("sha256:{}", file.sha256) != *diff_id {
+            let is_plain = (file.split && file.recipe.is_none()) || about.store == Store::Graph;
+            let plain = if is_plain { Some(&file.sha256) } else { self.plain.get(&file.path) };
+            if plain.is_some_and(|plain| format!("sha256:{plain}") != *diff_id) {
                 return incomplete(format!("its layer {layer} is not the one with the digest {diff_id}"));
             }
             about.layers.push(file.path.clone());

@@ -47,6 +47,8 @@ pub struct Split<R> {
     size: Option<u64>,
     global_size: Option<u64>,
     is_archive: bool,
+    /// Zeros that may still be given for what is missing of a file.
+    zeros_left: u64,
 }
 
 impl<R: Read> Split<R> {
@@ -62,13 +64,24 @@ impl<R: Read> Split<R> {
             size: None,
             global_size: None,
             is_archive: true,
+            zeros_left: 0,
         }
+    }
+
+    /// Fills a file up with at most so many zeros where the stream ends in it, for whoever knows how much of it counts.
+    pub fn filling(self, zeros_max: u64) -> Self {
+        Self { zeros_left: zeros_max, ..self }
+    }
+
+    /// Where the bytes come from.
+    pub fn stream(&mut self) -> &mut R {
+        &mut self.stream
     }
 
     /// The next part; `None` at the end of the stream. What is left of a file is passed over and lost.
     ///
     /// # Errors
-    /// Those of the stream, and a stream of unknown length that ends inside a file.
+    /// Those of the stream, and a stream of unknown length that ends inside a file, unless that is [filled](Self::filling).
     pub fn next_part(&mut self) -> Result<Option<Part>> {
         std::io::copy(&mut *self, &mut std::io::sink())?;
         if self.file_next > 0 {
@@ -168,10 +181,15 @@ impl<R: Read> Read for Split<R> {
         if length == 0 {
             return Ok(0);
         }
-        let length = self.stream.read(&mut buffer[..length])?;
-        if length == 0 {
-            return Err(std::io::Error::new(ErrorKind::UnexpectedEof, "an archive ends inside a file"));
+        let mut read = self.stream.read(&mut buffer[..length])?;
+        if read == 0 {
+            let Some(zeros_left) = self.zeros_left.checked_sub(length as u64) else {
+                return Err(std::io::Error::new(ErrorKind::UnexpectedEof, "an archive ends inside a file"));
+            };
+            buffer[..length].fill(0);
+            (self.zeros_left, read) = (zeros_left, length);
         }
+        let length = read;
         self.file_left -= length as u64;
         self.left = self.left.map(|left| left.saturating_sub(length as u64));
         Ok(length)
@@ -182,6 +200,31 @@ impl<R: Read> Read for Split<R> {
 mod tests {
     use super::*;
     use proptest::prelude::*;
+
+    #[test]
+    fn a_file_that_is_not_all_there_is_filled_up_where_that_is_wanted_and_to_a_limit() {
+        let mut builder = tar::Builder::new(Vec::new());
+        let mut header = tar::Header::new_ustar();
+        header.set_size(10_000);
+        builder.append_data(&mut header, "file", &[7; 10_000][..]).unwrap();
+        let archive = builder.into_inner().unwrap();
+        let all = |split: &mut Split<&[u8]>| -> Result<Vec<u8>> {
+            let mut bytes = Vec::new();
+            while let Some(part) = split.next_part()? {
+                match part {
+                    Part::Raw(raw) | Part::Piece(raw) => bytes.extend(raw),
+                    Part::File(_) => _ = split.read_to_end(&mut bytes)?,
+                }
+            }
+            Ok(bytes)
+        };
+        let cut = &archive[..2000];
+        assert!(all(&mut Split::new(cut, None)).is_err());
+        let filled = all(&mut Split::new(cut, None).filling(10_000)).unwrap();
+        assert_eq!((&filled[..2000], &filled[2000..]), (cut, &[0; 512 + 10_000 - 2000][..]));
+        assert!(all(&mut Split::new(cut, None).filling(1000)).is_err());
+        assert_eq!(all(&mut Split::new(&archive[..], None).filling(1000)).unwrap(), archive);
+    }
 
     /// What comes of an archive: all of it put together, and the lengths of its files.
     fn split(bytes: &[u8], is_length_known: bool) -> (Vec<u8>, Vec<u64>) {
