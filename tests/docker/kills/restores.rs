@@ -1,8 +1,8 @@
 //! Kills restores of a project at their requests, on engines of the tests' own.
 //!
 //! Must stay true: whatever request a restore dies at, `recover` or the next restore leaves the engine as it was, or with
-//! the whole project; what is not the project's is never touched; and the same restore, run again, finishes. In place, either
-//! the old project is there as it was, or the command that is printed brings it back.
+//! the whole project; what is not the project's is never touched; and the same restore, run again, finishes. In place, the old
+//! project is there as it was, or `recover` brings it back from the snapshot that was taken of it, however often that dies too.
 //!
 //! By default the first and the last of each kind of request that changes something are points, and some of the others; with
 //! `LIFEBOAT_TEST_KILLS` as in [`super`].
@@ -103,8 +103,11 @@ fn socket(scene: &Scene) -> PathBuf {
 }
 
 fn killed(project: &Project<'_>, words: &[&str], (number, when): (usize, When)) -> Killed {
+    killed_at(project, words, (At::Number(number), when))
+}
+
+fn killed_at(project: &Project<'_>, words: &[&str], at: (At, When)) -> Killed {
     let (target, deed) = killing();
-    let at = (At::Number(number), when);
     let proxy = Proxy::start(&socket(project.scene), &project.engine.url, at, deed);
     let mut restore = command(project.scene, project.engine);
     restore.env("DOCKER_HOST", proxy.host()).args(words).stdout(Stdio::piped()).stderr(Stdio::piped());
@@ -286,20 +289,16 @@ fn a_restore_in_place_that_is_killed_at_any_request_leaves_the_old_project_or_th
             let state = catch_unwind(AssertUnwindSafe(|| {
                 let said = through(&project, &killed.proxy, &["recover"]).expect(0).text();
                 wait_for_supervisor(&scene, &what);
-                let printed =
-                    said.split_once("lifeboat restore ").and_then(|(_, after)| after.lines().next());
-                let state = match printed {
-                    Some(printed) => {
-                        let printed: Vec<&str> = ["restore"].into_iter().chain(printed.split(' ')).collect();
-                        through(&project, &killed.proxy, &printed).expect(0);
+                let state = match said.contains("Brought back project") {
+                    true => {
                         assert!(is_newer(), "{what}: {said}");
                         "the way back"
                     }
-                    None if containers(&project) == there => {
+                    false if containers(&project) == there => {
                         assert!(is_newer(), "{what}: {said}");
                         "the old project"
                     }
-                    None => {
+                    false => {
                         // It runs, without anybody's help.
                         project.has_data();
                         "the new project"
@@ -324,4 +323,38 @@ fn a_restore_in_place_that_is_killed_at_any_request_leaves_the_old_project_or_th
         assert_eq!(neither, Vec::<String>::new());
         assert!(tried >= 10 && found.contains_key("the old project") && found.contains_key("the way back"));
     }
+}
+
+#[test]
+fn what_was_there_before_comes_back_also_when_the_way_back_is_killed() {
+    let engine = KillableEngine::start("graph");
+    let scene = Scene::with_repository();
+    let project = captured(&scene, &engine);
+    let words = ["restore", "latest", "--to", "project:", "--in-place"];
+    project.exec("db", "echo newer > /data/orders; echo newer > /etc/changed");
+    project.exec("web", "echo newer > /etc/changed");
+    scene.write("shop/site/index.html", "changed\n");
+    let is_making: fn(&str) -> bool = |line| line.contains("/containers/create?name=lifeboat-unfinished");
+    let is_renaming: fn(&str) -> bool = |line| line.contains("/rename?");
+    let die = |words: &[&str], fits| {
+        let killed = killed_at(&project, words, (At::First(fits), When::Before));
+        assert!(killed.proxy.has_fired() && killed.code.is_none(), "{words:?} lived: {}", killed.text);
+        killed.proxy
+    };
+    drop(die(&words, is_making));
+    assert_eq!(std::fs::read_to_string(scene.path("shop/site/index.html")).unwrap(), "welcome\n");
+    let proxy = Proxy::listening(&socket(&scene), &engine.url);
+    let mut without = command(&scene, &engine);
+    without.env("DOCKER_HOST", proxy.host()).env_remove("LIFEBOAT_REPOSITORY").arg("recover");
+    Done::of(&mut without).expect(3).says("its volumes may be half restored: no repository is named");
+    drop(proxy);
+    // What is as it was then is not made anew, so one has to be missing.
+    engine.say(&["rm", "--force", &project.container("web")]);
+    // Before it writes anything, and in the middle of it.
+    drop(die(&["recover"], is_renaming));
+    let proxy = die(&["recover"], is_making);
+    through(&project, &proxy, &["recover"]).expect(0).prints("Brought back project");
+    assert_eq!(project.exec("db", "cat /data/orders /etc/changed"), "newer\nnewer");
+    assert_eq!(project.exec("web", "cat /site/index.html /etc/changed"), "changed\nnewer");
+    through(&project, &proxy, &["recover"]).expect(0).says_not("interrupted");
 }

@@ -75,7 +75,9 @@ pub(crate) fn run(cli: Cli, interrupted: &Arc<AtomicBool>) -> Result<u8> {
         Command::Repair(command) => repair::run(&global, &ui, &command, interrupted),
         Command::Key(command) => manage::key(&global, &ui, &command),
         Command::Repo(command) => manage::repo(&global, &ui, &command),
-        Command::Recover { dry_run, docker_host } => recover::run(&ui, dry_run, docker_host.as_deref()),
+        Command::Recover { dry_run, docker_host } => {
+            recover::run(&global, &ui, dry_run, docker_host.as_deref(), interrupted)
+        }
         Command::Supervise { journal } => recover::supervise(&journal),
         Command::Docker(command) => docker::run(&global, &ui, &command),
         Command::Cache { cleanup } => manage::cache(&global, &ui, cleanup),

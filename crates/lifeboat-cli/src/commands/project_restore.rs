@@ -22,7 +22,7 @@ use lifeboat::format::snapshot::{Snapshot, Source};
 use lifeboat::repo::reader::ChunkReader;
 use lifeboat::restore::Options;
 use lifeboat::workload::engine::Engine;
-use lifeboat::workload::project::undo::{self, Begun, Note};
+use lifeboat::workload::project::undo::{self, Begun, Made, Note};
 use lifeboat::workload::volume::leftovers;
 use run::Run;
 use shown::show;
@@ -59,9 +59,10 @@ pub(crate) fn restore(call: &Call<'_>, name: &str, options: &Options<'_>) -> Res
     let reader = ChunkReader::new(call.repository);
     let mut reach = Reach::new(&arguments.engine);
     let volumes = reach.volumes()?;
-    if !arguments.dry_run {
-        take_back_dead_ones(ui, volumes.engine())?;
-    }
+    let mut dead = match arguments.dry_run {
+        true => Vec::new(),
+        false => take_back_dead_ones(ui, volumes.engine())?,
+    };
     let work = work(call, &reader, volumes, name)?;
     show(ui, &work, arguments);
     if let Some(first) = work.obstacles.first() {
@@ -88,9 +89,14 @@ pub(crate) fn restore(call: &Call<'_>, name: &str, options: &Options<'_>) -> Res
     for name in stays.keys() {
         call.ui.notice(&format!("container {name} is as in the snapshot and stays"));
     }
-    let safety = safety.map(|safety| safety.id.to_string());
+    // What is there now may be half of something: the way back is that of the restore that died.
+    dead.retain(|begun| begun.project == work.renaming.project());
+    let before = dead.first().and_then(|begun| begun.safety.clone());
+    let is_half_written = before.is_some() && safety.is_some();
+    let safety = safety.map(|safety| before.unwrap_or_else(|| safety.id.to_string()));
+    let state = lifeboat::state_directory();
     let note = Note::begin(
-        &lifeboat::state_directory(),
+        &state,
         Begun {
             version: undo::VERSION,
             run: volumes.run().to_owned(),
@@ -98,11 +104,12 @@ pub(crate) fn restore(call: &Call<'_>, name: &str, options: &Options<'_>) -> Res
             project: work.renaming.project().to_owned(),
             snapshot: call.selected.snapshot.id.to_string(),
             safety,
-            made: Vec::new(),
+            made: if is_half_written { vec![Made::Overwriting] } else { Vec::new() },
             whole: false,
             starting: Vec::new(),
         },
     )?;
+    dead.iter().for_each(|begun| undo::forget(&state, begun));
     let mut run = Run {
         call,
         reader: &reader,
@@ -131,25 +138,41 @@ fn refuse_what_projects_cannot(arguments: &RestoreArgs) -> Result<()> {
     Ok(())
 }
 
-/// What a killed restore left is in the way of the next one.
-fn take_back_dead_ones(ui: &Ui, engine: &Engine) -> Result<()> {
+/// Goes the way back of a restore that died after it had begun to write over a project.
+pub(crate) fn go_back(global: &Global, ui: &Ui, begun: &Begun, interrupted: &Arc<AtomicBool>) -> Result<u8> {
+    let words = begun.words_back().context("there is no way back")?;
+    let mut all = vec!["lifeboat", "--docker-host", &begun.engine];
+    all.splice(1..1, words.iter().map(String::as_str));
+    let Command::Restore(arguments) = Cli::try_parse_from(all)?.command else {
+        bail!("nothing was restored")
+    };
+    super::restore::run(global, ui, &arguments, interrupted)
+}
+
+/// What a killed restore left is in the way of the next one. Gives those that had begun to write over something: their
+/// notes stay.
+fn take_back_dead_ones(ui: &Ui, engine: &Engine) -> Result<Vec<Begun>> {
     let state = lifeboat::state_directory();
     for name in leftovers::remove(engine, &state)? {
         ui.notice(&format!("removed {name}, which a dead run had made"));
     }
-    for begun in undo::dead(&state).iter().filter(|begun| begun.engine == engine.address().to_string()) {
+    let mut dead = undo::dead(&state);
+    dead.retain(|begun| begun.engine == engine.address().to_string());
+    for begun in &dead {
         for line in undo::undo(engine, begun)? {
             ui.notice(&format!("a dead restore of {PREFIX}{} is taken back: {line}", begun.project));
         }
-        if let Some(safety) = begun.safety.as_ref().filter(|_| begun.is_half_written()) {
+        undo::settle(&state, begun)?;
+        if let Some(words) = begun.words_back() {
             ui.notice(&format!(
-                "before it there was: lifeboat restore {} --to project: --in-place",
-                safety.get(..8).unwrap_or(safety)
+                "project {} as it was before a restore that died: lifeboat {}",
+                begun.project,
+                words.join(" ")
             ));
         }
-        undo::forget(&state, begun);
     }
-    Ok(())
+    dead.retain(|begun| begun.way_back().is_some());
+    Ok(dead)
 }
 
 /// A snapshot of what is there now, which has to hold all that is written over.

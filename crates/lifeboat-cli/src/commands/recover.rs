@@ -1,16 +1,20 @@
 //! `lifeboat recover`, and the supervisor that makes it rarely needed.
 
+use super::project_restore::go_back;
+use crate::args::Global;
 use crate::failure::{DONE, Hinted, PARTIAL};
 use crate::ui::Ui;
 use anyhow::{Context, Result};
 use lifeboat::workload::engine::Engine;
-use lifeboat::workload::project::undo;
+use lifeboat::workload::project::undo::{self, Begun, Made};
 use lifeboat::workload::quiesce::undo::{How, Undone};
 use lifeboat::workload::recover::{self, Fate, Run};
 use lifeboat::workload::supervisor;
 use lifeboat::workload::volume::leftovers;
 use serde_json::{Value, json};
 use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 
 /// Watches over the run that started this process.
 pub(crate) fn supervise(journal: &Path) -> Result<u8> {
@@ -19,7 +23,13 @@ pub(crate) fn supervise(journal: &Path) -> Result<u8> {
 }
 
 /// Brings back what dead runs left.
-pub(crate) fn run(ui: &Ui, dry_run: bool, docker_host: Option<&str>) -> Result<u8> {
+pub(crate) fn run(
+    global: &Global,
+    ui: &Ui,
+    dry_run: bool,
+    docker_host: Option<&str>,
+    interrupted: &Arc<AtomicBool>,
+) -> Result<u8> {
     let state = lifeboat::state_directory();
     let engine = Engine::connect(docker_host);
     let found = match dry_run {
@@ -30,7 +40,7 @@ pub(crate) fn run(ui: &Ui, dry_run: bool, docker_host: Option<&str>) -> Result<u
     for run in &runs {
         tell(ui, run);
     }
-    let restores_open = restores(ui, &state, dry_run);
+    let restores_open = restores(&state, ui, dry_run, &|begun| go_back(global, ui, begun, interrupted));
     if let Ok(engine) = &engine
         && !dry_run
     {
@@ -52,42 +62,53 @@ pub(crate) fn run(ui: &Ui, dry_run: bool, docker_host: Option<&str>) -> Result<u
     Ok(if open == 0 { DONE } else { PARTIAL })
 }
 
-/// Takes back what dead restores of projects made; how many could not be.
-fn restores(ui: &Ui, state: &Path, dry_run: bool) -> usize {
+/// Takes back what dead restores of projects made, and where they had begun to write over a project, goes the way back; how
+/// many are left.
+fn restores(state: &Path, ui: &Ui, dry_run: bool, go_back: &dyn Fn(&Begun) -> Result<u8>) -> usize {
     let mut open = 0;
     for begun in undo::dead(state) {
         let short = begun.snapshot.get(..8).unwrap_or(&begun.snapshot).to_owned();
-        let what = format!("Restore of project {} from snapshot {short}", begun.project);
         let done = match dry_run {
-            true => {
-                Ok(begun.made.iter().map(|made| format!("would be taken back: {}", made.shown())).collect())
-            }
-            false => Engine::connect(Some(&begun.engine))
-                .map_err(anyhow::Error::new)
-                .and_then(|engine| Ok(undo::undo(&engine, &begun)?)),
+            true => Ok(planned(&begun)),
+            false => take_back(state, &begun),
         };
-        let (lines, is_done): (Vec<String>, bool) = match done {
-            Ok(lines) => (lines, !dry_run),
-            Err(error) => (vec![format!("could not be taken back: {error:#}")], false),
-        };
-        if is_done {
-            undo::forget(state, &begun);
-        } else if !dry_run {
-            open += 1;
-        }
-        let safety = begun.safety.as_ref().filter(|_| begun.is_half_written());
-        let safety = safety.and_then(|safety| safety.get(..8));
+        let is_taken_back = done.is_ok();
+        let lines = done.unwrap_or_else(|error| vec![format!("could not be taken back: {error:#}")]);
         if ui.json {
             ui.emit("restore", json!({"project": begun.project, "snapshot": begun.snapshot, "safety": begun.safety, "items": lines}));
+        } else {
+            ui.say(format!("Restore of project {} from snapshot {short} was interrupted", begun.project));
+            lines.iter().for_each(|line| ui.say(format!("  {line}")));
+        }
+        if dry_run {
             continue;
         }
-        ui.say(format!("{what} was interrupted"));
-        lines.iter().for_each(|line| ui.say(format!("  {line}")));
-        if let Some(safety) = safety {
-            ui.say(format!("  its volumes may be half restored; what was there before: lifeboat restore {safety} --to project: --in-place"));
+        let words = begun.words_back().filter(|_| is_taken_back);
+        let outcome = words.as_ref().map_or(Ok(DONE), |_| go_back(&begun));
+        if let (Err(error), Some(words)) = (&outcome, words) {
+            eprintln!(
+                "Warning: project {} is stopped, and its volumes may be half restored: {error:#}",
+                begun.project
+            );
+            eprintln!("Hint: lifeboat -r REPOSITORY recover    # or: lifeboat {}", words.join(" "));
         }
+        open += usize::from(!is_taken_back || !matches!(outcome, Ok(DONE)));
     }
     open
+}
+
+fn planned(begun: &Begun) -> Vec<String> {
+    let made = begun.made.iter().filter(|made| !matches!(made, Made::Overwriting));
+    let mut lines: Vec<String> = made.map(|made| format!("would be taken back: {}", made.shown())).collect();
+    lines.extend(begun.words_back().map(|words| format!("would follow: lifeboat {}", words.join(" "))));
+    lines
+}
+
+fn take_back(state: &Path, begun: &Begun) -> Result<Vec<String>> {
+    let engine = Engine::connect(Some(&begun.engine))?;
+    let lines = undo::undo(&engine, begun)?;
+    undo::settle(state, begun)?;
+    Ok(lines)
 }
 
 fn is_open(fate: &Fate) -> bool {

@@ -1,7 +1,8 @@
 //! What a restore has made so far, on disk before the engine is asked for it, so that a killed one can be taken back.
 //!
 //! Must stay true: only what this restore made is removed, and what it moved aside comes back under its own name; while
-//! a run lives nobody else touches what it notes.
+//! a run lives nobody else touches what it notes; where data was written over, the note goes only when the whole project is
+//! there, the new one or the one before.
 
 use super::Error;
 use super::loading::Loading;
@@ -16,6 +17,8 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 const FOLDER: &str = "restores";
+/// Digits of a snapshot's id that people are shown.
+const SHORT: usize = 8;
 /// What this program writes.
 pub const VERSION: u32 = 1;
 /// What a container is called that was moved aside, before the name of the run.
@@ -133,16 +136,7 @@ impl Note {
     }
 
     fn write(&self) -> Result<(), Error> {
-        let write = || -> std::io::Result<()> {
-            let bytes = serde_json::to_vec(&self.begun)?;
-            let part = self.path.with_extension("part");
-            let mut file = File::create(&part)?;
-            file.write_all(&bytes)?;
-            file.sync_all()?;
-            std::fs::rename(&part, &self.path)?;
-            File::open(self.path.parent().unwrap_or(Path::new(".")))?.sync_all()
-        };
-        write().map_err(Error::Journal)
+        write(&self.path, &self.begun)
     }
 
     /// Everything is whole: nothing is to be taken back.
@@ -151,6 +145,19 @@ impl Note {
         let _ = std::fs::remove_file(&self.path);
         let _ = std::fs::remove_file(self.path.with_extension("lock"));
     }
+}
+
+fn write(path: &Path, begun: &Begun) -> Result<(), Error> {
+    let write = || -> std::io::Result<()> {
+        let bytes = serde_json::to_vec(begun)?;
+        let part = path.with_extension("part");
+        let mut file = File::create(&part)?;
+        file.write_all(&bytes)?;
+        file.sync_all()?;
+        std::fs::rename(&part, path)?;
+        File::open(path.parent().unwrap_or(Path::new(".")))?.sync_all()
+    };
+    write().map_err(Error::Journal)
 }
 
 /// Restores that died.
@@ -166,6 +173,20 @@ pub fn dead(state: &Path) -> Vec<Begun> {
         .collect();
     found.sort_by(|one: &Begun, other| one.run.cmp(&other.run));
     found
+}
+
+/// After everything else was taken back: forgets the restore, unless data was written over. Then the way back is kept until
+/// somebody has gone it.
+pub fn settle(state: &Path, begun: &Begun) -> Result<(), Error> {
+    match begun.way_back() {
+        None => forget(state, begun),
+        Some(_) => {
+            // What has these names later is not this restore's.
+            let rest = Begun { made: vec![Made::Overwriting], ..begun.clone() };
+            write(&state.join(FOLDER).join(format!("{}.json", begun.run)), &rest)?;
+        }
+    }
+    Ok(())
 }
 
 /// Forgets a dead restore.
@@ -297,9 +318,16 @@ fn take_back(engine: &Engine, begun: &Begun, done: &mut Vec<String>) -> Result<b
 }
 
 impl Begun {
-    /// Whether what is in volumes and folders may be neither what was there nor what should come.
-    pub fn is_half_written(&self) -> bool {
-        !self.whole && self.made.contains(&Made::Overwriting)
+    /// The snapshot of what was there before, where what is in volumes and folders may be neither that nor what should come.
+    pub fn way_back(&self) -> Option<&str> {
+        self.safety.as_deref().filter(|_| !self.whole && self.made.contains(&Made::Overwriting))
+    }
+
+    /// The words behind `lifeboat` that go the way back.
+    pub fn words_back(&self) -> Option<Vec<String>> {
+        let source = format!("{}:project:{}", self.way_back()?.get(..SHORT)?, self.project);
+        let words = ["restore", &source, "--to", "project:", "--in-place"];
+        Some(words.map(str::to_owned).into())
     }
 
     fn has_aside(&self, wanted: &str) -> bool {
@@ -321,10 +349,8 @@ pub(super) fn found<T>(answer: crate::engine::Result<T>) -> Result<Option<T>, Er
 mod tests {
     use super::*;
 
-    #[test]
-    fn a_live_restore_is_nobodys_and_a_dead_one_is_found() {
-        let state = tempfile::tempdir().unwrap();
-        let begun = Begun {
+    fn begun() -> Begun {
+        Begun {
             version: 1,
             run: "feed".into(),
             engine: "unix:///x".into(),
@@ -334,14 +360,34 @@ mod tests {
             made: Vec::new(),
             whole: false,
             starting: Vec::new(),
-        };
-        let mut note = Note::begin(state.path(), begun).unwrap();
+        }
+    }
+
+    #[test]
+    fn a_live_restore_is_nobodys_and_a_dead_one_is_found() {
+        let state = tempfile::tempdir().unwrap();
+        let mut note = Note::begin(state.path(), begun()).unwrap();
         note.add(Made::Volume("shop_data".into())).unwrap();
         assert_eq!(dead(state.path()), []);
         let Note { _lock, begun, .. } = note;
         drop(_lock);
         assert_eq!(dead(state.path()), std::slice::from_ref(&begun));
-        forget(state.path(), &begun);
+        settle(state.path(), &begun).unwrap();
+        assert_eq!(dead(state.path()), []);
+    }
+
+    #[test]
+    fn where_data_was_written_over_the_way_back_stays_and_nothing_else() {
+        let state = tempfile::tempdir().unwrap();
+        let made = vec![Made::Volume("shop_data".into()), Made::Overwriting];
+        let begun = Begun { safety: Some("0123456789".into()), made, ..begun() };
+        drop(Note::begin(state.path(), begun.clone()).unwrap());
+        settle(state.path(), &begun).unwrap();
+        let left = dead(state.path()).pop().unwrap();
+        assert_eq!(left.made, [Made::Overwriting]);
+        assert_eq!(left.words_back().unwrap()[1], "01234567:project:shop");
+        // Of one that is whole, nothing.
+        settle(state.path(), &Begun { whole: true, ..begun }).unwrap();
         assert_eq!(dead(state.path()), []);
     }
 }

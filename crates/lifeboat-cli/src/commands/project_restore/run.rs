@@ -268,7 +268,9 @@ impl Run<'_> {
         match undo::undo(self.volumes.engine(), &begun) {
             Ok(done) => {
                 done.iter().for_each(|line| ui.notice(&format!("taken back: {line}")));
-                undo::forget(&state, &begun);
+                if let Err(error) = undo::settle(&state, &begun) {
+                    ui.notice(&format!("{error}"));
+                }
             }
             Err(undoing) => {
                 ui.notice(&format!(
@@ -276,13 +278,10 @@ impl Run<'_> {
                 ));
             }
         }
-        match begun.safety.as_ref().filter(|_| begun.is_half_written()) {
-            Some(safety) => error.context(Hinted::new(
+        match begun.way_back() {
+            Some(_) => error.context(Hinted::new(
                 "the project is stopped, and its volumes may be half restored",
-                format!(
-                    "lifeboat restore {} --to project: --in-place    # what was there before",
-                    safety.get(..8).unwrap_or(safety)
-                ),
+                "lifeboat recover    # brings back what was there before",
             )),
             None => error,
         }
