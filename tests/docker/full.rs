@@ -16,12 +16,22 @@ const LEFT: u64 = 16 << 20;
 fn with_full_disk(
     scene: &Scene,
     engine: &KillableEngine,
-    (fits, when): (fn(&str) -> bool, When),
+    at: (fn(&str) -> bool, When),
     words: &[&str],
+) -> Done {
+    let mut lifeboat = command(scene, engine);
+    filling(scene, engine, at, lifeboat.args(words))
+}
+
+fn filling(
+    scene: &Scene,
+    engine: &KillableEngine,
+    (fits, when): (fn(&str) -> bool, When),
+    lifeboat: &mut std::process::Command,
 ) -> Done {
     let fill = engine.disk().filler(LEFT);
     let proxy = Proxy::start(&scene.path("proxy.sock"), &engine.url, (At::First(fits), when), Box::new(fill));
-    let done = Done::of(command(scene, engine).env("DOCKER_HOST", proxy.host()).args(words));
+    let done = Done::of(lifeboat.env("DOCKER_HOST", proxy.host()));
     assert!(proxy.has_fired(), "the disk was never filled: {done}");
     done
 }
@@ -86,5 +96,50 @@ fn an_engine_that_is_full_in_the_middle_of_a_project_has_nothing_of_it() {
         project.has_data();
         let large = std::fs::read(format!("{folder}/large")).unwrap();
         assert!(large == noise(flavour, LARGE), "{flavour}: the large file is another one");
+    }
+}
+
+#[test]
+fn an_engine_that_is_full_while_something_is_written_through_it_says_so_and_takes_it_with_room() {
+    let engine = KillableEngine::on_disk("graph", "3G");
+    let scene = Scene::with_repository();
+    let large = scene.write("large", noise("graph", LARGE));
+    let volume = engine.volume();
+    let container = engine.run("base", &["--volume", &volume.at("/data")], &["sleep", "infinity"]);
+    for place in ["/data", "/srv"] {
+        engine.say(&["cp", large.to_str().unwrap(), &format!("{}:{place}/large", container.name)]);
+    }
+    let source = format!("container:{}", container.name);
+    Done::of(command(&scene, &engine).args(["snapshot", &source])).expect(0);
+    engine.say(&["rm", "--force", &container.name]);
+    volume.destroy();
+    let is_written: fn(&str) -> bool = |line| line.starts_with("PUT ") && line.contains("/archive?");
+    let of_volume = format!("latest:volume:{}", volume.name);
+    let to_volume = format!("volume:{}", volume.name);
+    let of_container = format!("latest:{source}");
+    for (what, words) in [
+        ("volume", ["restore", &of_volume, "--to", &to_volume]),
+        ("layer", ["restore", &of_container, "--to", "container:"]),
+    ] {
+        let restore = || {
+            let mut plain = command(&scene, &engine);
+            plain.args(words);
+            engine.hidden_from(&plain)
+        };
+        let full = filling(&scene, &engine, (is_written, When::Before), &mut restore()).expect(1);
+        full.says("no space left on device").says("Hint: docker system df");
+        engine.disk().empty();
+        if what == "volume" {
+            // As a folder would, it keeps what was written.
+            Done::of(&mut restore()).expect(1).says("--overwrite");
+            let mut again = command(&scene, &engine);
+            again.args(words).args(["--overwrite", "always"]);
+            Done::of(&mut engine.hidden_from(&again)).expect(0);
+        } else {
+            assert!(!engine.has("container", &container.name), "{:?}", engine.everything());
+            Done::of(&mut restore()).expect(0);
+            assert_eq!(engine.say(&["start", &container.name]), container.name);
+            container.exec(&["cmp", "/data/large", "/srv/large"]);
+        }
     }
 }

@@ -6,6 +6,7 @@
 
 mod adverse;
 mod breaking;
+mod composition;
 mod containers;
 mod engines;
 mod full;
@@ -16,6 +17,7 @@ mod kills;
 mod labels;
 mod layers;
 mod lifelines;
+mod needs;
 mod project;
 mod projects;
 mod recipes;

@@ -27,15 +27,32 @@ impl<'t> Project<'t> {
         Self::begin(scene, engine, "healthcheck: {test: [CMD, 'true'], interval: 1s, retries: 20}")
     }
 
+    /// One of a test's own: `IMAGE` in the text is an image that no other test has.
+    #[track_caller]
+    pub(crate) fn up_from(scene: &'t Scene, engine: &'t Engine, text: &str) -> Self {
+        let project = Self::new(scene, engine);
+        scene.write("shop/compose.yml", project.filled(text));
+        project.compose(&["up", "--detach", "--wait"]);
+        project
+    }
+
+    /// The text of a compose file, with its image.
+    pub(crate) fn filled(&self, text: &str) -> String {
+        text.replace("IMAGE", &self.image.name)
+    }
+
+    #[track_caller]
+    fn new(scene: &'t Scene, engine: &'t Engine) -> Self {
+        Self { scene, engine, name: unique(), image: Image::make(engine, "project"), port: free_port() }
+    }
+
     #[track_caller]
     fn begin(scene: &'t Scene, engine: &'t Engine, check: &str) -> Self {
-        let image = Image::make(engine, "project");
-        let name = unique();
-        let port = free_port();
-        let project = Self { scene, engine, name, image, port };
+        let project = Self::new(scene, engine);
+        let port = project.port;
         let net = format!("10.{}.{}", 100 + port % 100, port / 256);
-        let text = COMPOSE
-            .replace("IMAGE", &project.image.name)
+        let text = project
+            .filled(COMPOSE)
             .replace("EXPLICIT", &project.explicit())
             .replace("CHECK", check)
             .replace("PORT", &port.to_string())
@@ -44,8 +61,7 @@ impl<'t> Project<'t> {
             .replace("FRONT", &format!("{net}.128/25"))
             .replace("ADDRESS", &format!("{net}.77"));
         scene.write("shop/compose.yml", text);
-        scene
-            .write("shop/extra/more.yml", MORE.replace("IMAGE", &project.image.name).replace("CHECK", check));
+        scene.write("shop/extra/more.yml", project.filled(MORE).replace("CHECK", check));
         scene.write("shop/web.env", "COLOUR=secret-colour\n");
         scene.write("shop/secrets/token", "secret-token\n");
         crate::scene::set_mode(&scene.path("shop/secrets/token"), 0o640);

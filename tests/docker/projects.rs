@@ -65,6 +65,14 @@ on_every_engine! {
         let side = engine.inspect("container", &copy.container("side"));
         let own = format!("container:{}", Container::id_of(engine, &copy.container("db")));
         assert_eq!(side["HostConfig"]["NetworkMode"], own.as_str(), "it uses the first one's network");
+        // The address, the subnet and the port that the first one has are the first one's.
+        let at = |name: &str| engine.inspect("container", name)["NetworkSettings"].clone();
+        let address = |name: &str, network: &str| at(name)["Networks"][network]["IPAddress"].clone();
+        let fixed = address(&project.container("db"), &format!("{}_back", project.name));
+        let chosen = address(&copy.container("db"), &format!("{}_back", copy.name));
+        assert!(fixed != chosen && !chosen.as_str().unwrap().is_empty(), "{fixed} {chosen}");
+        let port = at(&copy.container("web"))["Ports"]["80/tcp"][0]["HostPort"].clone();
+        assert!(port != project.port.to_string().as_str() && port.is_string(), "{port}");
         let volumes = engine.say(&["volume", "ls", "--quiet"]);
         assert!(volumes.lines().any(|name| name == format!("{}{}", copy.name, "-own")), "{volumes}");
         let labels = engine.inspect("volume", &format!("{}_data", copy.name))["Labels"].clone();

@@ -10,7 +10,6 @@ use lifeboat::workload::layer::reach::{LayerWay, reach};
 use lifeboat::workload::volume::Volumes;
 use serde_json::Value;
 use std::path::Path;
-use std::process::Command;
 
 /// What the documentation says is not as it was.
 const DOCUMENTED: &str = include_str!("../../docs/containers.md");
@@ -24,15 +23,9 @@ fn lifeboat(scene: &Scene, engine: &Engine, arguments: &[&str]) -> Done {
 /// The same with nothing of the engine's on this machine's disk, as when it is elsewhere.
 #[track_caller]
 fn lifeboat_elsewhere(scene: &Scene, engine: &Engine, arguments: &[&str]) -> Done {
-    let plain = scene.lifeboat();
-    let mut command = Command::new("unshare");
-    command.args(["--mount", "--propagation", "private", "sh", "-c"]);
-    command.args([r#"mount -t tmpfs none "$1" && shift && exec "$@""#, "sh"]);
-    command.arg(engine.say(&["info", "--format", "{{.DockerRootDir}}"]));
-    command.arg(plain.get_program()).args(plain.get_args()).args(arguments);
-    command.envs(plain.get_envs().filter_map(|(name, value)| Some((name, value?))));
-    command.env("DOCKER_HOST", &engine.url).current_dir(plain.get_current_dir().unwrap_or(Path::new(".")));
-    Done::of(&mut command)
+    let mut plain = scene.lifeboat();
+    plain.args(arguments).env("DOCKER_HOST", &engine.url);
+    Done::of(&mut engine.hidden_from(&plain))
 }
 
 /// Takes a snapshot of containers and volumes; `change` is for the way to a layer.

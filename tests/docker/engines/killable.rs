@@ -86,10 +86,22 @@ impl KillableEngine {
     /// Starts it again after [`Self::kill`], and waits until it answers.
     #[track_caller]
     pub fn restart(&self) {
+        self.restart_with("");
+    }
+
+    /// The same, with more options.
+    #[track_caller]
+    pub fn restart_with(&self, options: &str) {
         // A killed engine leaves its number behind, and a new one would believe it.
         let _ = std::fs::remove_file(self.run().join("dockerd.pid"));
+        let text = std::fs::read_to_string(self.run().join("start.sh")).unwrap();
+        let place = " --shutdown-timeout ";
+        assert!(text.contains(place), "{text}");
+        let text = text.replace(place, &format!(" {options}{place}"));
+        let path = self.run().join("start-again.sh");
+        std::fs::write(&path, text).unwrap();
         let mut script = Command::new("bash");
-        script.arg(self.run().join("start.sh"));
+        script.arg(path);
         let mut child =
             script.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
         let begun = Instant::now();

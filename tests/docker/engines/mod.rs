@@ -97,6 +97,18 @@ impl Engine {
         nsenter
     }
 
+    /// The same command where the engine's disk is not to be seen, as on another machine.
+    pub fn hidden_from(&self, plain: &Command) -> Command {
+        let mut command = Command::new("unshare");
+        command.args(["--mount", "--propagation", "private", "sh", "-c"]);
+        command.args([r#"mount -t tmpfs none "$1" && shift && exec "$@""#, "sh"]);
+        command.arg(self.say(&["info", "--format", "{{.DockerRootDir}}"]));
+        command.arg(plain.get_program()).args(plain.get_args());
+        command.envs(plain.get_envs().filter_map(|(name, value)| Some((name, value?))));
+        command.current_dir(plain.get_current_dir().unwrap_or(Path::new(".")));
+        command
+    }
+
     /// What `docker` says; it must succeed.
     #[track_caller]
     pub fn say<A: AsRef<OsStr>>(&self, words: &[A]) -> String {

@@ -256,8 +256,10 @@ fn parts(info: &EngineInfo, coming: &Coming<'_>, found: &mut Vec<Obstacle>) {
     let has = |pointer: &str, name: &str| list(&info.raw, pointer).any(|one| one.as_str() == Some(name));
     for recorded in coming.containers {
         let runtime = text(&recorded.raw, "/HostConfig/Runtime");
-        let is_there = info.raw.pointer("/Runtimes").and_then(|all| all.get(&runtime)).is_some();
-        wanted.insert(("runtime", runtime.clone(), runtime.is_empty() || is_there));
+        let is_listed = info.raw.pointer("/Runtimes").and_then(|all| all.get(&runtime)).is_some();
+        // Of shims that are asked for by their full names, an engine lists its own only.
+        let is_shim = runtime.starts_with("io.containerd.");
+        wanted.insert(("runtime", runtime.clone(), runtime.is_empty() || is_listed || is_shim));
         for described in recorded.networks.values() {
             let driver = text(described, "/Driver");
             wanted.insert((

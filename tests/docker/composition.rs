@@ -1,0 +1,179 @@
+//! What belongs to a project besides its own containers: files that its files name, networks and volumes that are not its own,
+//! and other projects of its group.
+
+use crate::engines::Engine;
+use crate::engines::objects::{Container, Network, Volume};
+use crate::project::Project;
+use crate::scene::{Scene, remove, set_mode};
+use std::os::unix::fs::MetadataExt;
+
+const EXTENDING: &str = "
+services:
+  one:
+    extends: {file: base/base.yml, service: one}
+    image: IMAGE
+    configs: [site]
+configs: {site: {file: conf/site.conf}}
+";
+
+const EXTENDED: &str = "
+services:
+  one:
+    command: [sleep, infinity]
+    init: true
+    env_file: beside.env
+";
+
+#[test]
+fn files_that_compose_files_name_come_back_and_those_that_cannot_be_read_are_told() {
+    let scene = Scene::with_repository();
+    let engine = Engine::named("graph");
+    scene.write("shop/base/base.yml", EXTENDED);
+    scene.write("shop/base/beside.env", "COLOUR=secret-green\n");
+    scene.write("shop/conf/site.conf", "secret-site\n");
+    let base = scene.path("shop/base/base.yml");
+    set_mode(&base, 0o640);
+    std::os::unix::fs::chown(&base, Some(1234), Some(4321)).unwrap();
+    let project = Project::up_from(&scene, engine, EXTENDING);
+    let source = format!("project:{}", project.name);
+    project.lifeboat(&["snapshot", &source]).expect(0);
+    project.wipe();
+    project.lifeboat(&["restore", "latest", "--to", "project:", "--start"]).expect(0);
+    let metadata = std::fs::metadata(&base).unwrap();
+    assert_eq!((metadata.uid(), metadata.gid(), metadata.mode() & 0o7777), (1234, 4321, 0o640));
+    assert_eq!(std::fs::read_to_string(scene.path("shop/base/beside.env")).unwrap(), "COLOUR=secret-green\n");
+    assert_eq!(project.exec("one", "cat /site; echo $COLOUR"), "secret-site\nsecret-green");
+    assert_eq!(project.changes(), Vec::<String>::new());
+    // What is missing is told by name, also a name of which a part is not known any more, and nothing of what it says.
+    remove(&base.with_file_name("beside.env"));
+    scene.write(
+        "shop/compose.yml",
+        format!("{}secrets: {{lost: {{file: \"${{LBT_LOST}}/x\"}}}}\n", project.filled(EXTENDING)),
+    );
+    let done = project.lifeboat(&["snapshot", &source]).expect(3);
+    let done = done.says("beside.env").says("LBT_LOST");
+    assert!(!done.to_string().contains("secret-"), "{done}");
+    // It comes back nevertheless.
+    project.wipe();
+    project.lifeboat(&["restore", "latest", "--to", "project:", "--start"]).expect(0);
+    assert_eq!(project.exec("one", "cat /site; echo $COLOUR"), "secret-site\nsecret-green");
+}
+
+const OUTER: &str = "
+services:
+  one:
+    image: IMAGE
+    command: [sleep, infinity]
+    init: true
+    networks: [default, outer]
+    volumes: ['outer:/outer', 'own:/own']
+networks: {outer: {external: true, name: NETWORK}}
+volumes: {outer: {external: true, name: VOLUME}, own: {}}
+";
+
+#[test]
+fn networks_and_volumes_that_are_not_the_projects_are_made_only_where_they_are_missing() {
+    let scene = Scene::with_repository();
+    let engine = Engine::named("graph");
+    let (network, volume) = (engine.network(&["--label", "test.word=outer"]), engine.volume());
+    let text = OUTER.replace("NETWORK", &network.name).replace("VOLUME", &volume.name);
+    let project = Project::up_from(&scene, engine, &text);
+    project.exec("one", "echo outer > /outer/file; echo own > /own/file");
+    project.compose(&[
+        "run",
+        "--detach",
+        "--name",
+        &format!("{}-once", project.name),
+        "one",
+        "sleep",
+        "infinity",
+    ]);
+    project.lifeboat(&["snapshot", &format!("project:{}", project.name)]).expect(0);
+    let paths = scene.snapshots()[0]["paths"].to_string();
+    assert!(!paths.contains("-once") && paths.contains(&format!("volume:{}", volume.name)), "{paths}");
+    let labels = |network: &Network| engine.inspect("network", &network.name)["Labels"]["test.word"].clone();
+    let restore = || project.lifeboat(&["restore", "latest", "--to", "project:", "--start"]);
+    let is_back = |what: &str| {
+        assert_eq!(project.exec("one", "cat /outer/file /own/file"), "outer\nown", "{what}");
+        assert_eq!(labels(&network), "outer", "{what}");
+        assert_eq!(project.changes(), Vec::<String>::new(), "{what}");
+        project.compose(&["up", "--detach", "-y"]);
+        assert_eq!(project.exec("one", "cat /outer/file /own/file"), "outer\nown", "{what}");
+    };
+    project.wipe();
+    volume.destroy();
+    engine.say(&["network", "rm", &network.name]);
+    restore().expect(0);
+    is_back("both were missing");
+    assert!(!engine.has("container", &format!("{}-once", project.name)));
+    project.wipe();
+    // Both are there, as somebody else made them; the volume is empty.
+    volume.destroy();
+    engine.say(&["volume", "create", "--label", "test.word=theirs", &volume.name]);
+    let id = engine.inspect("network", &network.name)["Id"].clone();
+    restore().expect(0);
+    is_back("both were there");
+    assert_eq!(engine.inspect("network", &network.name)["Id"], id);
+    assert_eq!(engine.inspect("volume", &volume.name)["Labels"]["test.word"], "theirs");
+    // What it holds is not written over unasked.
+    project.exec("one", "echo newer > /outer/file");
+    project.wipe();
+    restore().expect(1).says(&format!("volume {} is there and holds something", volume.name));
+    assert_eq!(std::fs::read_to_string(volume.folder().join("file")).unwrap(), "newer\n");
+    // While it is used by somebody else, it stays so.
+    let user = engine.run("base", &["--volume", &volume.at("/data")], &["sleep", "infinity"]);
+    restore().expect(1).says(&format!("volume {} is used by {}", volume.name, user.name));
+}
+
+const GROUPED: &str = "
+services:
+  one:
+    image: IMAGE
+    command: [sleep, infinity]
+    init: true
+    labels: {lifeboat.group: GROUP}
+    volumes: ['data:/data']
+volumes: {data: {}}
+";
+
+#[test]
+fn a_group_over_several_projects_has_one_moment() {
+    let (first_scene, second_scene) = (Scene::with_repository(), Scene::with_repository());
+    let engine = Engine::named("graph");
+    let text = GROUPED.replace("GROUP", &crate::engines::unique());
+    let first = Project::up_from(&first_scene, engine, &text);
+    let second = Project::up_from(&second_scene, engine, &text);
+    let alone = Project::up_from(&second_scene, engine, &GROUPED.replace("GROUP", &crate::engines::unique()));
+    for project in [&first, &second, &alone] {
+        project.exec("one", "echo first > /data/file");
+    }
+    first.lifeboat(&["snapshot", &format!("project:{}", first.name)]).expect(0);
+    let snapshot = first_scene.snapshots().pop().unwrap();
+    let consistency = &snapshot["consistency"];
+    assert_eq!(consistency["one_moment"], true, "{consistency}");
+    let mut names: Vec<&str> = consistency["containers"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|one| one["name"].as_str().unwrap())
+        .collect();
+    names.sort_unstable();
+    let mut expected = [first.container("one"), second.container("one")];
+    expected.sort();
+    assert_eq!(names, expected, "{consistency}");
+    // The other one's data is in it, of the same moment, and comes back on demand.
+    let paths = snapshot["paths"].to_string();
+    let data = format!("volume:{}_data", second.name);
+    assert!(paths.contains(&data) && !paths.contains(&alone.name), "{paths}");
+    let copy = Volume::reserved(engine);
+    first
+        .lifeboat(&["restore", &format!("latest:{data}"), "--to", &format!("volume:{}", copy.name)])
+        .expect(0);
+    assert_eq!(std::fs::read_to_string(copy.folder().join("file")).unwrap(), "first\n");
+    // Of the project that was named only itself comes back.
+    let there = Container::id_of(engine, &second.container("one"));
+    first.wipe();
+    first.lifeboat(&["restore", "latest", "--to", "project:", "--start"]).expect(0);
+    assert_eq!(first.exec("one", "cat /data/file"), "first");
+    assert_eq!(Container::id_of(engine, &second.container("one")), there);
+}
