@@ -198,9 +198,9 @@ fn an_image_comes_back_bit_by_bit_from_either_layout() {
 #[test]
 fn the_independent_reader_puts_the_same_archive_together() {
     let scene = Scene::with_repository();
-    for (name, saved) in
-        [("oci", oci(&layers(), Store::Graph, <[u8]>::to_vec)), ("legacy:1", legacy(&layers()))]
-    {
+    let gzipped = oci(&[unzipped(OF_GO)], Store::Containerd, |_| OF_GO.to_vec());
+    let plain = oci(&layers(), Store::Graph, <[u8]>::to_vec);
+    for (name, saved) in [("oci", plain), ("gzip", gzipped), ("legacy:1", legacy(&layers()))] {
         store(&scene, name, &saved, Images::Exact);
         let script = concat!(env!("CARGO_MANIFEST_DIR"), "/reader/read-repo");
         let out = scene.text(&format!("out-{name}"));
@@ -261,11 +261,16 @@ fn a_compressed_image_is_kept_exactly_or_made_portable() {
 /// A layer as Go's compressor writes it: made by a program of Go's, which is beside it.
 const OF_GO: &[u8] = include_bytes!("../crates/lifeboat-gzip/tests/vectors/tar.gz");
 
+fn unzipped(stream: &[u8]) -> Vec<u8> {
+    let mut plain = Vec::new();
+    flate2::read::GzDecoder::new(stream).read_to_end(&mut plain).unwrap();
+    plain
+}
+
 #[test]
 fn a_layer_that_go_compressed_is_stored_by_file_and_comes_back_as_it_was() {
     let scene = Scene::with_repository();
-    let mut plain = Vec::new();
-    flate2::read::GzDecoder::new(OF_GO).read_to_end(&mut plain).unwrap();
+    let plain = unzipped(OF_GO);
     // One that stops being predictable in the middle of a file, too.
     let mut broken = OF_GO.to_vec();
     let middle = broken.len() / 2;

@@ -11,6 +11,7 @@ import json
 import tarfile
 from pathlib import Path, PurePosixPath
 
+import gzip_recipe
 from primitives import MIB, Damaged, Reader, Unsupported
 
 PART_BYTES_MAX = 4 * MIB
@@ -46,6 +47,12 @@ def join(folder: Path, output) -> None:
         raise Damaged(f"{folder}: content is left over")
 
 
+def remade(folder: Path, joined: io.BytesIO, taken: int) -> bytes:
+    """The gzip stream that was taken apart into `folder`."""
+    recipe = b"".join(part.read_bytes() for part in sorted((folder / "recipe").iterdir()))
+    return gzip_recipe.recreate(joined.getvalue()[:taken], recipe)
+
+
 def checked(path: str) -> str:
     if not path or str(PurePosixPath(path)) != path or path.startswith("/") or ".." in path.split("/"):
         raise Damaged(f"{path!a} is no name in an image's archive")
@@ -67,6 +74,8 @@ def write_archive(folder: Path, out: Path) -> None:
             content = io.BytesIO()
             if file.get("split"):
                 join(folder / "split" / file["path"], content)
+                if "recipe" in file:
+                    content = io.BytesIO(remade(folder / "split" / file["path"], content, file["recipe"]))
             else:
                 content.write((folder / "archive" / file["path"]).read_bytes())
             data = content.getvalue()

@@ -10,11 +10,13 @@ import stat
 import subprocess
 import sys
 import tempfile
+import zlib
 from pathlib import Path
 
 from blake3 import blake3
 
 import bundle
+import gzip_recipe
 import image
 import objects
 import trees
@@ -24,6 +26,7 @@ from seals import LIST, TREE, Binding, Envelope, Keys, Secret, check_name, open_
 HERE = Path(__file__).resolve().parent
 VECTORS = HERE.parent.parent / "docs" / "format" / "vectors"
 GOLDEN = VECTORS / "repository"
+RECIPES = HERE.parent.parent / "crates" / "lifeboat-gzip" / "tests" / "vectors"
 
 
 def plain(value):
@@ -196,6 +199,25 @@ class Checks:
             else:
                 self.check("value" in case and found == case["value"], f"{label}: {found!r:.300}")
 
+    def recipes(self) -> None:
+        """What Go wrote comes of its plain bytes, of which a stream that was cut off has as many as can be read."""
+        streams = sorted(RECIPES.glob("*.gz"))
+        self.check(bool(streams), "there are no recipes")
+        for path in streams:
+            stream, recipe = path.read_bytes(), path.with_suffix(".recipe").read_bytes()
+            unpacked = zlib.decompressobj(zlib.MAX_WBITS | 16).decompress(stream)
+            try:
+                found = gzip_recipe.recreate(unpacked, recipe)
+            except FormatError as error:
+                found = error
+            self.check(found == stream, f"{path.name}: {found!r:.100}")
+            for length in range(0, len(recipe), 1 + len(recipe) // 8):
+                try:
+                    gzip_recipe.recreate(unpacked[:1000], recipe[:length])
+                    self.check(False, f"{path.name}: a recipe of {length} bytes is believed")
+                except FormatError:
+                    self.check(True, "")
+
     def run(self, *arguments: str, repository: Path = GOLDEN) -> subprocess.CompletedProcess[str]:
         command = [sys.executable, str(HERE / "reader.py"), str(repository), *arguments]
         return subprocess.run(command, capture_output=True, text=True)
@@ -291,6 +313,7 @@ def main() -> int:
     for path in sorted(VECTORS.glob("*.json")):
         if path.name != "repository.json":
             checks.topic(path)
+    checks.recipes()
     with tempfile.TemporaryDirectory() as scratch:
         checks.golden(Path(scratch))
     print(f"reader: {checks.passed} passed, {checks.failed} failed")
