@@ -1,4 +1,4 @@
-//! An engine of a test's own, to be killed in the middle of things. It has the small image only.
+//! An engine of a test's own, to be killed in the middle of things. It has the small image, and the servers' where that is asked.
 
 use super::{Engine, objects, owner, xtask};
 use crate::scene::disk::Disk;
@@ -25,12 +25,17 @@ pub struct KillableEngine {
 impl KillableEngine {
     /// Starts one of the three kinds, or `remapped` or `rootless`.
     pub fn start(flavour: &'static str) -> Self {
-        Self::begin(flavour, None)
+        Self::begin(flavour, None, &[])
+    }
+
+    /// Starts one that has the databases' images too.
+    pub fn with_servers(flavour: &'static str) -> Self {
+        Self::begin(flavour, None, &["--servers"])
     }
 
     /// Starts one whose data lies on a small disk.
     pub fn on_disk(flavour: &'static str, size: &str) -> Self {
-        Self::begin(flavour, Some(size))
+        Self::begin(flavour, Some(size), &[])
     }
 
     /// The disk that its data lies on.
@@ -38,7 +43,7 @@ impl KillableEngine {
         &self.disk.as_ref().expect("it was started on a disk of its own").0
     }
 
-    fn begin(flavour: &'static str, size: Option<&str>) -> Self {
+    fn begin(flavour: &'static str, size: Option<&str>, more: &[&str]) -> Self {
         static COUNT: AtomicU64 = AtomicU64::new(0);
         let pid = owner().split('-').next().unwrap().to_owned();
         let instance = format!("{pid}-{}", COUNT.fetch_add(1, Ordering::Relaxed));
@@ -50,7 +55,8 @@ impl KillableEngine {
             let place = tempfile::tempdir().unwrap();
             killable.disk = Some((Disk::ext4_of(place.path().join("disk"), &data, size), place));
         }
-        let text = xtask(&["engines", "start", flavour, "--instance", &killable.instance]);
+        let start = ["engines", "start", flavour, "--instance", &killable.instance];
+        let text = xtask(&[&start[..], more].concat());
         let url = text.split_whitespace().find(|word| word.starts_with("unix://"));
         killable.engine.url = url.unwrap_or_else(|| panic!("no URL in {text}")).to_owned();
         killable

@@ -1,11 +1,12 @@
-//! Kills the run and its supervisor while databases are in backup mode, locked, or saving.
+//! Kills the run, its supervisor and the engine while databases are in backup mode, locked, or saving.
 //!
 //! Must stay true: what lifeboat holds in a server goes with lifeboat, without anybody calling `recover`: no session, no
 //! replication slot, no lock, no file; and no snapshot claims what was not finished.
 
-use super::place::{PATIENCE, journals, killing, sigkill, supervisor};
-use super::proxy::{At, Proxy};
+use super::place::{PATIENCE, clean, journals, killing, run_whose_engine_dies, sigkill, supervisor};
+use super::proxy::{At, Proxy, When};
 use super::{flavours, points};
+use crate::engines::killable::KillableEngine;
 use crate::engines::objects::{Container, Volume};
 use crate::engines::{Engine, on_every_engine};
 use crate::scene::Scene;
@@ -21,35 +22,52 @@ const HELD: &str = "SELECT (SELECT count(*) FROM pg_replication_slots)
 
 const POSTGRES_DATA: &str = "/var/lib/postgresql/data";
 
+const POSTGRES_ANSWERS: [&str; 7] = ["psql", "-h", "127.0.0.1", "-U", "postgres", "-c", "SELECT 1"];
+const MARIADB_ANSWERS: [&str; 3] = ["mariadb", "-e", "SELECT 1"];
+const REDIS_ANSWERS: [&str; 3] = ["sh", "-c", "redis-cli set a b | grep -q OK"];
+
 /// One of each: in backup mode, locked and paused, saving.
 struct Databases {
     // Dropped in this order.
     servers: Vec<Container>,
     started: Vec<String>,
     _volumes: Vec<Volume>,
-    engine: &'static Engine,
+    engine: Engine,
+    /// Where it may be killed.
+    own: Option<KillableEngine>,
     scene: Scene,
 }
 
-fn postgres(engine: &Engine, volume: &Volume) -> Container {
-    let server = engine.run("postgres", &["--volume", &volume.at(POSTGRES_DATA)], &[]);
-    server.wait_for(&["psql", "-h", "127.0.0.1", "-U", "postgres", "-c", "SELECT 1"]);
+fn postgres(engine: &Engine, volume: &Volume, restart: &str) -> Container {
+    let options = ["--restart", restart, "--volume", &volume.at(POSTGRES_DATA)];
+    let server = engine.run("postgres", &options, &[]);
+    server.wait_for(&POSTGRES_ANSWERS);
     server
 }
 
 impl Databases {
     fn new(flavour: &'static str) -> Self {
-        let engine = Engine::named(flavour);
+        Self::on(Engine::named(flavour).clone(), None, "no")
+    }
+
+    /// On an engine of their own, which brings back by itself what lifeboat does not make quiet: that is not lifeboat's to do.
+    fn killable(flavour: &'static str) -> Self {
+        let own = KillableEngine::with_servers(flavour);
+        Self::on(own.clone(), Some(own), "always")
+    }
+
+    fn on(engine: Engine, own: Option<KillableEngine>, restart: &str) -> Self {
         let volumes: Vec<Volume> = (0..3).map(|_| engine.volume()).collect();
         let mariadb = engine.run("mariadb", &["--volume", &volumes[1].at("/var/lib/mysql")], &[]);
-        let redis = engine.run("redis", &["--volume", &volumes[2].at("/data")], &["--save", ""]);
-        let postgres = postgres(engine, &volumes[0]);
-        mariadb.wait_for(&["mariadb", "-e", "SELECT 1"]);
+        let options = ["--restart", restart, "--volume", &volumes[2].at("/data")];
+        let redis = engine.run("redis", &options, &["--save", ""]);
+        let postgres = postgres(&engine, &volumes[0], restart);
+        mariadb.wait_for(&MARIADB_ANSWERS);
         mariadb.exec(&["mariadb", "-e", "CREATE DATABASE t; CREATE TABLE t.m (n BIGINT) ENGINE=MyISAM"]);
-        redis.wait_for(&["sh", "-c", "redis-cli set a b | grep -q OK"]);
+        redis.wait_for(&REDIS_ANSWERS);
         let servers = vec![postgres, mariadb, redis];
         let started = servers.iter().map(Container::started_at).collect();
-        Self { servers, started, _volumes: volumes, engine, scene: Scene::with_repository() }
+        Self { servers, started, _volumes: volumes, engine, own, scene: Scene::with_repository() }
     }
 
     fn state(&self) -> PathBuf {
@@ -67,6 +85,23 @@ impl Databases {
         let output = run.wait_with_output().unwrap();
         let text = [output.stdout, output.stderr].concat();
         (output.status.code(), String::from_utf8_lossy(&text).into_owned())
+    }
+
+    /// What was quiet when the engine died runs again without anybody's help, and so does what the engine brings back.
+    #[track_caller]
+    fn assert_back(&self, touched: &[String], what: &str) {
+        let [postgres, mariadb, redis] = &self.servers[..] else { panic!("three") };
+        for (server, answers) in
+            [(postgres, &POSTGRES_ANSWERS[..]), (mariadb, &MARIADB_ANSWERS), (redis, &REDIS_ANSWERS)]
+        {
+            if server.name == mariadb.name && !touched.contains(&server.id()) {
+                // The engine leaves it down, and lifeboat had not touched it.
+                server.does("start");
+            }
+            server.wait_until(&format!("{what}: it runs"), || server.state() == "running");
+            server.wait_for(answers);
+        }
+        self.assert_nothing_is_held(what);
     }
 
     fn requests_of_a_run(&self) -> Vec<String> {
@@ -92,10 +127,17 @@ impl Databases {
     /// Nothing of lifeboat is left in the servers, and they are as they were.
     #[track_caller]
     fn assert_as_before(&self, what: &str) {
-        let [postgres, mariadb, redis] = &self.servers[..] else { panic!("three") };
         for (server, started) in self.servers.iter().zip(&self.started) {
             server.wait_until(&format!("{what}: it runs"), || server.state() == "running");
             assert_eq!(server.started_at(), *started, "{what}: it was started again");
+        }
+        self.assert_nothing_is_held(what);
+    }
+
+    #[track_caller]
+    fn assert_nothing_is_held(&self, what: &str) {
+        let [postgres, mariadb, redis] = &self.servers[..] else { panic!("three") };
+        for server in &self.servers {
             server.wait_until(&format!("{what}: no command of lifeboat runs in it"), || {
                 let top = self.engine.say(&["top", &server.name, "-eo", "pid,args"]);
                 !top.lines().skip(1).any(is_lifeboats)
@@ -183,11 +225,59 @@ fn a_supervisor_that_is_killed_costs_a_database_neither_its_backup_mode_nor_its_
     }
 }
 
+#[test]
+fn an_engine_that_is_killed_gets_back_the_databases_that_were_quiet_and_nothing_is_held_in_any() {
+    for flavour in flavours("graph") {
+        let place = Databases::killable(flavour);
+        let own = place.own.as_ref().unwrap();
+        // The first one makes the helpers' image.
+        place.requests_of_a_run();
+        let lines = place.requests_of_a_run();
+        let (mut tried, mut quiet) = (0, 0);
+        for (number, when) in points_around_the_pause(&lines) {
+            let what = format!("{flavour}: the engine was killed at {number} `{}`, {when:?}", lines[number]);
+            let count = place.scene.snapshots().len();
+            let files = (&*place.scene.path("proxy.sock"), place.state());
+            let at = (At::Number(number), when);
+            let (run, touched) = run_whose_engine_dies(own, files, at, |proxy| place.run(&proxy.host()));
+            tried += u32::from(touched.is_some());
+            let touched = touched.unwrap_or_default();
+            quiet += u32::from(!touched.is_empty());
+            place.assert_back(&touched, &what);
+            let (code, text) = Databases::finish(run);
+            place.assert_back(&touched, &what);
+            // What was read before it died is stored and true, or nothing is.
+            match place.scene.snapshots().len() - count {
+                0 => assert_ne!(code, Some(0), "{what}: {text}"),
+                _ => place.assert_claims(),
+            }
+            clean(own);
+        }
+        assert!(tried >= 6 && quiet >= 3, "only {tried} points, {quiet} of them with something quiet");
+        println!(
+            "{flavour}: engine killed: {tried} points, in {quiet} of them with something quiet, nothing left down or held"
+        );
+    }
+}
+
+/// Some requests before and after, and those from the first pause to the end of the last.
+fn points_around_the_pause(lines: &[String]) -> Vec<(usize, When)> {
+    let first = lines.iter().position(|line| line.contains("/pause ")).unwrap();
+    let last = lines.iter().rposition(|line| line.contains("/unpause ")).unwrap();
+    let mut chosen = points(lines, (6, 60));
+    if !super::is_thorough() {
+        chosen.retain(|(number, _)| !(first..=last).contains(number));
+        let within = (first..=last).step_by(((last - first) / 4).max(1));
+        chosen.extend(within.zip([When::Answered, When::Sent, When::Before].into_iter().cycle()));
+    }
+    chosen
+}
+
 on_every_engine! {
     fn a_run_killed_in_backup_mode_with_no_one_in_between_ends_it(engine: &Engine) {
         let scene = Scene::with_repository();
         let volume = engine.volume();
-        let server = postgres(engine, &volume);
+        let server = postgres(engine, &volume, "no");
         server.exec(&["pgbench", "--initialize", "--quiet", "--scale", "20", "-U", "postgres", "postgres"]);
         let started = server.started_at();
         let held = || server.exec(&["psql", "-X", "-A", "-t", "-U", "postgres", "-c", HELD]);

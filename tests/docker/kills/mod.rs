@@ -20,7 +20,7 @@ use rustix::process::Signal;
 use serde_json::json;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 const MOMENTS: [When; 3] = [When::Before, When::Sent, When::Answered];
 
@@ -123,25 +123,12 @@ fn an_engine_that_is_killed_anywhere_gets_back_what_was_made_quiet() {
         let (mut tried, mut quiet, mut slowest) = (0, 0, Duration::ZERO);
         for (number, when) in points(&lines, (2, 30)) {
             let what = format!("{flavour}: the engine was killed at {number} `{}`, {when:?}", lines[number]);
-            let (kill, state) = (place.engine.killer(), place.state());
-            let touched = Arc::new(std::sync::Mutex::new(Vec::new()));
-            let seen = Arc::clone(&touched);
-            let deed = Box::new(move || {
-                kill();
-                *seen.lock().unwrap() = place::made_quiet(&state);
-            });
-            let proxy = Proxy::start(&place.socket(), &place.engine.url, (At::Number(number), when), deed);
-            let mut run = place.run(&proxy, &[]);
-            let begun = Instant::now();
-            while !proxy.has_fired() && run.try_wait().unwrap().is_none() && begun.elapsed() < place::PATIENCE
-            {
-                std::thread::sleep(Duration::from_millis(5));
-            }
-            if proxy.has_fired() {
-                place.engine.restart();
-                tried += 1;
-            }
-            let touched = touched.lock().unwrap().clone();
+            let at = (At::Number(number), when);
+            let files = (&*place.socket(), place.state());
+            let (run, touched) =
+                place::run_whose_engine_dies(&place.engine, files, at, |proxy| place.run(proxy, &[]));
+            tried += u32::from(touched.is_some());
+            let touched = touched.unwrap_or_default();
             quiet += u32::from(!touched.is_empty());
             slowest = slowest.max(place.assert_back(&touched, &what));
             place.finish(run);

@@ -8,8 +8,8 @@ use serde_json::Value;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Stdio};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 /// How long anything may take. Nothing is measured by it: a test that waits longer has failed.
@@ -72,6 +72,34 @@ pub(super) fn made_quiet(state: &Path) -> Vec<String> {
         }
     }
     last.into_iter().filter(|(_, is_quiet)| *is_quiet).map(|(container, _)| container).collect()
+}
+
+/// A run whose engine is killed at a request and started again, and what was quiet then, if it came to that.
+pub(super) fn run_whose_engine_dies(
+    engine: &KillableEngine,
+    (socket, state): (&Path, PathBuf),
+    at: (At, When),
+    run: impl FnOnce(&Proxy) -> Child,
+) -> (Child, Option<Vec<String>>) {
+    let kill = engine.killer();
+    let touched = Arc::new(Mutex::new(Vec::new()));
+    let seen = Arc::clone(&touched);
+    let deed = Box::new(move || {
+        kill();
+        *seen.lock().unwrap() = made_quiet(&state);
+    });
+    let proxy = Proxy::start(socket, &engine.url, at, deed);
+    let mut run = run(&proxy);
+    let begun = Instant::now();
+    while !proxy.has_fired() && run.try_wait().unwrap().is_none() && begun.elapsed() < PATIENCE {
+        std::thread::sleep(Duration::from_millis(5));
+    }
+    if !proxy.has_fired() {
+        return (run, None);
+    }
+    engine.restart();
+    let touched = touched.lock().unwrap().clone();
+    (run, Some(touched))
 }
 
 /// One service is stopped, with a user of its network; two are paused. What runs before and after a capture leaves a line
@@ -244,17 +272,21 @@ impl Place {
         self.wait_until("all services run for the next point", || self.down().is_empty());
     }
 
-    /// Removes helpers of killed runs, so that all runs make the same requests.
     pub(super) fn clean(&self) {
-        for (list, remove) in [
-            (&["ps", "--all", "--quiet", "--filter", "label=lifeboat.helper"][..], &["rm", "--force"][..]),
-            (&["volume", "ls", "--quiet", "--filter", "label=lifeboat.proof"], &["volume", "rm"]),
-        ] {
-            let found = self.engine.say(list);
-            let found: Vec<&str> = found.lines().collect();
-            if !found.is_empty() {
-                self.engine.say(&[remove, &found[..]].concat());
-            }
+        clean(&self.engine);
+    }
+}
+
+/// Removes helpers of killed runs, so that all runs make the same requests.
+pub(super) fn clean(engine: &KillableEngine) {
+    for (list, remove) in [
+        (&["ps", "--all", "--quiet", "--filter", "label=lifeboat.helper"][..], &["rm", "--force"][..]),
+        (&["volume", "ls", "--quiet", "--filter", "label=lifeboat.proof"], &["volume", "rm"]),
+    ] {
+        let found = engine.say(list);
+        let found: Vec<&str> = found.lines().collect();
+        if !found.is_empty() {
+            engine.say(&[remove, &found[..]].concat());
         }
     }
 }

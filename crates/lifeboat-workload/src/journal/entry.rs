@@ -244,6 +244,7 @@ pub(crate) mod tests {
             stop_seconds: 10,
             limit_millis: Some(30_000),
             comes_back_by_itself: false,
+            is_service: true,
         }
     }
 

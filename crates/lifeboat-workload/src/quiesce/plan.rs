@@ -60,6 +60,9 @@ pub struct Step {
     pub limit_millis: Option<u64>,
     /// Whether an ended one must be left to a swarm, or is gone by the engine's own rule.
     pub comes_back_by_itself: bool,
+    /// Whether it is none that is done when it ended well: a database, or what has a health check.
+    #[serde(default)]
+    pub is_service: bool,
 }
 
 /// A container that is not made as quiet as was wished.
@@ -262,8 +265,8 @@ impl Planner<'_> {
             // Who asks for a stop has accepted that it lasts as long as it must.
             Action::Stop => label,
         };
-        let least =
-            if wish.is_some_and(|wish| wish.is_database) { STOP_TIMEOUT_DATABASE } else { Duration::ZERO };
+        let is_database = wish.is_some_and(|wish| wish.is_database);
+        let least = if is_database { STOP_TIMEOUT_DATABASE } else { Duration::ZERO };
         Some(Step {
             container: facts.id.clone(),
             name: facts.name.clone(),
@@ -272,6 +275,7 @@ impl Planner<'_> {
             stop_seconds: facts.stop_timeout.unwrap_or(STOP_TIMEOUT).max(least).as_secs(),
             limit_millis: limit.map(|limit| u64::try_from(limit.as_millis()).unwrap_or(u64::MAX)),
             comes_back_by_itself: facts.is_swarm() || facts.auto_remove,
+            is_service: is_database || facts.health_check.is_some(),
         })
     }
 }

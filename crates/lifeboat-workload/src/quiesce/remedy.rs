@@ -79,8 +79,9 @@ fn ended(step: &Step, progress: Progress, now: &Facts, others: bool) -> Remedy {
         return Remedy::Leave("somebody else started it meanwhile, and it has ended again".into());
     }
     // A frozen process does not end by itself, and nobody was known to be frozen yet: a job that ended well is done. What
-    // an engine would have started again by its policy is no job, but went with the engine.
-    let is_job = !matches!(now.restart_policy.as_str(), "always" | "unless-stopped");
+    // an engine would have started again by its policy is no job, but went with the engine; so did a database, which ends
+    // well when an engine ends it.
+    let is_job = !step.is_service && !matches!(now.restart_policy.as_str(), "always" | "unless-stopped");
     if is_job
         && step.action == Action::Pause
         && progress == Progress::Doing
@@ -107,6 +108,7 @@ mod tests {
             stop_seconds: 10,
             limit_millis: None,
             comes_back_by_itself: false,
+            is_service: false,
         }
     }
 
@@ -178,6 +180,8 @@ mod tests {
         assert!(is_left(&remedy(&step(Action::Pause), Progress::Doing, Some(&now(State::Exited)))));
         let service = Facts { restart_policy: "unless-stopped".into(), ..now(State::Exited) };
         assert_eq!(remedy(&step(Action::Pause), Progress::Doing, Some(&service)), Remedy::Start);
+        let database = Step { is_service: true, ..step(Action::Pause) };
+        assert_eq!(remedy(&database, Progress::Doing, Some(&now(State::Exited))), Remedy::Start);
     }
 
     #[test]
