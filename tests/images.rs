@@ -276,7 +276,7 @@ fn a_layer_that_go_compressed_is_stored_by_file_and_comes_back_as_it_was() {
     let middle = broken.len() / 2;
     broken[middle..][..64].fill(0x55);
     for (stream, is_whole) in [(OF_GO, true), (&broken, false)] {
-        let saved = oci(&[plain.clone()], Store::Containerd, |_| stream.to_vec());
+        let saved = oci(std::slice::from_ref(&plain), Store::Containerd, |_| stream.to_vec());
         let (source, description, _) = store(&scene, "one", &saved, Images::Exact);
         let record = description.file(&description.layers[0]).unwrap();
         assert_eq!((record.split, record.bytes), (true, stream.len() as u64));
