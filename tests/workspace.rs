@@ -16,7 +16,7 @@ const ALLOWED: &[(&str, &[&str])] = &[
     ("lifeboat-store", &["lifeboat-format"]),
     ("lifeboat-repo", &["lifeboat-format", "lifeboat-chunker", "lifeboat-index", "lifeboat-store"]),
     ("lifeboat-transfer", &["lifeboat-format", "lifeboat-repo", "lifeboat-chunker"]),
-    ("lifeboat-workload", &["lifeboat-format", "lifeboat-repo", "lifeboat-transfer"]),
+    ("lifeboat-workload", &["lifeboat-format", "lifeboat-gzip", "lifeboat-repo", "lifeboat-transfer"]),
     (
         "lifeboat",
         &["lifeboat-format", "lifeboat-repo", "lifeboat-transfer", "lifeboat-workload", "lifeboat-store"],
