@@ -70,7 +70,8 @@ on_every_engine! {
         let scene = Scene::with_repository();
         let large = crate::scene::noise("in two layers", 8 << 20);
         let of = |word: &str| {
-            let files = [("hello", word.as_bytes()), ("large", &large)];
+            // Longer than one piece of a file in a layer with a recipe.
+            let files = [("hello", word.as_bytes()), ("large", &large[..]), ("long", &vec![7; 65 << 20])];
             Image::make_of(engine, &format!("lbt/{}:1", crate::engines::unique()), &files)
         };
         let (first, second) = (of("first"), of("second"));

@@ -141,8 +141,8 @@ fn refuse_what_projects_cannot(arguments: &RestoreArgs) -> Result<()> {
 /// Goes the way back of a restore that died after it had begun to write over a project.
 pub(crate) fn go_back(global: &Global, ui: &Ui, begun: &Begun, interrupted: &Arc<AtomicBool>) -> Result<u8> {
     let words = begun.words_back().context("there is no way back")?;
-    let mut all = vec!["lifeboat", "--docker-host", &begun.engine];
-    all.splice(1..1, words.iter().map(String::as_str));
+    let engine = ["--docker-host", &begun.engine];
+    let all = ["lifeboat"].into_iter().chain(words.iter().map(String::as_str)).chain(engine);
     let Command::Restore(arguments) = Cli::try_parse_from(all)?.command else {
         bail!("nothing was restored")
     };

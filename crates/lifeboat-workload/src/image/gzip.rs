@@ -15,7 +15,10 @@ const STEP_BYTES: usize = 64 << 10;
 /// Checksum and length behind a gzip stream.
 const TRAILER_BYTES: usize = 8;
 /// A part of a recipe is closed when it has so many bytes.
-pub(super) const RECIPE_PART_BYTES: usize = 1 << 20;
+const RECIPE_PART_BYTES: usize = 1 << 20;
+/// A file in a layer with a recipe is stored in pieces of so many bytes: what its recipe takes is held in memory until the
+/// piece is written.
+pub(super) const PIECE_BYTES: u64 = 64 << 20;
 /// Zeros that may stand behind what a recipe takes: a file in an archive says how long it is, and need not tell the truth.
 pub(super) const FILLED_MAX: u64 = 1 << 30;
 

@@ -4,10 +4,11 @@
 //! was split is that of its parts, in the order in which they are joined; and every digest that the image states is
 //! compared with it before the end mark is written.
 //!
-//! Memory is one part of a skeleton and of a recipe, one piece, and [`KEPT_BYTES_MAX`] of small files.
+//! Memory is one part of a skeleton, the recipe of one piece of a file, one piece of what is no archive, and
+//! [`KEPT_BYTES_MAX`] of small files.
 
 use super::description::{Description, FileRecord, checked_path};
-use super::gzip::{Begun, FILLED_MAX, Unpacking};
+use super::gzip::{Begun, FILLED_MAX, PIECE_BYTES, Unpacking};
 use super::hashing::Hashing;
 use super::packer::{BUFFER_BYTES, Packer};
 use super::verify::{Portable, Saved};
@@ -147,24 +148,18 @@ impl<W: Write> Rewriter<W> {
         let folder = format!("{SPLIT_FOLDER}/{path}");
         let mut parts = 0;
         let archive = Split::new(&mut unpacking, None).filling(FILLED_MAX);
-        let split = self.split_into(&folder, archive, &mut |this, unpacking| {
-            this.recipe_part(&folder, &mut parts, unpacking.recipe_part())
+        let recipes = format!("{folder}/{RECIPE_FOLDER}");
+        let split = self.split_into(&folder, PIECE_BYTES, archive, &mut |this, unpacking| {
+            this.part(&recipes, &mut parts, unpacking.recipe_part())
         })?;
         while let Some(part) = unpacking.rest_part()? {
-            self.recipe_part(&folder, &mut parts, Some(part))?;
+            self.part(&recipes, &mut parts, Some(part))?;
         }
         if unpacking.is_whole() {
             self.saved.plain.insert(path.clone(), split.sha256);
         }
         let recipe = Some(unpacking.taken());
         Ok(FileRecord { path, bytes, sha256: hashing.digest(), split: true, recipe, ..FileRecord::default() })
-    }
-
-    fn recipe_part(&mut self, folder: &str, parts: &mut u32, part: Option<Vec<u8>>) -> Result<(), Error> {
-        let Some(part) = part else { return Ok(()) };
-        self.output.file(&format!("{folder}/{RECIPE_FOLDER}/{parts:06}"), &part)?;
-        *parts += 1;
-        Ok(())
     }
 
     /// A file that is kept for [`Saved`] to look at. For a portable image it may be left out in the end.
@@ -198,18 +193,21 @@ impl<W: Write> Rewriter<W> {
     fn split(&mut self, path: String, content: impl Read, bytes: Option<u64>) -> Result<FileRecord, Error> {
         let folder = format!("{SPLIT_FOLDER}/{path}");
         let Joined { bytes, sha256 } =
-            self.split_into(&folder, Split::new(content, bytes), &mut |_, _| Ok(()))?;
+            self.split_into(&folder, u64::MAX, Split::new(content, bytes), &mut |_, _| Ok(()))?;
         Ok(FileRecord { path, bytes, sha256, split: true, ..FileRecord::default() })
     }
 
-    /// Takes an archive apart into a folder; `beside` comes after each part of it.
+    /// Takes an archive apart into a folder, with files in pieces of `piece_bytes`; `beside` comes after each piece and each
+    /// other part.
     fn split_into<R: Read>(
         &mut self,
         folder: &str,
+        piece_bytes: u64,
         mut split: Split<R>,
         beside: Beside<'_, Self, R>,
     ) -> Result<Joined, Error> {
         let (mut parts, mut contents) = (0, 0);
+        let skeletons = format!("{folder}/{SKELETON_FOLDER}");
         let mut hasher = Sha256::new();
         let mut total = 0;
         let mut skeleton = skeleton::Builder::default();
@@ -221,33 +219,40 @@ impl<W: Write> Rewriter<W> {
                     total += bytes.len() as u64;
                     for piece in bytes.chunks(RAW_BYTES) {
                         let full = skeleton.raw(piece);
-                        self.skeleton_part(folder, &mut parts, full)?;
+                        self.part(&skeletons, &mut parts, full)?;
                     }
                 }
                 Part::Piece(bytes) => {
                     hasher.update(&bytes);
                     total += bytes.len() as u64;
                     let full = skeleton.content(bytes.len() as u64);
-                    self.skeleton_part(folder, &mut parts, full)?;
+                    self.part(&skeletons, &mut parts, full)?;
                     self.output.file(&content_name(folder, &mut contents)?, &bytes)?;
                 }
                 Part::File(bytes) => {
-                    let full = skeleton.content(bytes);
-                    self.skeleton_part(folder, &mut parts, full)?;
-                    let mut hashing = Hashing::after(&mut split, hasher);
-                    self.output.stream(&content_name(folder, &mut contents)?, bytes, &mut hashing)?;
-                    hasher = hashing.into_hasher();
                     total += bytes;
+                    let mut left = bytes;
+                    while left > 0 {
+                        let bytes = left.min(piece_bytes);
+                        let full = skeleton.content(bytes);
+                        self.part(&skeletons, &mut parts, full)?;
+                        let mut hashing = Hashing::after((&mut split).take(bytes), hasher);
+                        self.output.stream(&content_name(folder, &mut contents)?, bytes, &mut hashing)?;
+                        hasher = hashing.into_hasher();
+                        beside(self, split.stream())?;
+                        left -= bytes;
+                    }
                 }
             }
         }
-        self.skeleton_part(folder, &mut parts, Some(skeleton.finish()))?;
+        self.part(&skeletons, &mut parts, Some(skeleton.finish()))?;
         Ok(Joined { bytes: total, sha256: hex(&hasher.finalize()) })
     }
 
-    fn skeleton_part(&mut self, folder: &str, parts: &mut u32, part: Option<Vec<u8>>) -> Result<(), Error> {
+    /// The next part of a skeleton or of a recipe, where there is one.
+    fn part(&mut self, folder: &str, parts: &mut u32, part: Option<Vec<u8>>) -> Result<(), Error> {
         let Some(part) = part else { return Ok(()) };
-        self.output.file(&format!("{folder}/{SKELETON_FOLDER}/{parts:06}"), &part)?;
+        self.output.file(&format!("{folder}/{parts:06}"), &part)?;
         *parts += 1;
         Ok(())
     }

@@ -103,7 +103,7 @@ impl Lifelines {
             let device = volume.options.get("device").map(PathBuf::from);
             let device = device.map(|path| std::fs::canonicalize(&path).unwrap_or(path));
             let mut folders = [Some(PathBuf::from(&volume.mount_point)), device].into_iter().flatten();
-            folders.any(|folder| folder.is_absolute() && paths.iter().any(|path| path.starts_with(&folder)))
+            folders.any(|folder| holds(&folder, &paths))
         };
         volumes.iter().filter(is_own).map(|volume| volume.name.clone()).collect()
     }
@@ -134,17 +134,16 @@ impl Lifelines {
         }
         let carries = |mount: &&crate::facts::Mount| {
             // A reader cannot be what lifeboat's writes go through.
-            mount.writable && holds(mount, paths)
+            mount.writable && holds(Path::new(&mount.source), paths)
         };
         let mount = facts.mounts.iter().find(carries)?;
         Some(format!("`{}` in it holds the repository, or lifeboat's cache or state", mount.destination))
     }
 }
 
-/// Whether one of the paths, as the host calls them, lies in a mount.
-fn holds(mount: &crate::facts::Mount, paths: &[PathBuf]) -> bool {
-    let source = Path::new(&mount.source);
-    source.is_absolute() && paths.iter().any(|path| path.starts_with(source))
+/// Whether one of the paths, as the host calls them, lies in a folder.
+fn holds(folder: &Path, paths: &[PathBuf]) -> bool {
+    folder.is_absolute() && paths.iter().any(|path| path.starts_with(folder))
 }
 
 /// Those in one network with a container, itself among them. They have one address and one host name, by which the kernel

@@ -165,6 +165,16 @@ impl<R: Read> Split<R> {
         Ok(())
     }
 
+    /// Zeros for what is missing of a file; gives how many.
+    fn fill(&mut self, buffer: &mut [u8]) -> Result<usize> {
+        let Some(zeros_left) = self.zeros_left.checked_sub(buffer.len() as u64) else {
+            return Err(std::io::Error::new(ErrorKind::UnexpectedEof, "an archive ends inside a file"));
+        };
+        self.zeros_left = zeros_left;
+        buffer.fill(0);
+        Ok(buffer.len())
+    }
+
     /// So many bytes, or what is left.
     fn some(&mut self, wanted: usize) -> Result<Vec<u8>> {
         let mut bytes = Vec::new();
@@ -181,15 +191,10 @@ impl<R: Read> Read for Split<R> {
         if length == 0 {
             return Ok(0);
         }
-        let mut read = self.stream.read(&mut buffer[..length])?;
-        if read == 0 {
-            let Some(zeros_left) = self.zeros_left.checked_sub(length as u64) else {
-                return Err(std::io::Error::new(ErrorKind::UnexpectedEof, "an archive ends inside a file"));
-            };
-            buffer[..length].fill(0);
-            (self.zeros_left, read) = (zeros_left, length);
-        }
-        let length = read;
+        let length = match self.stream.read(&mut buffer[..length])? {
+            0 => self.fill(&mut buffer[..length])?,
+            length => length,
+        };
         self.file_left -= length as u64;
         self.left = self.left.map(|left| left.saturating_sub(length as u64));
         Ok(length)
