@@ -57,6 +57,41 @@ fn a_group_is_captured_together_whichever_of_it_is_named() {
 }
 
 #[test]
+fn a_policy_file_says_what_labels_would() {
+    let scene = Scene::with_repository();
+    let (volume, left_out) = (engine().volume(), engine().volume());
+    let mounts = ["--volume", &volume.at("/data"), "--volume", &left_out.at("/cache")];
+    let container = service(&mounts, &["lifeboat.stop=true"]);
+    let file = scene.path("policy.yml");
+    let file = file.to_str().unwrap();
+    let name = &container.name;
+    let write = |text: String| std::fs::write(file, text).unwrap();
+    write(format!("containers:\n  - name: {name}\n    exclude: [{}]\n    pause: true\n", left_out.name));
+    snapshot(&scene, &container, &["--policy-file", file]).expect(0);
+    assert_eq!(how(&scene, &container)["how"], "paused");
+    let paths = paths(&scene).to_string();
+    assert!(paths.contains(&volume.name) && !paths.contains(&left_out.name), "{paths}");
+
+    let ls = || {
+        let mut program = scene.lifeboat();
+        program.env("DOCKER_HOST", &engine().url).env("LIFEBOAT_POLICY_FILE", file).args(["docker", "ls"]);
+        Done::of(&mut program)
+    };
+    ls().expect(0).says("/cache: left out");
+    write("containers:\n  - name: lbt-nobody\n    exclude: true\n".into());
+    ls().expect(0).says("no container is called `lbt-nobody`");
+
+    write(format!("containers:\n  - name: {name}\n    exlude: /cache\n"));
+    let before = scene.snapshots().len();
+    let refused = snapshot(&scene, &container, &["--policy-file", file]).expect(1);
+    refused.says(&format!("rule for `{name}`: `exlude`: is not known"));
+    snapshot(&scene, &container, &["--policy-file", "/nowhere/policy.yml"])
+        .expect(1)
+        .says("/nowhere/policy.yml");
+    assert_eq!(scene.snapshots().len(), before);
+}
+
+#[test]
 fn commands_run_in_order_as_the_users_that_labels_name() {
     let scene = Scene::with_repository();
     let log = |text: &str| format!(r#"["sh","-c","echo {text} $(id -u) >>/tmp/log"]"#);

@@ -231,7 +231,20 @@ pub(crate) struct EngineArgs {
 #[derive(Debug, Subcommand)]
 pub(crate) enum DockerCommand {
     /// List volumes and containers, their last snapshots, and what no snapshot would hold
-    Ls(EngineArgs),
+    Ls {
+        #[command(flatten)]
+        policy: PolicyFileArgs,
+        #[command(flatten)]
+        engine: EngineArgs,
+    },
+}
+
+/// What is asked of containers that cannot be given labels.
+#[derive(Debug, Clone, Args)]
+pub(crate) struct PolicyFileArgs {
+    /// A YAML file with labels for containers, by name
+    #[arg(long, env = "LIFEBOAT_POLICY_FILE", value_name = "FILE")]
+    pub(crate) policy_file: Option<PathBuf>,
 }
 
 /// How to back up.
@@ -302,6 +315,8 @@ pub(crate) struct SnapshotArgs {
     /// compressed, and gives that id up
     #[arg(long, value_enum, default_value = "exact")]
     pub(crate) images: ImagesArg,
+    #[command(flatten)]
+    pub(crate) policy: PolicyFileArgs,
     #[command(flatten)]
     pub(crate) engine: EngineArgs,
 }

@@ -13,6 +13,7 @@ mod bind;
 
 pub use bind::{Bind, Nature, Wish};
 
+use crate::policy::Policy;
 use crate::quiesce::lifelines::Lifelines;
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -28,6 +29,8 @@ pub struct Surroundings {
     pub compose: Vec<PathBuf>,
     /// What lifeboat hangs on: its own folders may lie in volumes.
     pub lifelines: Lifelines,
+    /// What the policy file says of containers.
+    pub policy: Policy,
 }
 
 /// Why a bind is recorded and not captured.
@@ -211,7 +214,7 @@ mod tests {
             engine_root: "/var/lib/docker".into(),
             own: vec!["/backup/repository".into(), "/root/.cache/lifeboat".into()],
             compose: vec!["/etc/app".into()],
-            lifelines: Lifelines::default(),
+            ..Surroundings::default()
         }
     }
 

@@ -6,6 +6,7 @@
 use crate::engine::views::{Container, EngineInfo, Mount, Volume};
 use crate::engine::{Engine, Error};
 use crate::labels::{Labels, OURS};
+use crate::policy::Policy;
 use crate::volume::{is_tmpfs, not_plain};
 
 /// What the engine writes on the containers of its swarm.
@@ -45,8 +46,8 @@ pub struct ContainerItem {
 }
 
 impl Inventory {
-    /// Looks at an engine.
-    pub fn take(engine: &Engine) -> Result<Self, Error> {
+    /// Looks at an engine, with what a policy file says of its containers.
+    pub fn take(engine: &Engine, policy: &Policy) -> Result<Self, Error> {
         let info = engine.info()?;
         let mut containers = Vec::new();
         for summary in engine.containers(&[])? {
@@ -55,7 +56,7 @@ impl Inventory {
             }
             match engine.container(&summary.id) {
                 Ok(container) => {
-                    containers.push(ContainerItem { remarks: of_container(&container), container })
+                    containers.push(ContainerItem { remarks: of_container(&container, policy), container })
                 }
                 // It went while we looked.
                 Err(error) if error.is_not_found() => {}
@@ -93,8 +94,8 @@ fn of_volume(volume: &Volume) -> Vec<String> {
     not_plain(volume).map(|why| format!("read through the engine: {why}")).into_iter().collect()
 }
 
-fn of_container(container: &Container) -> Vec<String> {
-    let (labels, remarks) = Labels::read(&container.labels);
+fn of_container(container: &Container, policy: &Policy) -> Vec<String> {
+    let (labels, remarks) = Labels::read(&policy.labels(&container.name, &container.labels));
     let mut found: Vec<String> =
         container.mounts.iter().filter_map(|mount| of_mount(mount, &labels)).collect();
     // tmpfs of `--tmpfs` is not among the mounts.
@@ -114,7 +115,7 @@ fn of_mount(mount: &Mount, labels: &Labels) -> Option<String> {
     let name = Some(if mount.name.is_empty() { mount.source.as_str() } else { mount.name.as_str() });
     let place = &mount.destination;
     if labels.exclude.name(name, place) {
-        return Some(format!("{place}: left out by its label"));
+        return Some(format!("{place}: left out by its label, or the policy file"));
     }
     match mount.kind.as_str() {
         "volume" => None,
@@ -155,7 +156,7 @@ mod tests {
             raw: json!({"HostConfig": {"Tmpfs": {"/scratch": ""}}}),
             ..Container::default()
         };
-        let remarks = of_container(&container);
+        let remarks = of_container(&container, &Policy::default());
         let says = |word: &str| remarks.iter().filter(|remark| remark.contains(word)).count();
         assert_eq!(says("/data"), 0, "{remarks:?}");
         for word in

@@ -17,6 +17,7 @@ pub mod journal;
 pub mod labels;
 pub mod layer;
 mod piped;
+pub mod policy;
 pub mod project;
 pub mod quiesce;
 pub mod readiness;

@@ -15,9 +15,12 @@ use std::collections::HashMap;
 
 /// Looks at an engine.
 pub(crate) fn run(global: &Global, ui: &Ui, command: &DockerCommand) -> Result<u8> {
-    let DockerCommand::Ls(arguments) = command;
-    let engine = Engine::connect(arguments.docker_host.as_deref())?;
-    let inventory = Inventory::take(&engine)?;
+    let DockerCommand::Ls { policy, engine } = command;
+    let policy = super::policy::read(policy)?;
+    let engine = Engine::connect(engine.docker_host.as_deref())?;
+    let inventory = Inventory::take(&engine, &policy)?;
+    let names = inventory.containers.iter().map(|item| item.container.name.as_str());
+    super::policy::tell_unused(ui, &policy, names);
     let last = last_snapshots(global)?;
     match ui.json {
         true => emit(ui, &engine, &inventory, &last),

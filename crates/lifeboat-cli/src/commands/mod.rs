@@ -13,6 +13,7 @@ mod gc;
 mod images;
 mod manage;
 mod places;
+mod policy;
 mod project_restore;
 mod projects;
 mod recover;

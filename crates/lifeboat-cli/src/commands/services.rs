@@ -78,6 +78,7 @@ impl Services {
             let names = named.iter().filter_map(move |name| name.to_str()?.strip_prefix(prefix));
             names.map(str::to_owned).collect::<Vec<String>>()
         };
+        let policy = super::policy::read(&arguments.policy)?;
         let names = of(CONTAINER);
         if names.is_empty() {
             return Ok(None);
@@ -93,6 +94,7 @@ impl Services {
             own: own_paths(global)?,
             compose: compose_folders(&engine)?,
             lifelines: lifelines(&engine, global)?,
+            policy,
         };
         let group = Group::find(volumes, &names, &of(VOLUME), &surroundings)?;
         for (name, remark) in &group.remarks {

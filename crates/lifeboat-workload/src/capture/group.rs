@@ -10,6 +10,7 @@ use crate::engine::Engine;
 use crate::facts::{Facts, Mount, State};
 use crate::journal::entry::Owed;
 use crate::labels::{Command, Labels, Mounts, Remark};
+use crate::policy::Policy;
 use crate::quiesce::plan;
 use crate::readiness::{self, Step, Wait};
 use crate::recipes::Recipe;
@@ -24,7 +25,7 @@ use std::time::{Duration, Instant};
 pub struct Member {
     /// What the engine says of it.
     pub facts: Facts,
-    /// What its labels ask.
+    /// What its labels ask, and the policy file.
     pub labels: Labels,
     /// Whether it was named, or is in a named one's group, and is not here only because it writes to what is captured.
     pub is_named: bool,
@@ -78,6 +79,7 @@ pub struct Group {
     pub unready: Vec<String>,
     pub(super) names: Vec<String>,
     pub(super) captured: Captured,
+    policy: Policy,
 }
 
 /// All containers of an engine.
@@ -115,7 +117,8 @@ impl Group {
         if let Some(name) = names.iter().find(|name| !around.iter().any(|facts| facts.is_called(name))) {
             return Err(Error::NoContainer(name.clone()));
         }
-        let named = choose(&around, names, &Captured::default()).0;
+        let policy = &surroundings.policy;
+        let named = choose(&around, names, &Captured::default(), policy).0;
         let mut captured = Captured { volumes: volumes.to_vec(), ..Captured::default() };
         let own = surroundings.lifelines.own_volumes(&reached.engine().volumes(&[])?, &around);
         for member in &named {
@@ -128,9 +131,10 @@ impl Group {
         captured.volumes.dedup();
         let binds = named.iter().flat_map(wanted_binds).collect();
         captured.binds = super::binds::plan(reached, &named, binds, surroundings)?;
-        let (members, remarks) = choose(&around, names, &captured);
+        let (members, remarks) = choose(&around, names, &captured, policy);
         let engine = reached.engine().clone();
-        Ok(Self { engine, members, remarks, unready: Vec::new(), names: names.to_vec(), captured })
+        let (names, policy) = (names.to_vec(), policy.clone());
+        Ok(Self { engine, members, remarks, unready: Vec::new(), names, captured, policy })
     }
 
     /// Waits until all named ones are ready; those that do not become so are noted. `waiting` is told of whom is waited
@@ -213,7 +217,7 @@ impl Group {
 
     /// What is wished for everybody who belongs to the group now: since it was found, others may have begun to write.
     pub(super) fn wishes(&self, around: &[Facts]) -> Vec<plan::Wish> {
-        let now = choose(around, &self.names, &self.captured).0;
+        let now = choose(around, &self.names, &self.captured, &self.policy).0;
         let is_new = |one: &Member| !self.members.iter().any(|member| member.facts.id == one.facts.id);
         let new = now.iter().filter(|one| is_new(one)).map(Member::wish);
         self.members.iter().map(Member::wish).chain(new).collect()
@@ -255,13 +259,14 @@ pub(super) fn choose(
     around: &[Facts],
     names: &[String],
     captured: &Captured,
+    policy: &Policy,
 ) -> (Vec<Member>, Vec<(String, Remark)>) {
     let mut remarks = Vec::new();
     let mut all: Vec<Member> = around
         .iter()
         .filter(|facts| !facts.is_ours())
         .map(|facts| {
-            let (labels, said) = Labels::read(&facts.labels);
+            let (labels, said) = Labels::read(&policy.labels(&facts.name, &facts.labels));
             let is_named = names.iter().any(|name| facts.is_called(name));
             remarks.extend(said.into_iter().map(|remark| (facts.name.clone(), remark)));
             let preparation = Preparation::by_labels(facts, &labels);

@@ -8,6 +8,7 @@ use super::*;
 use crate::boundary;
 use crate::facts::Mount;
 use crate::facts::tests::running;
+use crate::policy::Policy;
 use serde_json::json;
 use std::path::PathBuf;
 
@@ -48,9 +49,9 @@ fn whoever_writes_to_a_captured_volume_belongs_to_the_group() {
         with_volume("other", "else", true),
         Facts { state: State::Exited, ..with_volume("ended", "data", true) },
     ];
-    let (members, _) = choose(&around, &["db".into()], &volumes(&["data"]));
+    let (members, _) = choose(&around, &["db".into()], &volumes(&["data"]), &Policy::default());
     assert_eq!(names(&members), [("db", true), ("writer", false)]);
-    let (members, _) = choose(&around, &[], &volumes(&["else"]));
+    let (members, _) = choose(&around, &[], &volumes(&["else"]), &Policy::default());
     assert_eq!(names(&members), [("other", false)]);
 }
 
@@ -66,7 +67,8 @@ fn whoever_writes_into_or_around_a_captured_path_belongs_to_the_group() {
     let path = PathBuf::from("/srv/app");
     let captured = boundary::Captured { path, binds: Vec::new(), without: Vec::new() };
     let binds = boundary::Plan { captured: vec![captured], recorded: Vec::new() };
-    let (members, _) = choose(&around, &["db".into()], &Captured { binds, ..Captured::default() });
+    let (members, _) =
+        choose(&around, &["db".into()], &Captured { binds, ..Captured::default() }, &Policy::default());
     assert_eq!(names(&members), [("db", true), ("inside", false), ("around", false)]);
 }
 
@@ -78,7 +80,7 @@ fn a_group_is_captured_whole_and_only_it() {
         labelled(running("three"), "lifeboat.group", "bank"),
         running("four"),
     ];
-    let (members, _) = choose(&around, &["one".into()], &Captured::default());
+    let (members, _) = choose(&around, &["one".into()], &Captured::default(), &Policy::default());
     assert_eq!(names(&members), [("one", true), ("two", true)]);
 }
 
@@ -87,7 +89,7 @@ fn what_lifeboat_made_is_nobodys_service() {
     let mark = labelled(with_volume("mark", "data", true), "lifeboat.hold", "x");
     let helper = labelled(with_volume("helper", "data", true), "lifeboat.helper", "x");
     let around = [mark, helper, with_volume("db", "data", true)];
-    let (members, _) = choose(&around, &["db".into()], &volumes(&["data"]));
+    let (members, _) = choose(&around, &["db".into()], &volumes(&["data"]), &Policy::default());
     assert_eq!(names(&members), [("db", true)]);
 }
 
@@ -95,7 +97,7 @@ fn what_lifeboat_made_is_nobodys_service() {
 fn excluded_volumes_are_left_out_by_name_and_by_place() {
     for value in ["data", "/data", "true"] {
         let db = labelled(with_volume("db", "data", true), "lifeboat.exclude", value);
-        let (members, _) = choose(&[db], &["db".into()], &Captured::default());
+        let (members, _) = choose(&[db], &["db".into()], &Captured::default(), &Policy::default());
         assert_eq!(wanted_volumes(&members[0]), [""; 0], "{value}");
     }
 }
@@ -111,7 +113,7 @@ fn databases_are_known_by_their_image_or_their_program() {
 
 #[test]
 fn nothing_is_claimed_that_was_not_seen() {
-    let members = choose(&[running("db")], &["db".into()], &Captured::default()).0;
+    let members = choose(&[running("db")], &["db".into()], &Captured::default(), &Policy::default()).0;
     let pausing = |facts: &[Facts]| Plan::make(facts, &[members[0].wish()], &Lifelines::default());
     let facts = vec![running("db")];
     let mut work = Work { is_sound: true, plan: pausing(&facts), facts, ..Work::default() };
