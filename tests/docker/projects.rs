@@ -32,10 +32,9 @@ on_every_engine! {
         assert!(!shown.contains("secret-"), "{shown}");
         project.lifeboat(&["restore", "latest", "--to", "project:", "--wait-healthy", "2m"]).expect(0).prints("3 containers");
         project.has_data();
-        // Compose's digest of a service that uses another one's network has that one's id in it.
-        let changes = project.changes();
-        assert!(changes.iter().all(|change| change.contains("-side-1")), "{changes:?}");
-        let ids = |project: &Project<'_>| ["db", "web"].map(|service| Container::id_of(engine, &project.container(service)));
+        // One of them uses another one's network: compose's digest of it has that one's id in it.
+        assert_eq!(project.changes(), Vec::<String>::new());
+        let ids = |project: &Project<'_>| ["db", "web", "side"].map(|service| Container::id_of(engine, &project.container(service)));
         let before = ids(&project);
         project.compose(&["up", "--detach", "-y"]);
         assert_eq!(ids(&project), before, "compose made containers anew");

@@ -7,6 +7,7 @@
 //! Read next: [`description`], [`files`], [`order`]; for the way back [`plan`], [`rename`], [`undo`].
 
 pub mod description;
+pub mod digests;
 pub mod drift;
 pub mod files;
 pub mod loading;
@@ -23,6 +24,7 @@ use crate::engine::views::{Container, text};
 use crate::facts::{Facts, State};
 use crate::recreate::derived;
 use description::{Description, External, ImageOf, Member};
+use digests::Digests;
 use lifeboat_format::snapshot::SourceKind;
 use lifeboat_format::{Metadata, TreePath};
 use lifeboat_transfer::backup::TreeSpec;
@@ -48,6 +50,8 @@ const ENVIRONMENT: &str = "com.docker.compose.project.environment_file";
 
 /// The description of a project, in its source.
 pub const PROJECT_FILE: &str = "project.json";
+/// Beside it: what compose's digests are of, where ids are in it.
+pub const DIGESTS_FILE: &str = "digests.json";
 
 /// Why a project could not be found, or brought back.
 #[derive(Debug, thiserror::Error)]
@@ -93,6 +97,10 @@ pub struct Project {
     pub description: Description,
     /// Files that are stored beside it.
     pub files: Vec<PathBuf>,
+    /// What the engine says of its containers.
+    pub containers: Vec<Container>,
+    /// What compose's digests are of.
+    pub digests: Digests,
 }
 
 /// A container that belongs to no project is the project of this name: nobody's.
@@ -187,20 +195,27 @@ impl Project {
         };
         let readable =
             files.iter().filter(|file| file.problem.is_none()).map(|file| PathBuf::from(&file.path));
-        Ok(Self { files: readable.collect(), description })
+        let files = readable.collect();
+        Ok(Self { files, description, containers: described, digests: Digests::default() })
     }
 
     /// Its description as a source of a snapshot.
     pub fn source(&self) -> TreeSpec {
-        let bytes = serde_json::to_vec_pretty(&self.description).unwrap_or_default();
-        let at = TreePath::from_slashes(PROJECT_FILE.as_bytes()).unwrap_or_default();
-        let metadata = Metadata { mode: 0o644, ..Metadata::default() };
+        let file = |name: &str, bytes: Vec<u8>| {
+            let at = TreePath::from_slashes(name.as_bytes()).unwrap_or_default();
+            MemoryFile { at, bytes, metadata: Metadata { mode: 0o600, ..Metadata::default() } }
+        };
+        let mut files =
+            vec![file(PROJECT_FILE, serde_json::to_vec_pretty(&self.description).unwrap_or_default())];
+        if !self.digests.containers.is_empty() {
+            files.push(file(DIGESTS_FILE, serde_json::to_vec_pretty(&self.digests).unwrap_or_default()));
+        }
         TreeSpec {
             kind: SourceKind::Project,
             name: self.description.name.clone(),
             detail: String::new(),
             folders: Vec::new(),
-            files: vec![MemoryFile { at, bytes, metadata }],
+            files,
         }
     }
 }

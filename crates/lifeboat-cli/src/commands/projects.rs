@@ -8,7 +8,8 @@ use anyhow::{Context, Result};
 use lifeboat::backup::SourceSpec;
 use lifeboat::workload::capture::{self, group::around};
 use lifeboat::workload::facts::Facts;
-use lifeboat::workload::project::drift::Drift;
+use lifeboat::workload::project::digests::{self, Digests};
+use lifeboat::workload::project::drift::{Drift, configuration};
 use lifeboat::workload::project::{self, Error, Project};
 use serde_json::json;
 use std::collections::{BTreeMap, BTreeSet};
@@ -48,7 +49,13 @@ pub(super) fn expand(named: Vec<OsString>, reach: &mut Reach<'_>, ui: &Ui) -> Re
             found => found?,
         };
         let description = &mut found.description;
-        description.drift = Drift::ask(description, &engine.address().to_string(), &compose());
+        let (host, program) = (engine.address().to_string(), compose());
+        description.drift = Drift::ask(description, &host, &program);
+        if found.containers.iter().any(digests::shares)
+            && let Some(config) = configuration(description, &host, &program)
+        {
+            found.digests = Digests::find(&config, &found.containers);
+        }
         tell_drift(ui, &name, &description.drift);
         for file in &description.files {
             if let Some(problem) = &file.problem {

@@ -11,6 +11,8 @@ use std::time::{Duration, Instant};
 
 /// Compose waits for nobody when it only says what it would do.
 const LIMIT: Duration = Duration::from_secs(60);
+/// Most of what it says that is listened to.
+const SAID_BYTES_MAX: u64 = 16 << 20;
 
 /// What compose would change.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -28,33 +30,61 @@ impl Drift {
     /// Asks compose, on the engine at `host`; `program` are the words that start it.
     pub fn ask(description: &Description, host: &str, program: &[OsString]) -> Self {
         let unknown = |why: String| Self { why, ..Self::default() };
-        let Some((first, words)) = program.split_first() else { return unknown("no program".into()) };
+        if program.is_empty() {
+            return unknown("no program".into());
+        }
         if description.compose_files.is_empty() {
             return unknown("it is not known from which files it was made".into());
         }
-        let mut command = Command::new(first);
-        command.args(words).env("DOCKER_HOST", host);
-        command.args(["--project-name", &description.name, "--project-directory", &description.folder]);
-        description.compose_files.iter().for_each(|file| _ = command.args(["--file", file]));
-        description.environment_files.iter().for_each(|file| _ = command.args(["--env-file", file]));
-        command.args(["up", "--detach", "--dry-run"]);
-        match run(command) {
-            Ok((true, said)) => Self { known: true, changes: changes(&said), why: String::new() },
+        match run(compose(description, host, program, &["up", "--detach", "--dry-run"])) {
+            Ok(Said { is_well: true, errors, .. }) => {
+                Self { known: true, changes: changes(&errors), why: String::new() }
+            }
             // What it says may quote its files.
-            Ok((false, _)) => unknown("compose does not accept its files any more".into()),
+            Ok(_) => unknown("compose does not accept its files any more".into()),
             Err(error) => unknown(format!("compose cannot be asked: {error}")),
         }
     }
 }
 
-fn run(mut command: Command) -> std::io::Result<(bool, String)> {
-    let mut child = command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped()).spawn()?;
-    let errors = child.stderr.take();
-    let reading = std::thread::spawn(move || {
+/// What compose makes of a project's files, as JSON: with the values of environments. `None` where it cannot be asked.
+pub fn configuration(description: &Description, host: &str, program: &[OsString]) -> Option<String> {
+    if program.is_empty() || description.compose_files.is_empty() {
+        return None;
+    }
+    let said = run(compose(description, host, program, &["config", "--format", "json"])).ok()?;
+    said.is_well.then_some(said.output)
+}
+
+/// Compose, for a project's files; `program` are the words that start it.
+fn compose(description: &Description, host: &str, program: &[OsString], words: &[&str]) -> Command {
+    let mut command = Command::new(&program[0]);
+    command.args(&program[1..]).env("DOCKER_HOST", host);
+    command.args(["--project-name", &description.name, "--project-directory", &description.folder]);
+    description.compose_files.iter().for_each(|file| _ = command.args(["--file", file]));
+    description.environment_files.iter().for_each(|file| _ = command.args(["--env-file", file]));
+    command.args(words);
+    command
+}
+
+/// What a program answered.
+struct Said {
+    is_well: bool,
+    output: String,
+    errors: String,
+}
+
+fn read_all(from: Option<impl Read + Send + 'static>) -> std::thread::JoinHandle<String> {
+    std::thread::spawn(move || {
         let mut said = String::new();
-        let _ = errors.map(|mut errors| errors.read_to_string(&mut said));
+        let _ = from.map(|from| from.take(SAID_BYTES_MAX).read_to_string(&mut said));
         said
-    });
+    })
+}
+
+fn run(mut command: Command) -> std::io::Result<Said> {
+    let mut child = command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn()?;
+    let (output, errors) = (read_all(child.stdout.take()), read_all(child.stderr.take()));
     let began = Instant::now();
     let status = loop {
         match child.try_wait()? {
@@ -67,7 +97,8 @@ fn run(mut command: Command) -> std::io::Result<(bool, String)> {
             None => std::thread::sleep(Duration::from_millis(50)),
         }
     };
-    Ok((status.success(), reading.join().unwrap_or_default()))
+    let text = |reading: std::thread::JoinHandle<String>| reading.join().unwrap_or_default();
+    Ok(Said { is_well: status.success(), output: text(output), errors: text(errors) })
 }
 
 /// The lines that speak of a change.

@@ -5,9 +5,10 @@
 use super::Error;
 use super::network::{self, is_engines_own};
 use super::recorded::{Mounted, Recorded};
-use super::request::{NetworkMode, Request, request};
+use super::request::{NetworkMode, Others, Request, request};
 use crate::engine::Engine;
 use crate::engine::views::{Image, text};
+use crate::project::{CONFIG_HASH, digests};
 use serde_json::{Value, json};
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -18,6 +19,8 @@ pub struct Snapshot {
     pub volumes: BTreeSet<String>,
     /// Its containers: their ids then, and their names now.
     pub containers: BTreeMap<String, String>,
+    /// What compose's digests of its containers are of, by their ids then. Values of environments are in it.
+    pub digested: BTreeMap<String, String>,
     /// Ids of its images on this engine, by those that they had.
     pub images: BTreeMap<String, String>,
     /// Whether all of these are made anew: an id then means the new one of its name, also where the old one still is.
@@ -75,6 +78,7 @@ pub fn plan(
     let request = request(recorded, &image, engine.api(), &others).map_err(|error| named(error, snapshot))?;
     let mut request = request;
     label_image(engine, recorded, &image, &mut request)?;
+    label_digest(recorded, snapshot, &others, &mut request);
     let networks = networks(engine, recorded, &mut remarks)?;
     let (volumes, anonymous) = volumes(engine, recorded, snapshot, wanted.with_volumes, &mut remarks)?;
     let is_compose = |label: &String| label.starts_with("com.docker.compose.");
@@ -100,6 +104,16 @@ fn label_image(
         *label = Value::from(engine.image(image)?.id);
     }
     Ok(())
+}
+
+/// Compose makes a container anew whose label has another digest than its files have now, with the ids of now.
+fn label_digest(recorded: &Recorded, snapshot: &Snapshot, others: &Others<'_>, request: &mut Request) {
+    let Some(text) = snapshot.digested.get(&recorded.id) else { return };
+    let label = request.body.pointer_mut("/Labels").and_then(|labels| labels.get_mut(CONFIG_HASH));
+    let label = label.filter(|label| label.as_str() == Some(&digests::digest(text)));
+    if let (Some(label), Some(now)) = (label, digests::with_ids_of_now(text, recorded.raw(), others)) {
+        *label = Value::from(digests::digest(&now));
+    }
 }
 
 /// What an engine accepts.

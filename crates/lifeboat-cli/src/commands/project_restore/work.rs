@@ -15,9 +15,10 @@ use lifeboat::workload::facts::Facts;
 use lifeboat::workload::host_paths::{PathMap, may_write};
 use lifeboat::workload::image;
 use lifeboat::workload::project::description::{DESCRIPTION_BYTES_MAX, Description};
+use lifeboat::workload::project::digests::Digests;
 use lifeboat::workload::project::plan::{Coming, Obstacle, obstacles};
 use lifeboat::workload::project::rename::Renaming;
-use lifeboat::workload::project::{PROJECT_FILE, order};
+use lifeboat::workload::project::{DIGESTS_FILE, PROJECT_FILE, order};
 use lifeboat::workload::recreate::plan::Snapshot;
 use lifeboat::workload::recreate::recorded::{Mounted, Recorded};
 use lifeboat::workload::volume::Volumes;
@@ -109,7 +110,13 @@ pub(super) fn work<'s>(
     let mut snapshot = Snapshot { comes_anew: true, ..Snapshot::default() };
     snapshot.volumes.extend(stored.keys().map(|name| String::from_utf8_lossy(name).into_owned()));
     snapshot.volumes.extend(kept.keys().cloned());
+    let digests = stored::small_file(reader, source, DIGESTS_FILE, DESCRIPTION_BYTES_MAX)?;
+    let digests = digests.map(|bytes| Digests::read(&bytes)).transpose()?.unwrap_or_default();
     for member in &members {
+        let then = String::from_utf8_lossy(&member.source.name);
+        if let Some(text) = digests.containers.get(&*then) {
+            snapshot.digested.insert(member.recorded.id.clone(), text.clone());
+        }
         snapshot.containers.insert(member.recorded.id.clone(), member.recorded.name.clone());
     }
     let mut found = Vec::new();
