@@ -122,6 +122,16 @@ impl Keys {
         seal::open_box(&self.index, self.binding(purpose, unique), sealed, max)
     }
 
+    /// Seals what a machine keeps of snapshots for itself under the read key.
+    pub(crate) fn seal_remembered(&self, plain: &[u8]) -> Vec<u8> {
+        seal::seal_box(self.suite, &self.read, self.binding(Purpose::Remembered, [0; 16]), plain)
+    }
+
+    /// Opens what [`Self::seal_remembered`] made.
+    pub(crate) fn open_remembered(&self, sealed: &[u8], max: u32) -> Result<Vec<u8>> {
+        seal::open_box(&self.read, self.binding(Purpose::Remembered, [0; 16]), sealed, max)
+    }
+
     /// Makes a session key and the envelope by which readers get at it.
     pub fn new_session(&self) -> SessionKey {
         let key = Key::random();

@@ -116,6 +116,8 @@ pub enum Purpose {
     Verdict = 13,
     /// A frame of a bundle.
     Bundle = 14,
+    /// Snapshots that a machine remembers.
+    Remembered = 15,
 }
 
 /// How the plaintext was transformed before sealing.
@@ -257,6 +259,7 @@ fn purpose_name(purpose: Purpose) -> &'static str {
         Purpose::Condemned => "condemned list",
         Purpose::Verdict => "verdict",
         Purpose::Bundle => "bundle",
+        Purpose::Remembered => "remembered snapshots",
     }
 }
 

@@ -1,5 +1,6 @@
 //! A snapshot: what was protected at one moment. `docs/format/snapshot.md`
 
+pub mod remembered;
 mod source;
 
 pub use source::{SnapshotKind, Source, SourceKind, TreeRoot};

@@ -1,13 +1,16 @@
-//! Snapshot objects that this machine has read before, as they are stored: sealed, in one local file.
+//! Snapshots that this machine has read before, in one local file, sealed with the repository's keys.
 //!
-//! Must stay true: this is a cache that nobody has to trust. An object's name is its session's, objects never change, and
-//! every one is opened with the repository's keys under its name each time. So a file that is damaged, foreign, half
-//! written or gone costs reading the objects from the repository again, and nothing else; whether a snapshot exists is
-//! always the store's listing to say. `check` does not use it: it wants to see what the repository holds.
+//! Must stay true: this is a cache that nobody has to trust. Objects never change, an object's name is its session's, and
+//! nobody without the keys can make a file that opens. So one that is damaged, foreign, half written or gone costs reading
+//! the objects from the repository again, and nothing else; whether a snapshot exists is always the store's listing to say.
+//! `check` does not use it: it wants to see what the repository holds.
 //!
 //! Read next: [`crate::snapshots`]; why this exists is `docs/decisions/0015-remembered-snapshots.md`.
 
 use lifeboat_format::SessionId;
+use lifeboat_format::keys::Keys;
+use lifeboat_format::snapshot::Snapshot;
+use lifeboat_format::snapshot::remembered::{self, REMEMBERED_BYTES_MAX};
 use std::collections::HashMap;
 use std::fs::{File, OpenOptions};
 use std::io::{Read, Write};
@@ -17,84 +20,59 @@ use std::path::{Path, PathBuf};
 /// The file is written anew when so many objects had to be read from the repository. Below that, reading them again is
 /// cheaper than writing the file after every snapshot.
 const UNKNOWN_MAX: usize = 16;
-/// More is not remembered: some 40,000 snapshots.
-const FILE_BYTES_MAX: usize = 16 << 20;
-/// The first bytes of the file; another layout takes another word.
-const MAGIC: &[u8; 8] = b"lbsnaps1";
 
 /// What is remembered.
 #[derive(Debug, Default)]
 pub(crate) struct Remembered {
     /// `None`: nothing is kept on this machine.
     folder: Option<PathBuf>,
-    objects: HashMap<SessionId, Vec<u8>>,
+    /// With the lengths of their objects.
+    known: HashMap<SessionId, (u64, Snapshot)>,
 }
 
 impl Remembered {
     /// Reads the file in `folder`, the repository's cache. Trouble of any sort means that less is remembered.
-    pub(crate) fn open(folder: Option<&Path>) -> Self {
-        let objects = folder.and_then(|folder| read(&folder.join("snapshots"))).unwrap_or_default();
-        Self { folder: folder.map(Path::to_owned), objects }
+    pub(crate) fn open(folder: Option<&Path>, keys: &Keys) -> Self {
+        let known = folder.and_then(|folder| read(&folder.join("snapshots"), keys)).unwrap_or_default();
+        Self { folder: folder.map(Path::to_owned), known }
     }
 
-    /// The object of `session`, if one of that length is remembered.
-    pub(crate) fn get(&self, session: &SessionId, bytes: u64) -> Option<&[u8]> {
-        self.objects.get(session).map(Vec::as_slice).filter(|object| object.len() as u64 == bytes)
+    /// The snapshot of `session`, if one whose object has that length is remembered. It is given once.
+    pub(crate) fn take(&mut self, session: &SessionId, object_bytes: u64) -> Option<Snapshot> {
+        let (_, snapshot) = self.known.remove(session).filter(|(bytes, _)| *bytes == object_bytes)?;
+        Some(snapshot)
     }
 
-    /// Remembers objects that were read from the repository and opened, if they are enough to be worth a file, and
-    /// forgets those that are not `listed` any more.
+    /// Remembers all of `listed`, if those that were read from the repository, `unknown` of them, are worth a file.
     ///
     /// The folder is not made: commands that need no index leave nothing behind.
-    pub(crate) fn learn(
-        mut self,
-        unknown: Vec<(SessionId, Vec<u8>)>,
-        is_listed: impl Fn(&SessionId) -> bool,
+    pub(crate) fn learn<'s>(
+        self,
+        keys: &Keys,
+        unknown: usize,
+        listed: impl Iterator<Item = (SessionId, u64, &'s Snapshot)>,
     ) {
-        let Some(folder) =
-            self.folder.take().filter(|folder| unknown.len() >= UNKNOWN_MAX && folder.is_dir())
-        else {
+        let Some(folder) = self.folder.filter(|folder| unknown >= UNKNOWN_MAX && folder.is_dir()) else {
             return;
         };
-        self.objects.retain(|session, _| is_listed(session));
-        self.objects.extend(unknown);
         // A cache that cannot be written is a cache that is not there.
-        let _ = write(&folder, &self.objects);
+        let _ = write(&folder, &remembered::seal(keys, listed));
     }
 }
 
-fn read(path: &Path) -> Option<HashMap<SessionId, Vec<u8>>> {
+fn read(path: &Path, keys: &Keys) -> Option<HashMap<SessionId, (u64, Snapshot)>> {
     let mut bytes = Vec::new();
-    File::open(path).ok()?.take(FILE_BYTES_MAX as u64).read_to_end(&mut bytes).ok()?;
-    let mut rest = bytes.strip_prefix(MAGIC)?;
-    let mut objects = HashMap::new();
-    // Where the file ends early, what came before it still counts.
-    while let Some((session, after)) = rest.split_first_chunk() {
-        let Some((length, after)) = after.split_first_chunk() else { break };
-        let Some((object, after)) = after.split_at_checked(u32::from_le_bytes(*length) as usize) else {
-            break;
-        };
-        objects.insert(SessionId(*session), object.to_vec());
-        rest = after;
-    }
-    Some(objects)
+    File::open(path).ok()?.take(u64::from(REMEMBERED_BYTES_MAX)).read_to_end(&mut bytes).ok()?;
+    let known = remembered::open(keys, &bytes).ok()?;
+    Some(known.into_iter().map(|one| (one.session, (one.object_bytes, one.snapshot))).collect())
 }
 
-fn write(folder: &Path, objects: &HashMap<SessionId, Vec<u8>>) -> std::io::Result<()> {
-    let mut bytes = MAGIC.to_vec();
-    for (session, object) in objects {
-        if bytes.len() + 20 + object.len() > FILE_BYTES_MAX {
-            break;
-        }
-        bytes.extend_from_slice(&session.0);
-        bytes.extend_from_slice(&(object.len() as u32).to_le_bytes());
-        bytes.extend_from_slice(object);
-    }
+fn write(folder: &Path, bytes: &[u8]) -> std::io::Result<()> {
     let unfinished = folder.join("snapshots.new");
     let created = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&unfinished);
     let result = match created {
         Ok(mut file) => {
-            file.write_all(&bytes).and_then(|()| std::fs::rename(&unfinished, folder.join("snapshots")))
+            file.write_all(bytes).and_then(|()| std::fs::rename(&unfinished, folder.join("snapshots")))
         }
         // Left by a killed process, or another one is at it: whoever comes next tries again.
         Err(error) => Err(error),
@@ -105,45 +83,45 @@ fn write(folder: &Path, objects: &HashMap<SessionId, Vec<u8>>) -> std::io::Resul
 #[cfg(test)]
 mod tests {
     use super::*;
+    use lifeboat_format::seal::{Key, Suite};
+    use lifeboat_format::{HostId, RepositoryId, SnapshotId};
+
+    fn keys() -> Keys {
+        Keys::derive(&Key::new([3; 32]), RepositoryId([1; 16]), Suite::XChaCha20Poly1305)
+    }
 
     fn session(number: usize) -> SessionId {
         SessionId([number as u8; 16])
     }
 
+    fn snapshot(number: usize) -> Snapshot {
+        Snapshot::new(SnapshotId([number as u8; 16]), HostId([9; 16]))
+    }
+
+    fn open(folder: &Path) -> Remembered {
+        Remembered::open(Some(folder), &keys())
+    }
+
     fn learned(folder: &Path, numbers: std::ops::Range<usize>) {
-        let unknown = numbers.map(|number| (session(number), vec![number as u8; 100 + number])).collect();
-        Remembered::open(Some(folder)).learn(unknown, |_| true);
+        let unknown = numbers.len();
+        let all: Vec<_> = numbers.map(|number| (session(number), snapshot(number))).collect();
+        let listed = all.iter().map(|(session, snapshot)| (*session, 100, snapshot));
+        open(folder).learn(&keys(), unknown, listed);
     }
 
     #[test]
-    fn what_was_learned_is_remembered_and_what_was_forgotten_is_not() {
+    fn what_was_learned_is_remembered_and_what_is_not_listed_any_more_is_not() {
         let folder = tempfile::tempdir().unwrap();
         learned(folder.path(), 0..UNKNOWN_MAX - 1);
         assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 0, "too few for a file");
         learned(folder.path(), 0..UNKNOWN_MAX);
-        let remembered = Remembered::open(Some(folder.path()));
-        assert_eq!(remembered.get(&session(3), 103), Some(&[3; 103][..]));
-        assert_eq!(remembered.get(&session(3), 102), None);
-        let unknown = (100..100 + UNKNOWN_MAX).map(|number| (session(number), vec![1])).collect();
-        remembered.learn(unknown, |found| *found != session(3));
-        let remembered = Remembered::open(Some(folder.path()));
-        assert_eq!(remembered.get(&session(3), 103), None);
-        assert_eq!(remembered.get(&session(4), 104), Some(&[4; 104][..]));
-    }
-
-    #[test]
-    fn any_file_is_read_without_a_panic_and_a_short_one_as_far_as_it_goes() {
-        let folder = tempfile::tempdir().unwrap();
-        learned(folder.path(), 0..20);
-        let path = folder.path().join("snapshots");
-        let whole = std::fs::read(&path).unwrap();
-        for length in 0..whole.len() {
-            std::fs::write(&path, &whole[..length]).unwrap();
-            let count = Remembered::open(Some(folder.path())).objects.len();
-            assert!(count < 20 && (length < 200 || count > 0), "{count} objects in {length} bytes");
-        }
-        std::fs::write(&path, [&MAGIC[..], &[0xff; 60]].concat()).unwrap();
-        assert!(Remembered::open(Some(folder.path())).objects.is_empty());
+        let mut remembered = open(folder.path());
+        assert_eq!(remembered.take(&session(3), 100), Some(snapshot(3)));
+        assert_eq!(remembered.take(&session(4), 99), None, "an object of another length is another one");
+        learned(folder.path(), 4..4 + UNKNOWN_MAX);
+        let mut remembered = open(folder.path());
+        assert_eq!(remembered.take(&session(3), 100), None);
+        assert_eq!(remembered.take(&session(4), 100), Some(snapshot(4)));
     }
 
     #[test]
@@ -155,7 +133,7 @@ mod tests {
         std::fs::write(folder.path().join("snapshots.new"), b"half").unwrap();
         learned(folder.path(), 0..20);
         learned(folder.path(), 0..20);
-        assert!(Remembered::open(Some(folder.path())).get(&session(1), 101).is_some());
+        assert!(open(folder.path()).take(&session(1), 100).is_some());
         assert!(!folder.path().join("snapshots.new").exists());
     }
 }

@@ -1,8 +1,8 @@
 //! Lists and finds snapshots.
 //!
-//! Must stay true: what exists is what the store lists now. Objects are opened under their session's name each time,
-//! whether they come from the store or are remembered from an earlier listing; so a listing costs the store one
-//! operation and a bounded number of reads, however many snapshots there are. Read next: [`crate::remembered`].
+//! Must stay true: what exists is what the store lists now. Objects are opened under their session's name, or remembered
+//! from an earlier listing that did; so a listing costs the store one operation and a bounded number of reads, however many
+//! snapshots there are. Read next: [`crate::remembered`].
 
 use crate::chains::SetBack;
 use crate::error::{Error, Result};
@@ -11,7 +11,6 @@ use crate::repository::Repository;
 use lifeboat_format::snapshot::{Snapshot, Source, SourceKind};
 use lifeboat_format::{ObjectKey, ObjectKind, SessionId, TreePath};
 use lifeboat_store::Listed;
-use std::collections::HashSet;
 use std::path::PathBuf;
 
 /// A snapshot, and the session whose object holds it.
@@ -39,12 +38,6 @@ const PER_THREAD: usize = 64;
 /// Threads that read: where a store is far away, they wait together.
 const THREADS_MAX: usize = 8;
 
-/// A snapshot, and its object's bytes where they came from the store.
-struct Reading {
-    snapshot: Snapshot,
-    stored: Option<Vec<u8>>,
-}
-
 fn session_of(key: &ObjectKey) -> SessionId {
     SessionId(key.name().try_into().expect("a snapshot's name has 16 bytes"))
 }
@@ -53,7 +46,7 @@ impl Repository {
     /// Reads all complete snapshots, oldest first. A damaged one is reported beside the others.
     pub fn snapshots(&self) -> Result<SnapshotList> {
         let folder = self.cache_directory().map(PathBuf::as_path);
-        let mut list = self.read_snapshots(ObjectKind::Snapshot, Remembered::open(folder))?;
+        let mut list = self.read_snapshots(ObjectKind::Snapshot, Remembered::open(folder, self.keys()))?;
         list.snapshots = newest_of_each(list.snapshots);
         list.sort();
         if let Some(mut chains) = self.chains() {
@@ -90,32 +83,37 @@ impl Repository {
         self.read_snapshots(ObjectKind::Checkpoint, Remembered::default())
     }
 
-    fn read_snapshots(&self, kind: ObjectKind, remembered: Remembered) -> Result<SnapshotList> {
+    fn read_snapshots(&self, kind: ObjectKind, mut remembered: Remembered) -> Result<SnapshotList> {
         let objects = self.store().list(kind).map_err(Error::store("the snapshots cannot be listed"))?;
-        let readings = self.read_all(&objects, &remembered);
-        let (mut list, mut unknown) = (SnapshotList::default(), Vec::new());
-        for (listed, reading) in objects.iter().zip(readings) {
+        let known = objects.iter().map(|listed| remembered.take(&session_of(&listed.key), listed.bytes));
+        let known: Vec<Option<Snapshot>> = known.collect();
+        let unknown = objects.iter().zip(&known).filter(|(_, known)| known.is_none());
+        let unknown: Vec<&Listed> = unknown.map(|(listed, _)| listed).collect();
+        let mut readings = self.read_all(&unknown).into_iter();
+        let (mut list, mut lengths) = (SnapshotList::default(), Vec::new());
+        for (listed, known) in objects.iter().zip(known) {
             let session = session_of(&listed.key);
-            match reading {
-                Ok(Reading { snapshot, stored }) => {
+            match known.map_or_else(|| readings.next().expect("what is not known was read"), Ok) {
+                Ok(snapshot) => {
+                    lengths.push(listed.bytes);
                     list.snapshots.push(ListedSnapshot { session, replaces: Vec::new(), snapshot });
-                    unknown.extend(stored.map(|bytes| (session, bytes)));
                 }
                 // It may have been forgotten between the listing and the reading.
                 Err(error) if error.kind() == crate::ErrorKind::NotFound => {}
                 Err(error) => list.damaged.push((listed.key.clone(), error)),
             }
         }
-        let sessions: HashSet<SessionId> = objects.iter().map(|listed| session_of(&listed.key)).collect();
-        remembered.learn(unknown, |session| sessions.contains(session));
+        let all = list.snapshots.iter().zip(lengths);
+        let all = all.map(|(listed, bytes)| (listed.session, bytes, &listed.snapshot));
+        remembered.learn(self.keys(), unknown.len(), all);
         list.sort();
         Ok(list)
     }
 
     /// Reads and opens `objects` on several threads, in their order.
-    fn read_all(&self, objects: &[Listed], remembered: &Remembered) -> Vec<Result<Reading>> {
-        let read = |objects: &[Listed]| -> Vec<Result<Reading>> {
-            objects.iter().map(|listed| self.read_snapshot(listed, remembered)).collect()
+    fn read_all(&self, objects: &[&Listed]) -> Vec<Result<Snapshot>> {
+        let read = |objects: &[&Listed]| -> Vec<Result<Snapshot>> {
+            objects.iter().map(|listed| self.read_snapshot(&listed.key)).collect()
         };
         if objects.len() <= PER_THREAD {
             return read(objects);
@@ -131,15 +129,10 @@ impl Repository {
         })
     }
 
-    fn read_snapshot(&self, listed: &Listed, remembered: &Remembered) -> Result<Reading> {
-        let (key, session) = (&listed.key, session_of(&listed.key));
-        let open = |bytes: &[u8]| Snapshot::decode(key.kind(), self.keys(), session, bytes);
-        if let Some(Ok(snapshot)) = remembered.get(&session, listed.bytes).map(open) {
-            return Ok(Reading { snapshot, stored: None });
-        }
+    fn read_snapshot(&self, key: &ObjectKey) -> Result<Snapshot> {
         let bytes = self.store().get(key).map_err(Error::store(format!("{key} cannot be read")))?;
-        let snapshot = open(&bytes).map_err(Error::format(format!("{key} cannot be read")))?;
-        Ok(Reading { snapshot, stored: Some(bytes) })
+        Snapshot::decode(key.kind(), self.keys(), session_of(key), &bytes)
+            .map_err(Error::format(format!("{key} cannot be read")))
     }
 
     /// Whether a snapshot is still listed.

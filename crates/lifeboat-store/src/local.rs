@@ -33,6 +33,12 @@ use std::path::Path;
 use std::sync::Arc;
 use temporary::{LocalSpool, Temporary};
 
+/// Threads that list; on a mounted file system they wait together.
+const LISTING_THREADS_MAX: usize = 8;
+/// Names, and folders of packs, that are worth a thread.
+const NAMES_PER_THREAD: usize = 256;
+const FOLDERS_PER_THREAD: usize = 32;
+
 /// A folder of a local or mounted file system. Clones share it; several processes may use it at once.
 ///
 /// # Cost
@@ -128,24 +134,47 @@ impl LocalStore {
         Ok(())
     }
 
-    /// Appends the objects of one folder to `listed`.
-    fn list_folder(&self, kind: ObjectKind, folder: &str, listed: &mut Vec<Listed>) -> Result<()> {
-        let Some((fd, names)) = self.root.names(folder)? else { return Ok(()) };
+    /// The objects of one folder.
+    fn list_folder(&self, kind: ObjectKind, folder: &str) -> Result<Vec<Listed>> {
+        let Some((fd, names)) = self.root.names(folder)? else { return Ok(Vec::new()) };
         // A pack in another pack's folder would not be found by its key.
         let fan = fan_of_folder(folder);
-        let keys = names.iter().filter_map(|name| Some((name, ObjectKey::from_hex(kind, name)?)));
-        for (name, key) in keys.filter(|(_, key)| fan.is_none_or(|fan| key.name()[0] == fan)) {
-            match statat(&fd, name.as_str(), AtFlags::SYMLINK_NOFOLLOW) {
-                Ok(stat) if is_regular(&stat) => listed.push(Listed { key, bytes: length(&stat) }),
-                // Skipping it would turn what somebody moved away and linked here into something absent.
-                Ok(_) => return Err(self.damaged(&key, "it is not a regular file")),
-                // Deleted since the folder was read.
-                Err(Errno::NOENT) => {}
-                Err(errno) => return Err(self.root.error("list", &key.path(), Some(&key), errno)),
+        shared(&names, NAMES_PER_THREAD, |names| {
+            let keys = names.iter().filter_map(|name| Some((name, ObjectKey::from_hex(kind, name)?)));
+            let keys = keys.filter(|(_, key)| fan.is_none_or(|fan| key.name()[0] == fan));
+            let mut listed = Vec::with_capacity(names.len());
+            for (name, key) in keys {
+                match statat(&fd, name.as_str(), AtFlags::SYMLINK_NOFOLLOW) {
+                    Ok(stat) if is_regular(&stat) => listed.push(Listed { key, bytes: length(&stat) }),
+                    // Skipping it would turn what somebody moved away and linked here into something absent.
+                    Ok(_) => return Err(self.damaged(&key, "it is not a regular file")),
+                    // Deleted since the folder was read.
+                    Err(Errno::NOENT) => {}
+                    Err(errno) => return Err(self.root.error("list", &key.path(), Some(&key), errno)),
+                }
             }
-        }
-        Ok(())
+            Ok(listed)
+        })
     }
+}
+
+/// What `work` makes of `items`, in their order: on several threads, where each has at least `least` of them.
+fn shared<T: Sync, R: Send>(
+    items: &[T],
+    least: usize,
+    work: impl Fn(&[T]) -> Result<Vec<R>> + Sync,
+) -> Result<Vec<R>> {
+    let threads = std::thread::available_parallelism().map_or(1, usize::from).min(LISTING_THREADS_MAX);
+    let share = items.len().div_ceil(threads).max(least);
+    if items.len() <= share {
+        return work(items);
+    }
+    std::thread::scope(|scope| {
+        let work = &work;
+        let threads: Vec<_> = items.chunks(share).map(|items| scope.spawn(move || work(items))).collect();
+        let results = threads.into_iter().map(|thread| thread.join().expect("listing does not panic"));
+        Ok(results.collect::<Result<Vec<_>>>()?.into_iter().flatten().collect())
+    })
 }
 
 impl Store for LocalStore {
@@ -226,11 +255,12 @@ impl Store for LocalStore {
                 }
             }
             ObjectKind::Pack => {
-                for fan in self.root.fans()? {
-                    self.list_folder(kind, &root::fan_folder(fan), &mut listed)?;
-                }
+                listed = shared(&self.root.fans()?, FOLDERS_PER_THREAD, |fans| {
+                    let folders = fans.iter().map(|fan| self.list_folder(kind, &root::fan_folder(*fan)));
+                    Ok(folders.collect::<Result<Vec<_>>>()?.concat())
+                })?;
             }
-            _ => self.list_folder(kind, kind.folder(), &mut listed)?,
+            _ => listed = self.list_folder(kind, kind.folder())?,
         }
         listed.sort_unstable();
         Ok(listed)
