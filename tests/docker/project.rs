@@ -210,6 +210,8 @@ services:
     command: [sleep, infinity]
     init: true
     network_mode: "service:db"
+    pid: "service:db"
+    environment: {PRICE: "5 $$"}
     CHECK
 "#;
 

@@ -242,9 +242,12 @@ pub(crate) enum DockerCommand {
 /// What is asked of containers that cannot be given labels.
 #[derive(Debug, Clone, Args)]
 pub(crate) struct PolicyFileArgs {
-    /// A YAML file with labels for containers, by name
+    /// A YAML file with labels for containers, by name; restore: for the snapshot before --in-place
     #[arg(long, env = "LIFEBOAT_POLICY_FILE", value_name = "FILE")]
     pub(crate) policy_file: Option<PathBuf>,
+    /// Whether it was told which rules are for nobody.
+    #[arg(skip)]
+    pub(crate) is_told: bool,
 }
 
 /// How to back up.
@@ -391,6 +394,8 @@ pub(crate) struct RestoreArgs {
     /// Read every written file again and compare it with the repository
     #[arg(long)]
     pub(crate) verify: bool,
+    #[command(flatten)]
+    pub(crate) policy: PolicyFileArgs,
     #[command(flatten)]
     pub(crate) engine: EngineArgs,
 }

@@ -122,6 +122,22 @@ pub struct Snapshot {
     pub signature: Vec<u8>,
 }
 
+/// What an object holds, every byte of it: also what only a later version understands.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Opened {
+    author: AuthorId,
+    signature: Vec<u8>,
+    body: Vec<u8>,
+}
+
+impl Opened {
+    /// What of it this version understands.
+    pub fn snapshot(&self) -> Result<Snapshot> {
+        let body = Snapshot::decode_body(&self.body)?;
+        Ok(Snapshot { author: self.author, signature: self.signature.clone(), ..body })
+    }
+}
+
 const TAG_ID: u64 = 1;
 const TAG_COMPLETE: u64 = 2;
 const TAG_HOST_ID: u64 = 3;
@@ -197,18 +213,20 @@ impl Snapshot {
 
     /// Reads the object that `session` put.
     pub fn decode(kind: ObjectKind, keys: &Keys, session: SessionId, bytes: &[u8]) -> Result<Self> {
+        Self::open(kind, keys, session, bytes)?.snapshot()
+    }
+
+    /// Opens the object that `session` put.
+    pub fn open(kind: ObjectKind, keys: &Keys, session: SessionId, bytes: &[u8]) -> Result<Opened> {
         let mut reader = Reader::new(unframe(kind, bytes)?, "snapshot");
         let envelope = Envelope::decode(&mut reader)?;
         let author = AuthorId(reader.array()?);
         let signature = reader.string(Self::SIGNATURE_BYTES_MAX)?.to_vec();
         let sealed = reader.bytes(reader.remaining())?;
         let key = keys.open_envelope(&envelope)?;
-        let plain =
+        let body =
             seal::open_box(&key.key, binding(kind, keys, &envelope, session), sealed, SNAPSHOT_BYTES_MAX)?;
-        let mut snapshot = Self::decode_body(&plain)?;
-        snapshot.author = author;
-        snapshot.signature = signature;
-        Ok(snapshot)
+        Ok(Opened { author, signature, body })
     }
 
     /// Errors of all sources.

@@ -9,8 +9,8 @@
 
 use lifeboat_format::SessionId;
 use lifeboat_format::keys::Keys;
-use lifeboat_format::snapshot::Snapshot;
-use lifeboat_format::snapshot::remembered::{self, REMEMBERED_BYTES_MAX};
+use lifeboat_format::snapshot::remembered::{self, Builder, REMEMBERED_BYTES_MAX, Remembered as One};
+use lifeboat_format::snapshot::{Opened, Snapshot};
 use std::collections::HashMap;
 use std::fs::{File, OpenOptions};
 use std::io::{Read, Write};
@@ -26,8 +26,7 @@ const UNKNOWN_MAX: usize = 16;
 pub(crate) struct Remembered {
     /// `None`: nothing is kept on this machine.
     folder: Option<PathBuf>,
-    /// With the lengths of their objects.
-    known: HashMap<SessionId, (u64, Snapshot)>,
+    known: HashMap<SessionId, One>,
 }
 
 impl Remembered {
@@ -37,34 +36,43 @@ impl Remembered {
         Self { folder: folder.map(Path::to_owned), known }
     }
 
-    /// The snapshot of `session`, if one whose object has that length is remembered. It is given once.
-    pub(crate) fn take(&mut self, session: &SessionId, object_bytes: u64) -> Option<Snapshot> {
-        let (_, snapshot) = self.known.remove(session).filter(|(bytes, _)| *bytes == object_bytes)?;
-        Some(snapshot)
+    /// The snapshot of `session`, if one whose object has that length is remembered.
+    pub(crate) fn get(&self, session: &SessionId, object_bytes: u64) -> Option<Snapshot> {
+        let one = self.known.get(session).filter(|one| one.object_bytes == object_bytes)?;
+        one.opened.snapshot().ok()
     }
 
-    /// Remembers all of `listed`, if those that were read from the repository, `unknown` of them, are worth a file.
+    /// Remembers what was read from the repository, if it is worth a file, and forgets what is not `listed` any more.
     ///
     /// The folder is not made: commands that need no index leave nothing behind.
-    pub(crate) fn learn<'s>(
-        self,
+    pub(crate) fn learn(
+        mut self,
         keys: &Keys,
-        unknown: usize,
-        listed: impl Iterator<Item = (SessionId, u64, &'s Snapshot)>,
+        read: Vec<(SessionId, u64, Opened)>,
+        is_listed: impl Fn(&SessionId) -> bool,
     ) {
-        let Some(folder) = self.folder.filter(|folder| unknown >= UNKNOWN_MAX && folder.is_dir()) else {
+        if read.len() < UNKNOWN_MAX {
             return;
-        };
-        // A cache that cannot be written is a cache that is not there.
-        let _ = write(&folder, &remembered::seal(keys, listed));
+        }
+        let Some(folder) = self.folder.filter(|folder| folder.is_dir()) else { return };
+        let mut builder = Builder::default();
+        read.iter().for_each(|(session, ..)| _ = self.known.remove(session));
+        self.known.retain(|session, one| is_listed(session) && builder.add(one));
+        let read =
+            read.into_iter().map(|(session, object_bytes, opened)| One { session, object_bytes, opened });
+        // Where it is full, what is new is read again every time, and the file is not written again for nothing.
+        if read.filter(|one| builder.add(one)).count() >= UNKNOWN_MAX {
+            // A cache that cannot be written is a cache that is not there.
+            let _ = write(&folder, &builder.seal(keys));
+        }
     }
 }
 
-fn read(path: &Path, keys: &Keys) -> Option<HashMap<SessionId, (u64, Snapshot)>> {
+fn read(path: &Path, keys: &Keys) -> Option<HashMap<SessionId, One>> {
     let mut bytes = Vec::new();
     File::open(path).ok()?.take(u64::from(REMEMBERED_BYTES_MAX)).read_to_end(&mut bytes).ok()?;
     let known = remembered::open(keys, &bytes).ok()?;
-    Some(known.into_iter().map(|one| (one.session, (one.object_bytes, one.snapshot))).collect())
+    Some(known.into_iter().map(|one| (one.session, one)).collect())
 }
 
 fn write(folder: &Path, bytes: &[u8]) -> std::io::Result<()> {
@@ -84,7 +92,7 @@ fn write(folder: &Path, bytes: &[u8]) -> std::io::Result<()> {
 mod tests {
     use super::*;
     use lifeboat_format::seal::{Key, Suite};
-    use lifeboat_format::{HostId, RepositoryId, SnapshotId};
+    use lifeboat_format::{HostId, ObjectKind, RepositoryId, SnapshotId};
 
     fn keys() -> Keys {
         Keys::derive(&Key::new([3; 32]), RepositoryId([1; 16]), Suite::XChaCha20Poly1305)
@@ -94,46 +102,49 @@ mod tests {
         SessionId([number as u8; 16])
     }
 
-    fn snapshot(number: usize) -> Snapshot {
-        Snapshot::new(SnapshotId([number as u8; 16]), HostId([9; 16]))
+    fn opened(number: usize) -> Opened {
+        let key = keys().new_session();
+        let snapshot = Snapshot::new(SnapshotId([number as u8; 16]), HostId([9; 16]));
+        let bytes = snapshot.encode(ObjectKind::Snapshot, &keys(), session(number), &key).unwrap();
+        Snapshot::open(ObjectKind::Snapshot, &keys(), session(number), &bytes).unwrap()
     }
 
     fn open(folder: &Path) -> Remembered {
         Remembered::open(Some(folder), &keys())
     }
 
-    fn learned(folder: &Path, numbers: std::ops::Range<usize>) {
-        let unknown = numbers.len();
-        let all: Vec<_> = numbers.map(|number| (session(number), snapshot(number))).collect();
-        let listed = all.iter().map(|(session, snapshot)| (*session, 100, snapshot));
-        open(folder).learn(&keys(), unknown, listed);
+    fn learned(folder: &Path, numbers: std::ops::Range<usize>, is_listed: impl Fn(&SessionId) -> bool) {
+        let read = numbers.map(|number| (session(number), 100, opened(number))).collect();
+        open(folder).learn(&keys(), read, is_listed);
     }
 
     #[test]
     fn what_was_learned_is_remembered_and_what_is_not_listed_any_more_is_not() {
         let folder = tempfile::tempdir().unwrap();
-        learned(folder.path(), 0..UNKNOWN_MAX - 1);
+        learned(folder.path(), 0..UNKNOWN_MAX - 1, |_| true);
         assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 0, "too few for a file");
-        learned(folder.path(), 0..UNKNOWN_MAX);
-        let mut remembered = open(folder.path());
-        assert_eq!(remembered.take(&session(3), 100), Some(snapshot(3)));
-        assert_eq!(remembered.take(&session(4), 99), None, "an object of another length is another one");
-        learned(folder.path(), 4..4 + UNKNOWN_MAX);
-        let mut remembered = open(folder.path());
-        assert_eq!(remembered.take(&session(3), 100), None);
-        assert_eq!(remembered.take(&session(4), 100), Some(snapshot(4)));
+        learned(folder.path(), 0..UNKNOWN_MAX, |_| true);
+        assert_eq!(open(folder.path()).get(&session(3), 100), Some(opened(3).snapshot().unwrap()));
+        assert_eq!(
+            open(folder.path()).get(&session(4), 99),
+            None,
+            "an object of another length is another one"
+        );
+        learned(folder.path(), 100..100 + UNKNOWN_MAX, |found| *found != session(3));
+        assert_eq!(open(folder.path()).get(&session(3), 100), None);
+        assert!([4, 100].iter().all(|number| open(folder.path()).get(&session(*number), 100).is_some()));
     }
 
     #[test]
     fn nothing_is_written_where_there_is_no_folder_and_a_dead_writer_stops_nobody_for_long() {
         let folder = tempfile::tempdir().unwrap();
         let absent = folder.path().join("absent");
-        learned(&absent, 0..20);
+        learned(&absent, 0..20, |_| true);
         assert!(!absent.exists());
         std::fs::write(folder.path().join("snapshots.new"), b"half").unwrap();
-        learned(folder.path(), 0..20);
-        learned(folder.path(), 0..20);
-        assert!(open(folder.path()).take(&session(1), 100).is_some());
+        learned(folder.path(), 0..20, |_| true);
+        learned(folder.path(), 0..20, |_| true);
+        assert!(open(folder.path()).get(&session(1), 100).is_some());
         assert!(!folder.path().join("snapshots.new").exists());
     }
 }

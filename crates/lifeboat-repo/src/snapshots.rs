@@ -8,9 +8,10 @@ use crate::chains::SetBack;
 use crate::error::{Error, Result};
 use crate::remembered::Remembered;
 use crate::repository::Repository;
-use lifeboat_format::snapshot::{Snapshot, Source, SourceKind};
+use lifeboat_format::snapshot::{Opened, Snapshot, Source, SourceKind};
 use lifeboat_format::{ObjectKey, ObjectKind, SessionId, TreePath};
 use lifeboat_store::Listed;
+use std::collections::HashSet;
 use std::path::PathBuf;
 
 /// A snapshot, and the session whose object holds it.
@@ -83,19 +84,24 @@ impl Repository {
         self.read_snapshots(ObjectKind::Checkpoint, Remembered::default())
     }
 
-    fn read_snapshots(&self, kind: ObjectKind, mut remembered: Remembered) -> Result<SnapshotList> {
+    fn read_snapshots(&self, kind: ObjectKind, remembered: Remembered) -> Result<SnapshotList> {
         let objects = self.store().list(kind).map_err(Error::store("the snapshots cannot be listed"))?;
-        let known = objects.iter().map(|listed| remembered.take(&session_of(&listed.key), listed.bytes));
+        let known = objects.iter().map(|listed| remembered.get(&session_of(&listed.key), listed.bytes));
         let known: Vec<Option<Snapshot>> = known.collect();
         let unknown = objects.iter().zip(&known).filter(|(_, known)| known.is_none());
-        let unknown: Vec<&Listed> = unknown.map(|(listed, _)| listed).collect();
-        let mut readings = self.read_all(&unknown).into_iter();
-        let (mut list, mut lengths) = (SnapshotList::default(), Vec::new());
+        let mut readings = self.read_all(&unknown.map(|(listed, _)| listed).collect::<Vec<_>>()).into_iter();
+        let (mut list, mut read) = (SnapshotList::default(), Vec::new());
         for (listed, known) in objects.iter().zip(known) {
             let session = session_of(&listed.key);
-            match known.map_or_else(|| readings.next().expect("what is not known was read"), Ok) {
+            let snapshot = match known {
+                Some(snapshot) => Ok(snapshot),
+                None => readings.next().expect("what is not known was read").map(|(snapshot, opened)| {
+                    read.push((session, listed.bytes, opened));
+                    snapshot
+                }),
+            };
+            match snapshot {
                 Ok(snapshot) => {
-                    lengths.push(listed.bytes);
                     list.snapshots.push(ListedSnapshot { session, replaces: Vec::new(), snapshot });
                 }
                 // It may have been forgotten between the listing and the reading.
@@ -103,16 +109,15 @@ impl Repository {
                 Err(error) => list.damaged.push((listed.key.clone(), error)),
             }
         }
-        let all = list.snapshots.iter().zip(lengths);
-        let all = all.map(|(listed, bytes)| (listed.session, bytes, &listed.snapshot));
-        remembered.learn(self.keys(), unknown.len(), all);
+        let sessions: HashSet<SessionId> = objects.iter().map(|listed| session_of(&listed.key)).collect();
+        remembered.learn(self.keys(), read, |session| sessions.contains(session));
         list.sort();
         Ok(list)
     }
 
     /// Reads and opens `objects` on several threads, in their order.
-    fn read_all(&self, objects: &[&Listed]) -> Vec<Result<Snapshot>> {
-        let read = |objects: &[&Listed]| -> Vec<Result<Snapshot>> {
+    fn read_all(&self, objects: &[&Listed]) -> Vec<Result<(Snapshot, Opened)>> {
+        let read = |objects: &[&Listed]| -> Vec<Result<(Snapshot, Opened)>> {
             objects.iter().map(|listed| self.read_snapshot(&listed.key)).collect()
         };
         if objects.len() <= PER_THREAD {
@@ -129,9 +134,11 @@ impl Repository {
         })
     }
 
-    fn read_snapshot(&self, key: &ObjectKey) -> Result<Snapshot> {
+    fn read_snapshot(&self, key: &ObjectKey) -> Result<(Snapshot, Opened)> {
         let bytes = self.store().get(key).map_err(Error::store(format!("{key} cannot be read")))?;
-        Snapshot::decode(key.kind(), self.keys(), session_of(key), &bytes)
+        let opened = Snapshot::open(key.kind(), self.keys(), session_of(key), &bytes);
+        opened
+            .and_then(|opened| Ok((opened.snapshot()?, opened)))
             .map_err(Error::format(format!("{key} cannot be read")))
     }
 

@@ -33,7 +33,7 @@ use std::path::Path;
 use std::sync::Arc;
 use temporary::{LocalSpool, Temporary};
 
-/// Threads that list; on a mounted file system they wait together.
+/// Threads that list, where there are as many processors.
 const LISTING_THREADS_MAX: usize = 8;
 /// Names, and folders of packs, that are worth a thread.
 const NAMES_PER_THREAD: usize = 256;
@@ -135,11 +135,11 @@ impl LocalStore {
     }
 
     /// The objects of one folder.
-    fn list_folder(&self, kind: ObjectKind, folder: &str) -> Result<Vec<Listed>> {
+    fn list_folder(&self, kind: ObjectKind, folder: &str, names_a_thread: usize) -> Result<Vec<Listed>> {
         let Some((fd, names)) = self.root.names(folder)? else { return Ok(Vec::new()) };
         // A pack in another pack's folder would not be found by its key.
         let fan = fan_of_folder(folder);
-        shared(&names, NAMES_PER_THREAD, |names| {
+        shared(&names, names_a_thread, |names| {
             let keys = names.iter().filter_map(|name| Some((name, ObjectKey::from_hex(kind, name)?)));
             let keys = keys.filter(|(_, key)| fan.is_none_or(|fan| key.name()[0] == fan));
             let mut listed = Vec::with_capacity(names.len());
@@ -256,11 +256,12 @@ impl Store for LocalStore {
             }
             ObjectKind::Pack => {
                 listed = shared(&self.root.fans()?, FOLDERS_PER_THREAD, |fans| {
-                    let folders = fans.iter().map(|fan| self.list_folder(kind, &root::fan_folder(*fan)));
+                    let list = |fan: &u8| self.list_folder(kind, &root::fan_folder(*fan), usize::MAX);
+                    let folders = fans.iter().map(list);
                     Ok(folders.collect::<Result<Vec<_>>>()?.concat())
                 })?;
             }
-            _ => listed = self.list_folder(kind, kind.folder())?,
+            _ => listed = self.list_folder(kind, kind.folder(), NAMES_PER_THREAD)?,
         }
         listed.sort_unstable();
         Ok(listed)
@@ -284,5 +285,23 @@ impl Store for LocalStore {
 
     fn location(&self) -> String {
         self.root.path.display().to_string()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_several_threads_make_comes_in_order_and_an_error_is_one_of_all() {
+        let numbers: Vec<u32> = (0..10_000).collect();
+        for least in [1, 100, 9_999, usize::MAX] {
+            let doubled = shared(&numbers, least, |some| Ok(some.iter().map(|number| 2 * number).collect()));
+            assert_eq!(doubled.unwrap(), numbers.iter().map(|number| 2 * number).collect::<Vec<_>>());
+        }
+        let absent = || Error::NotFound { object: ObjectKey::config(), location: String::new() };
+        let failing = |some: &[u32]| if some.contains(&9_000) { Err(absent()) } else { Ok(some.to_vec()) };
+        assert!(shared(&numbers, 1, failing).is_err());
+        assert_eq!(shared(&[], 1, failing).unwrap(), []);
     }
 }

@@ -8,6 +8,7 @@ use crate::labels::{Labels, OURS, PREFIX};
 use globset::{Glob, GlobMatcher};
 use serde::Deserialize;
 use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
 
 /// What is wrong with a policy file.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -54,10 +55,26 @@ struct WrittenRule {
 #[derive(Deserialize)]
 #[serde(untagged)]
 enum Value {
+    One(Scalar),
+    List(Vec<Scalar>),
+}
+
+#[derive(Deserialize)]
+#[serde(untagged)]
+enum Scalar {
     Flag(bool),
     Number(u64),
     Text(String),
-    List(Vec<String>),
+}
+
+impl fmt::Display for Scalar {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Flag(flag) => flag.fmt(formatter),
+            Self::Number(number) => number.fmt(formatter),
+            Self::Text(text) => formatter.write_str(text),
+        }
+    }
 }
 
 impl Policy {
@@ -67,8 +84,10 @@ impl Policy {
     ///
     /// What is no YAML of this form, or says something that a label could not say.
     pub fn parse(text: &str) -> Result<Self, Error> {
-        let written: Written =
-            serde_saphyr::from_str(text).map_err(|error| Error::Form(error.to_string()))?;
+        // An error says where, and does not quote the file: commands in it may have secrets.
+        let options = serde_saphyr::options! { with_snippet: false, strict_booleans: true };
+        let written: Written = serde_saphyr::from_str_with_options(text, options)
+            .map_err(|error| Error::Form(error.to_string()))?;
         let rules = written.containers.into_iter().map(Rule::read).collect::<Result<_, _>>()?;
         Ok(Self { rules })
     }
@@ -88,9 +107,9 @@ impl Policy {
 
     /// The rules that match none of these names: perhaps they were meant for one of them.
     #[must_use]
-    pub fn unused<'n>(&self, names: impl Iterator<Item = &'n str> + Clone) -> Vec<&str> {
+    pub fn unused<'n>(&self, names: impl Iterator<Item = &'n str> + Clone) -> Vec<String> {
         let is_unused = |rule: &&Rule| !names.clone().any(|name| rule.matcher.is_match(name));
-        self.rules.iter().filter(is_unused).map(|rule| rule.name.as_str()).collect()
+        self.rules.iter().filter(is_unused).map(|rule| rule.name.clone()).collect()
     }
 }
 
@@ -105,7 +124,8 @@ impl Rule {
             if OURS.iter().any(|ours| label.starts_with(ours)) {
                 return Err(wrong(format!("`{word}` is not known")));
             }
-            labels.insert(label, value.text(&word));
+            let text = value.text(&word).map_err(|what| wrong(format!("`{word}`: {what}")))?;
+            labels.insert(label, text);
         }
         match Labels::read(&labels).1.first() {
             None => Ok(Self { name, matcher, labels }),
@@ -118,16 +138,23 @@ impl Rule {
 }
 
 impl Value {
-    /// As a label says it: the words of a command are a JSON array there, and other lists have commas.
-    fn text(self, word: &str) -> String {
-        match self {
-            Self::Flag(flag) => flag.to_string(),
-            Self::Number(number) => number.to_string(),
-            Self::Text(text) => text,
-            Self::List(words) if matches!(subject_of(word), "pre" | "post") => {
-                serde_json::Value::from(words).to_string()
+    /// As a label says it: the words of a command are a JSON array there, and mounts have commas between them.
+    fn text(self, word: &str) -> Result<String, &'static str> {
+        let words: Vec<String> = match self {
+            Self::One(scalar) => return Ok(scalar.to_string()),
+            Self::List(words) => words.iter().map(ToString::to_string).collect(),
+        };
+        let (subject, rest) = word.split_once('.').unwrap_or((word, ""));
+        let is_command =
+            matches!(subject, "pre" | "post") && (rest.is_empty() || rest.parse::<u32>().is_ok());
+        match () {
+            () if words.is_empty() => Err("is an empty list; use false for none"),
+            () if is_command => Ok(serde_json::Value::from(words).to_string()),
+            () if !matches!(word, "exclude" | "include") => Err("takes no list"),
+            () if words.iter().any(|name| name.is_empty() || name.contains(',')) => {
+                Err("a mount's name or path is empty, or has a comma")
             }
-            Self::List(words) => words.join(","),
+            () => Ok(words.join(",")),
         }
     }
 }
@@ -203,6 +230,12 @@ containers:
             ("containers: [{name: 'a[', pause: true}]", "rule for `a[`"),
             ("containers: [{exclude: true}]", "name"),
             ("containers: [{name: a, exclude: {b: c}}]", ""),
+            ("containers: [{name: a, exclude: []}]", "`exclude`: is an empty list"),
+            ("containers: [{name: a, exclude: ['']}]", "`exclude`: a mount's name"),
+            ("containers: [{name: a, include: ['/a,b']}]", "`include`: a mount's name"),
+            ("containers: [{name: a, stop: []}]", "empty list"),
+            ("containers: [{name: a, group: [a, b]}]", "`group`: takes no list"),
+            ("containers: [{name: a, pre: 'true', pre.user: [a]}]", "`pre.user`: takes no list"),
             ("container: []", "container"),
             ("- name: a", ""),
             ("", ""),
@@ -211,5 +244,20 @@ containers:
             let error = Policy::parse(text).expect_err(text).to_string();
             assert!(error.contains(what), "{text}: {error}");
         }
+    }
+
+    #[test]
+    fn no_error_quotes_the_file() {
+        let text = "containers:\n  - name: a\n    pre: [mysql, -pSECRET]\n    exclude: {a: SECRET}\n";
+        let error = Policy::parse(text).unwrap_err().to_string();
+        assert!(!error.contains("SECRET"), "{error}");
+    }
+
+    #[test]
+    fn words_are_taken_as_they_are_written() {
+        let text = "containers: [{name: a, group: on, exclude: [2024, yes], pre: [sleep, 5], pre.2: 'true'}]";
+        let labels = Policy::parse(text).unwrap().labels("a", &BTreeMap::new());
+        let said: Vec<&str> = labels.values().map(String::as_str).collect();
+        assert_eq!(said, ["2024,yes", "on", r#"["sleep","5"]"#, "true"]);
     }
 }

@@ -3,7 +3,7 @@
 //! Must stay true: CI runs this and nothing else (`.ci/run`), so what passes here passes there. The first failure stops
 //! the run. The last line counts the tests in the form `N passed, N failed, N skipped`.
 
-use crate::failure::Result;
+use crate::failure::{Failure, Result};
 use crate::place::Place;
 use crate::{engines, packages, step, tidy, tools};
 use std::process::Stdio;
@@ -20,8 +20,16 @@ pub(crate) fn test(place: &Place) -> Result<()> {
         &mut place.cargo("fmt --manifest-path fuzz/Cargo.toml --check"),
     )?;
     step::step("tidiness", || tidy::run(place))?;
-    step::run("lints", &mut place.cargo("clippy --release --workspace --all-targets -- -D warnings"))?;
-    let counts = run_tests(place)?;
+    let counts = std::thread::scope(|scope| {
+        // Making them is mostly waiting for Debian's servers, and compiling is not.
+        let engines = scope
+            .spawn(|| engines::InUse::begin(place, &engines::flavour::Flavour::ALL, engines::Wanted::All));
+        let clippy = "clippy --release --workspace --all-targets -- -D warnings";
+        step::run("lints", &mut place.cargo(clippy))?;
+        step::run("tests, compiled", &mut place.cargo("test --release --workspace --no-run"))?;
+        let panicked = |_| Err(Failure::new("the thread that prepares the engines panicked"));
+        run_tests(place, &engines.join().unwrap_or_else(panicked)?)
+    })?;
     documentation(place)?;
     dependencies(place)?;
     println!("\nEverything that CI checks passed in {}.", step::seconds(begun.elapsed()));
@@ -30,9 +38,8 @@ pub(crate) fn test(place: &Place) -> Result<()> {
 }
 
 /// Unit, integration and documentation tests, those of Docker on all the engines.
-fn run_tests(place: &Place) -> Result<Counts> {
+fn run_tests(place: &Place, engines: &engines::InUse) -> Result<Counts> {
     let mut counts = Counts::default();
-    let engines = engines::InUse::begin(place, &engines::flavour::Flavour::ALL, engines::Wanted::All)?;
     let mut command = place.cargo("test --release --workspace");
     command.envs(engines.environment());
     step::run_watching("tests", &mut command, |line| counts.add(line))?;

@@ -20,7 +20,7 @@ pub(crate) fn run(global: &Global, ui: &Ui, command: &DockerCommand) -> Result<u
     let engine = Engine::connect(engine.docker_host.as_deref())?;
     let inventory = Inventory::take(&engine, &policy)?;
     let names = inventory.containers.iter().map(|item| item.container.name.as_str());
-    super::policy::tell_unused(ui, &policy, names);
+    super::policy::tell_unused(ui, &policy.unused(names));
     let last = last_snapshots(global)?;
     match ui.json {
         true => emit(ui, &engine, &inventory, &last),

@@ -29,8 +29,8 @@ pub(super) fn read(arguments: &PolicyFileArgs) -> Result<Policy> {
 }
 
 /// Rules that are for none of the containers: a name may be mistyped.
-pub(super) fn tell_unused<'n>(ui: &Ui, policy: &Policy, names: impl Iterator<Item = &'n str> + Clone) {
-    for rule in policy.unused(names) {
+pub(super) fn tell_unused(ui: &Ui, rules: &[String]) {
+    for rule in rules {
         ui.notice(&format!("no container is called `{rule}`, for which the policy file has a rule"));
     }
 }

@@ -18,7 +18,7 @@ use crate::ui::Ui;
 use anyhow::{Context, Result, bail};
 use clap::Parser;
 use lifeboat::Repository;
-use lifeboat::format::snapshot::{Snapshot, Source};
+use lifeboat::format::snapshot::{Snapshot, Source, SourceKind};
 use lifeboat::repo::reader::ChunkReader;
 use lifeboat::restore::Options;
 use lifeboat::workload::engine::Engine;
@@ -28,7 +28,9 @@ use run::Run;
 use shown::show;
 use staying::staying;
 use std::collections::BTreeMap;
-use std::ffi::OsStr;
+use std::ffi::{OsStr, OsString};
+use std::os::unix::ffi::OsStrExt;
+use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 use work::{Work, work};
@@ -186,10 +188,22 @@ fn safety_snapshot(call: &Call<'_>, work: &Work<'_>, engine: &Engine) -> Result<
             Err(error) => return Err(error.into()),
         }
     }
-    let mut words = vec!["lifeboat", "snapshot", &source, "--tag", SAFETY_TAG];
-    words.extend(there.iter().map(String::as_str));
+    let mut words: Vec<OsString> =
+        ["lifeboat", "snapshot", &source, "--tag", SAFETY_TAG].map(OsString::from).into();
+    words.extend(there.iter().map(OsString::from));
+    // Also what no container of now binds, or what its labels leave out.
+    let paths: Vec<&Path> = work.paths.iter().map(|place| place.target.as_path()).collect();
+    let paths: Vec<&Path> = paths.into_iter().filter(|path| path.symlink_metadata().is_ok()).collect();
+    words.extend(paths.iter().map(|path| {
+        let mut word = OsString::from("path:");
+        word.push(path);
+        word
+    }));
     if let Some(host) = &call.arguments.engine.docker_host {
-        words.extend(["--docker-host", host]);
+        words.extend(["--docker-host", host].map(OsString::from));
+    }
+    if let Some(file) = &call.arguments.policy.policy_file {
+        words.extend([OsString::from("--policy-file"), file.into()]);
     }
     let Command::Snapshot(arguments) = Cli::try_parse_from(words)?.command else {
         bail!("no snapshot was made")
@@ -211,6 +225,19 @@ fn safety_snapshot(call: &Call<'_>, work: &Work<'_>, engine: &Engine) -> Result<
         bail!(Hinted::new(
             format!("the snapshot of what is there does not hold all of {missing}, so nothing is replaced"),
             format!("lifeboat snapshot {missing}    # says what cannot be read"),
+        ));
+    }
+    let holds = |path: &&&Path| {
+        let path = std::fs::canonicalize(path).unwrap_or_else(|_| path.to_path_buf());
+        let is_it = |one: &&Source| one.kind == SourceKind::Path && one.errors == 0;
+        let mut sources = found.sources.iter().filter(is_it);
+        sources.any(|one| path.starts_with(OsStr::from_bytes(&one.name)))
+    };
+    if let Some(missing) = paths.iter().find(|path| !holds(path)) {
+        let shown = missing.display();
+        bail!(Hinted::new(
+            format!("the snapshot of what is there does not hold all of {shown}, so nothing is replaced"),
+            format!("lifeboat snapshot path:{shown}    # says what cannot be read"),
         ));
     }
     Ok(found.clone())

@@ -126,11 +126,14 @@ pub(super) fn snapshot_host(
     }
     let mut exit = DONE;
     let mut failed = Vec::new();
+    let mut is_first = true;
     for (name, words) in groups {
         ui.say(format!("Snapshot of {name}"));
         let mut one = arguments.clone();
         one.sources = words;
         one.files_from.clear();
+        one.policy.is_told |= !is_first;
+        is_first = false;
         match super::snapshot::run(global, ui, one, interrupted) {
             Ok(DONE) => {}
             Ok(_) => exit = PARTIAL,

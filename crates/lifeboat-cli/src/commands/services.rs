@@ -97,6 +97,9 @@ impl Services {
             policy,
         };
         let group = Group::find(volumes, &names, &of(VOLUME), &surroundings)?;
+        if !arguments.policy.is_told {
+            super::policy::tell_unused(ui, &group.unused_rules);
+        }
         for (name, remark) in &group.remarks {
             ui.notice(&format!("container {name}: {remark}"));
         }

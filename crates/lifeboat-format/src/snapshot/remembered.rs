@@ -1,13 +1,17 @@
 //! Snapshots that one machine has read, sealed for itself. `docs/format/snapshot.md#remembered`
+//!
+//! Must stay true: every byte of a body is kept, also of what this version does not understand: a later one will.
 
-use super::Snapshot;
+use super::{Opened, Snapshot};
 use crate::keys::Keys;
 use crate::limits::SNAPSHOT_BYTES_MAX;
 use crate::wire::{Reader, Write};
 use crate::{AuthorId, Error, Result, SessionId};
 
-/// Longest sealed bytes, before and after decompression: some 100,000 snapshots.
-pub const REMEMBERED_BYTES_MAX: u32 = 64 << 20;
+/// Longest plaintext: some 100,000 snapshots of paths, some thousand of projects with many containers.
+const PLAIN_BYTES_MAX: u32 = 64 << 20;
+/// Longest sealed bytes: what is in front of the plaintext and behind it takes less.
+pub const REMEMBERED_BYTES_MAX: u32 = PLAIN_BYTES_MAX + 128;
 
 /// The first bytes; another layout takes another word.
 const MAGIC: &[u8; 8] = b"lbsnaps2";
@@ -19,29 +23,39 @@ pub struct Remembered {
     pub session: SessionId,
     /// How many bytes its object has.
     pub object_bytes: u64,
-    /// Its content.
-    pub snapshot: Snapshot,
+    /// What the object holds.
+    pub opened: Opened,
 }
 
-/// Seals snapshots, each with its session and its object's length, as many of them as [`REMEMBERED_BYTES_MAX`] holds.
-pub fn seal<'s>(keys: &Keys, known: impl Iterator<Item = (SessionId, u64, &'s Snapshot)>) -> Vec<u8> {
-    let mut plain = Vec::new();
-    for (session, object_bytes, snapshot) in known {
-        let end = plain.len();
-        plain.extend_from_slice(&session.0);
-        plain.put_varint(object_bytes);
-        plain.extend_from_slice(&snapshot.author.0);
-        plain.put_string(&snapshot.signature);
-        plain.put_string(&snapshot.encode_body());
-        if plain.len() > REMEMBERED_BYTES_MAX as usize {
-            plain.truncate(end);
-            break;
+/// Those that are to be remembered.
+#[derive(Debug, Default)]
+pub struct Builder {
+    plain: Vec<u8>,
+}
+
+impl Builder {
+    /// Adds one; `false` where it does not fit any more.
+    pub fn add(&mut self, one: &Remembered) -> bool {
+        let end = self.plain.len();
+        self.plain.extend_from_slice(&one.session.0);
+        self.plain.put_varint(one.object_bytes);
+        self.plain.extend_from_slice(&one.opened.author.0);
+        self.plain.put_string(&one.opened.signature);
+        self.plain.put_string(&one.opened.body);
+        let fits = self.plain.len() <= PLAIN_BYTES_MAX as usize;
+        if !fits {
+            self.plain.truncate(end);
         }
+        fits
     }
-    [&MAGIC[..], &keys.seal_remembered(&plain)].concat()
+
+    /// Seals them.
+    pub fn seal(&self, keys: &Keys) -> Vec<u8> {
+        [&MAGIC[..], &keys.seal_remembered(&self.plain)].concat()
+    }
 }
 
-/// Opens what [`seal`] made with the same repository's keys.
+/// Opens what [`Builder::seal`] made with the same repository's keys.
 ///
 /// # Errors
 ///
@@ -49,15 +63,15 @@ pub fn seal<'s>(keys: &Keys, known: impl Iterator<Item = (SessionId, u64, &'s Sn
 pub fn open(keys: &Keys, bytes: &[u8]) -> Result<Vec<Remembered>> {
     let sealed = bytes.strip_prefix(MAGIC);
     let sealed = sealed.ok_or_else(|| Error::damaged("remembered snapshots", "they begin otherwise"))?;
-    let plain = keys.open_remembered(sealed, REMEMBERED_BYTES_MAX)?;
+    let plain = keys.open_remembered(sealed, PLAIN_BYTES_MAX)?;
     let mut reader = Reader::new(&plain, "remembered snapshots");
     let mut known = Vec::new();
     while reader.remaining() > 0 {
         let (session, object_bytes) = (SessionId(reader.array()?), reader.varint()?);
         let author = AuthorId(reader.array()?);
         let signature = reader.string(Snapshot::SIGNATURE_BYTES_MAX)?.to_vec();
-        let body = Snapshot::decode_body(reader.string(SNAPSHOT_BYTES_MAX)?)?;
-        known.push(Remembered { session, object_bytes, snapshot: Snapshot { author, signature, ..body } });
+        let body = reader.string(SNAPSHOT_BYTES_MAX)?.to_vec();
+        known.push(Remembered { session, object_bytes, opened: Opened { author, signature, body } });
     }
     Ok(known)
 }
@@ -72,22 +86,28 @@ mod tests {
         Keys::derive(&Key::new([of; 32]), RepositoryId([1; 16]), Suite::XChaCha20Poly1305)
     }
 
+    fn one(number: u8, body: Vec<u8>) -> Remembered {
+        Remembered {
+            session: SessionId([number; 16]),
+            object_bytes: u64::from(number) << 9,
+            opened: Opened { author: AuthorId::NONE, signature: vec![1; 3], body },
+        }
+    }
+
     #[test]
     fn what_was_sealed_is_opened_by_the_same_keys_alone_and_any_damage_is_seen() {
-        let snapshot = |number: u8| {
+        let body = |number: u8| {
             let tags = vec!["tag".into(); usize::from(number)];
-            Snapshot { tags, ..Snapshot::new(SnapshotId([number; 16]), HostId([7; 16])) }
+            Snapshot { tags, ..Snapshot::new(SnapshotId([number; 16]), HostId([7; 16])) }.encode_body()
         };
-        let known: Vec<Remembered> = (0..9)
-            .map(|number| Remembered {
-                session: SessionId([number; 16]),
-                object_bytes: u64::from(number) << 9,
-                snapshot: Snapshot { signature: vec![1; 3], ..snapshot(number) },
-            })
-            .collect();
-        let borrowed = known.iter().map(|one| (one.session, one.object_bytes, &one.snapshot));
-        let bytes = seal(&keys(3), borrowed);
+        let mut known: Vec<Remembered> = (0..9).map(|number| one(number, body(number))).collect();
+        // A field that only a later version knows.
+        known[3].opened.body.extend_from_slice(&[120, 2, 7, 7]);
+        let mut builder = Builder::default();
+        assert!(known.iter().all(|one| builder.add(one)));
+        let bytes = builder.seal(&keys(3));
         assert_eq!(open(&keys(3), &bytes).unwrap(), known);
+        assert_eq!(known[3].opened.snapshot().unwrap().tags.len(), 3);
         assert!(open(&keys(4), &bytes).is_err());
         for position in 0..bytes.len() {
             let mut damaged = bytes.clone();
@@ -95,6 +115,22 @@ mod tests {
             assert!(open(&keys(3), &damaged).is_err(), "byte {position}");
             assert!(open(&keys(3), &bytes[..position]).is_err(), "cut at {position}");
         }
-        assert_eq!(open(&keys(3), &seal(&keys(3), std::iter::empty())).unwrap(), []);
+        assert_eq!(open(&keys(3), &Builder::default().seal(&keys(3))).unwrap(), []);
+    }
+
+    #[test]
+    fn what_is_full_is_opened_again() {
+        let mut builder = Builder::default();
+        // Does not compress.
+        let mut body = vec![0; 15 << 20];
+        blake3::Hasher::new().finalize_xof().fill(&mut body);
+        let added = (0..9).take_while(|number| builder.add(&one(*number, body.clone()))).count();
+        let mut last = PLAIN_BYTES_MAX as usize - builder.plain.len() - 60;
+        while builder.add(&one(9, body[..last].to_vec())) {
+            last = 1;
+        }
+        let bytes = builder.seal(&keys(3));
+        assert!(bytes.len() as u64 <= u64::from(REMEMBERED_BYTES_MAX) && bytes.len() > 64 << 20);
+        assert!(open(&keys(3), &bytes).unwrap().len() > added);
     }
 }

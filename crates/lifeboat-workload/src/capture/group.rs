@@ -78,6 +78,8 @@ pub struct Group {
     /// Who was not ready, and why.
     pub unready: Vec<String>,
     pub(super) names: Vec<String>,
+    /// Rules of the policy file for containers that are not there.
+    pub unused_rules: Vec<String>,
     pub(super) captured: Captured,
     policy: Policy,
 }
@@ -133,8 +135,16 @@ impl Group {
         captured.binds = super::binds::plan(reached, &named, binds, surroundings)?;
         let (members, remarks) = choose(&around, names, &captured, policy);
         let engine = reached.engine().clone();
-        let (names, policy) = (names.to_vec(), policy.clone());
-        Ok(Self { engine, members, remarks, unready: Vec::new(), names, captured, policy })
+        Ok(Self {
+            engine,
+            members,
+            remarks,
+            unready: Vec::new(),
+            names: names.to_vec(),
+            unused_rules: policy.unused(around.iter().map(|facts| facts.name.as_str())),
+            captured,
+            policy: policy.clone(),
+        })
     }
 
     /// Waits until all named ones are ready; those that do not become so are noted. `waiting` is told of whom is waited

@@ -21,6 +21,8 @@ use std::fmt;
 const LEFT_OUT: &[&str] = &["build", "pull_policy", "scale", "depends_on", "profiles"];
 /// The length of an id, in hexadecimal digits.
 const ID_DIGITS: usize = 64;
+/// Most of all texts that is kept: JSON in JSON may be twice as long.
+const TEXTS_BYTES_MAX: usize = 4 << 20;
 
 /// The texts of a project, by container.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -35,16 +37,19 @@ impl Digests {
     /// What this program writes.
     pub const VERSION: u32 = 1;
 
-    /// Reads one.
-    pub fn read(bytes: &[u8]) -> Result<Self, super::Error> {
-        versioned::read(bytes, Self::VERSION).map_err(super::Error::Record)
+    /// Reads one; nothing where it is none that this program knows.
+    #[must_use]
+    pub fn read(bytes: &[u8]) -> Option<Self> {
+        versioned::read(bytes, Self::VERSION).ok()
     }
 
     /// Finds them in what compose says of its files (`config --format json`), for the containers of a project.
     #[must_use]
     pub fn find(config: &str, containers: &[Container]) -> Self {
         let mut found = Self { version: Self::VERSION, ..Self::default() };
-        let compact = compact(config);
+        let mut bytes = 0;
+        // It doubles what begins the name of a variable.
+        let compact = compact(&config.replace("$$", "$"));
         let Ok(Config { services: Members(services) }) = serde_json::from_str(&compact) else { return found };
         for container in containers.iter().filter(|container| !others(&container.raw).is_empty()) {
             let (Some(service), Some(label)) =
@@ -54,7 +59,9 @@ impl Digests {
             };
             let service = services.iter().find(|(name, _)| name == service);
             let digested = service.and_then(|(_, service)| digested(service.get(), &container.raw));
-            if let Some(text) = digested.filter(|text| digest(text) == *label) {
+            let Some(text) = digested.filter(|text| digest(text) == *label) else { continue };
+            bytes += text.len();
+            if bytes <= TEXTS_BYTES_MAX {
                 found.containers.insert(container.name.clone(), text);
             }
         }
@@ -188,7 +195,7 @@ mod tests {
       "name": "shop",
       "services": {
         "side": {
-          "command": ["echo", "a \"b\\\" { c"],
+          "command": ["echo", "a \"b\\\" { c $$x"],
           "depends_on": {"db": {"condition": "service_started"}},
           "deploy": {"replicas": 1, "resources": {}},
           "image": "base",
@@ -213,7 +220,7 @@ mod tests {
         let (then, now) = ("a1".repeat(32), "b2".repeat(32));
         let text = |id: &str| {
             format!(
-                r#"{{"command":["echo","a \"b\\\" {{ c"],"deploy":{{"resources":{{}}}},"image":"base","network_mode":"container:{id}","volumes_from":["{id}"]}}"#
+                r#"{{"command":["echo","a \"b\\\" {{ c $x"],"deploy":{{"resources":{{}}}},"image":"base","network_mode":"container:{id}","volumes_from":["{id}"]}}"#
             )
         };
         let container = side(&then, &digest(&text(&then)));
@@ -221,7 +228,8 @@ mod tests {
         let found = Digests::find(CONFIG, std::slice::from_ref(&container));
         assert_eq!(found.containers, [("shop-side-1".to_owned(), text(&then))].into());
         let written = serde_json::to_vec(&found).unwrap();
-        assert_eq!(Digests::read(&written).unwrap(), found);
+        assert_eq!(Digests::read(&written), Some(found));
+        assert_eq!(Digests::read(br#"{"version": 2, "containers": {}}"#), None);
         let known = |id: &str| (id == then).then(|| now.clone());
         assert_eq!(with_ids_of_now(&text(&then), &container.raw, &known), Some(text(&now)));
         assert_eq!(with_ids_of_now(&text(&then), &container.raw, &|_| None), None);

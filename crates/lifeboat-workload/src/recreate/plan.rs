@@ -107,7 +107,12 @@ fn label_image(
 }
 
 /// Compose makes a container anew whose label has another digest than its files have now, with the ids of now.
-fn label_digest(recorded: &Recorded, snapshot: &Snapshot, others: &Others<'_>, request: &mut Request) {
+pub(super) fn label_digest(
+    recorded: &Recorded,
+    snapshot: &Snapshot,
+    others: &Others<'_>,
+    request: &mut Request,
+) {
     let Some(text) = snapshot.digested.get(&recorded.id) else { return };
     let label = request.body.pointer_mut("/Labels").and_then(|labels| labels.get_mut(CONFIG_HASH));
     let label = label.filter(|label| label.as_str() == Some(&digests::digest(text)));

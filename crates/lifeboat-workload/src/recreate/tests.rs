@@ -1,9 +1,11 @@
 //! What is asked of an engine, and what odd descriptions do.
 
+use super::plan::{Snapshot, label_digest};
 use super::recorded::{DESCRIPTION_BYTES_MAX, Files, Mounted, Recorded};
 use super::request::{NetworkMode, Request, request};
 use super::{Error, network};
 use crate::engine::ApiVersion;
+use crate::project::{CONFIG_HASH, digests::digest};
 use serde_json::{Value, json};
 
 const OLD: ApiVersion = ApiVersion::new(1, 41);
@@ -269,4 +271,29 @@ fn a_layer_of_a_later_version_is_not_restored() {
     assert!(matches!(read(json!({"version": 2, "way": "direct"})), Err(Error::NewerLayer(2))));
     assert_eq!(read(json!({"version": 1, "way": "engine"})).unwrap().layer_way.as_deref(), Some("engine"));
     assert_eq!(read(json!({"version": 1, "way": "none"})).unwrap().layer_way, None);
+}
+
+#[test]
+fn composes_digest_follows_the_id_of_whom_it_shares_with_where_both_are_known() {
+    let (then, now) = ("a1".repeat(32), "b2".repeat(32));
+    let text = |id: &str| format!(r#"{{"image":"x","network_mode":"container:{id}"}}"#);
+    let labelled = |label: String| {
+        recorded(|value| {
+            value["HostConfig"]["NetworkMode"] = json!(format!("container:{then}"));
+            value["Config"]["Labels"] = json!({CONFIG_HASH: label});
+        })
+    };
+    let after = |recorded: &Recorded, is_known: bool, is_there: bool| {
+        let others = |id: &str| (is_there && id == then).then(|| now.clone());
+        let mut request = request(recorded, "x", NEW, &|_| Some(now.clone())).unwrap();
+        let mut snapshot = Snapshot::default();
+        snapshot.digested.extend(is_known.then(|| (id(), text(&then))));
+        label_digest(recorded, &snapshot, &others, &mut request);
+        request.body["Labels"][CONFIG_HASH].as_str().unwrap().to_owned()
+    };
+    let proven = labelled(digest(&text(&then)));
+    assert_eq!(after(&proven, true, true), digest(&text(&now)));
+    assert_eq!(after(&proven, true, false), digest(&text(&then)));
+    assert_eq!(after(&proven, false, true), digest(&text(&then)));
+    assert_eq!(after(&labelled("another".into()), true, true), "another");
 }

@@ -111,7 +111,12 @@ pub(super) fn work<'s>(
     snapshot.volumes.extend(stored.keys().map(|name| String::from_utf8_lossy(name).into_owned()));
     snapshot.volumes.extend(kept.keys().cloned());
     let digests = stored::small_file(reader, source, DIGESTS_FILE, DESCRIPTION_BYTES_MAX)?;
-    let digests = digests.map(|bytes| Digests::read(&bytes)).transpose()?.unwrap_or_default();
+    let is_there = digests.is_some();
+    let digests = digests.and_then(|bytes| Digests::read(&bytes));
+    if is_there && digests.is_none() {
+        remarks.push(format!("{DIGESTS_FILE} cannot be used: compose may make containers anew"));
+    }
+    let digests = digests.unwrap_or_default();
     for member in &members {
         let then = String::from_utf8_lossy(&member.source.name);
         if let Some(text) = digests.containers.get(&*then) {
