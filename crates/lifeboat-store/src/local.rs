@@ -164,11 +164,12 @@ fn shared<T: Sync, R: Send>(
     least: usize,
     work: impl Fn(&[T]) -> Result<Vec<R>> + Sync,
 ) -> Result<Vec<R>> {
-    let threads = std::thread::available_parallelism().map_or(1, usize::from).min(LISTING_THREADS_MAX);
-    let share = items.len().div_ceil(threads).max(least);
-    if items.len() <= share {
+    // How many processors there are takes reading three files.
+    if items.len() <= least {
         return work(items);
     }
+    let threads = std::thread::available_parallelism().map_or(1, usize::from).min(LISTING_THREADS_MAX);
+    let share = items.len().div_ceil(threads).max(least);
     std::thread::scope(|scope| {
         let work = &work;
         let threads: Vec<_> = items.chunks(share).map(|items| scope.spawn(move || work(items))).collect();

@@ -3,7 +3,7 @@
 use crate::error::kind_of;
 use crate::{Error, RepositoryProblem, Result};
 use lifeboat_format::{ObjectKey, ObjectKind};
-use rustix::fs::{AtFlags, Dir, FileType, Mode, OFlags, Stat, fstat, fsync, mkdirat, openat, statat};
+use rustix::fs::{AtFlags, FileType, RawDir, Mode, OFlags, Stat, fstat, fsync, mkdirat, openat, statat};
 use rustix::io::Errno;
 use std::collections::BTreeSet;
 use std::fmt;
@@ -13,6 +13,8 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::AtomicBool;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
+/// Names of a folder that are read at once.
+const NAMES_BYTES: usize = 32 << 10;
 /// Where objects are written before they have a name.
 pub(super) const TMP: &str = "tmp";
 
@@ -146,7 +148,9 @@ impl Root {
             Err(errno) => return Err(error(errno)),
         };
         let mut names = Vec::new();
-        for entry in Dir::read_from(&fd).map_err(error)? {
+        let mut buffer = Vec::with_capacity(NAMES_BYTES);
+        let mut entries = RawDir::new(&fd, buffer.spare_capacity_mut());
+        while let Some(entry) = entries.next() {
             match &*entry.map_err(error)?.file_name().to_string_lossy() {
                 "." | ".." => {}
                 name => names.push(name.to_owned()),
