@@ -17,6 +17,7 @@ mod fuzz;
 mod packages;
 mod place;
 mod step;
+mod test_programs;
 mod tidy;
 mod tools;
 mod trees;

@@ -3,7 +3,7 @@
 use crate::error::kind_of;
 use crate::{Error, RepositoryProblem, Result};
 use lifeboat_format::{ObjectKey, ObjectKind};
-use rustix::fs::{AtFlags, FileType, RawDir, Mode, OFlags, Stat, fstat, fsync, mkdirat, openat, statat};
+use rustix::fs::{AtFlags, FileType, Mode, OFlags, RawDir, Stat, fstat, fsync, mkdirat, openat, statat};
 use rustix::io::Errno;
 use std::collections::BTreeSet;
 use std::fmt;
