@@ -77,7 +77,7 @@ fn a_policy_file_says_what_labels_would() {
         program.env("DOCKER_HOST", &engine().url).env("LIFEBOAT_POLICY_FILE", file).args(["docker", "ls"]);
         Done::of(&mut program)
     };
-    ls().expect(0).says("/cache: left out");
+    ls().expect(0).prints("/cache: left out");
     write("containers:\n  - name: lbt-nobody\n    exclude: true\n".into());
     ls().expect(0).says("no container is called `lbt-nobody`");
 

@@ -9,7 +9,7 @@ use crate::scene::{Done, Scene, remove, tool};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 
-/// A volume driver, as Docker's plugins for volumes are: JSON over HTTP on a socket below /run/docker/plugins.
+/// A volume driver, as Docker's plugins for volumes are: JSON over HTTP on a socket in the engine's folder for them.
 const DRIVER: &str = r#"
 import http.server, json, os, socketserver, sys
 path, folder = sys.argv[1:]
@@ -55,10 +55,10 @@ struct Driver {
 impl Driver {
     fn start(scene: &Scene) -> Self {
         let name = unique();
-        let folder = Path::new("/run/docker/plugins");
-        std::fs::create_dir_all(folder).unwrap();
-        let socket = folder.join(format!("{name}.sock"));
-        std::fs::create_dir_all(scene.path("driver")).unwrap();
+        let socket = scene.path("plugins").join(format!("{name}.sock"));
+        ["plugins", "driver"]
+            .into_iter()
+            .for_each(|folder| std::fs::create_dir_all(scene.path(folder)).unwrap());
         let mut python = Command::new("python3");
         python.args(["-c", DRIVER]).arg(&socket).arg(scene.path("driver")).stdout(Stdio::piped());
         let mut child = python.spawn().unwrap();
@@ -97,7 +97,7 @@ fn what_an_engine_and_its_machine_lack_is_told_before_anything_is_touched() {
     tool("mknod", &[device.to_str().unwrap(), "c", "1", "3"]);
     let engine = KillableEngine::start("graph");
     engine.kill();
-    engine.restart_with("--add-runtime lbt=runc");
+    engine.restart_with("--add-runtime lbt=runc", &scene.path("plugins"));
     let folder = scene.path("elsewhere");
     std::fs::create_dir(&folder).unwrap();
     let text = NEEDY

@@ -3,7 +3,7 @@
 use super::{Engine, objects, owner, xtask};
 use crate::scene::disk::Disk;
 use std::ops::Deref;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
@@ -11,6 +11,9 @@ use tempfile::TempDir;
 
 /// How long an engine may take to start. Nothing is measured by it.
 const START_MAX: Duration = Duration::from_secs(120);
+
+/// Where every engine of a machine looks for drivers.
+const PLUGINS: &str = "/run/docker/plugins";
 
 /// Used like an [`Engine`]; its containers and volumes go with it.
 #[derive(Debug)]
@@ -92,12 +95,25 @@ impl KillableEngine {
     /// Starts it again after [`Self::kill`], and waits until it answers.
     #[track_caller]
     pub fn restart(&self) {
-        self.restart_with("");
+        self.start_again("", Command::new("bash"));
     }
 
-    /// The same, with more options.
+    /// The same, with more options, and where `plugins` is the folder with sockets of drivers: another engine that saw one would
+    /// ask it for its volumes for ever, 15 seconds long each time once it is gone.
     #[track_caller]
-    pub fn restart_with(&self, options: &str) {
+    pub fn restart_with(&self, options: &str, plugins: &Path) {
+        // Mounts of one of the two are seen by the other only where both are.
+        let containerd = std::fs::read_to_string(self.run().join("containerd.pid")).unwrap();
+        let killed = Command::new("kill").args(["-s", "KILL", containerd.trim()]).status().unwrap();
+        assert!(killed.success());
+        std::fs::create_dir_all(PLUGINS).unwrap();
+        let script = format!("mount --bind \"$1\" {PLUGINS} && exec bash \"$2\"");
+        let mut unshared = Command::new("unshare");
+        unshared.args(["--mount", "--propagation", "private", "bash", "-c", &script, "-"]).arg(plugins);
+        self.start_again(options, unshared);
+    }
+
+    fn start_again(&self, options: &str, mut starting: Command) {
         // A killed engine leaves its number behind, and a new one would believe it.
         let _ = std::fs::remove_file(self.run().join("dockerd.pid"));
         let text = std::fs::read_to_string(self.run().join("start.sh")).unwrap();
@@ -106,10 +122,9 @@ impl KillableEngine {
         let text = text.replace(place, &format!(" {options}{place}"));
         let path = self.run().join("start-again.sh");
         std::fs::write(&path, text).unwrap();
-        let mut script = Command::new("bash");
-        script.arg(path);
+        starting.arg(path);
         let mut child =
-            script.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
+            starting.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
         let begun = Instant::now();
         while !self.engine.docker(&["version"]).output().unwrap().status.success() {
             let ended = child.try_wait().unwrap();
