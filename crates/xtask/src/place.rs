@@ -49,6 +49,16 @@ impl Place {
     pub(crate) fn command(&self, program: impl AsRef<std::ffi::OsStr>) -> Command {
         let mut command = Command::new(program);
         command.current_dir(&self.root).env("CARGO_TARGET_DIR", &self.target);
+        // What cargo says of this program; packages that ask for such words (`ring`) would be compiled anew each time that
+        // cargo is started by hand and from here in turn.
+        let of_this_program = |name: &std::ffi::OsString| {
+            let name = name.to_string_lossy();
+            name.starts_with("CARGO_PKG_") || name.starts_with("CARGO_MANIFEST_")
+        };
+        std::env::vars_os()
+            .map(|(name, _)| name)
+            .filter(of_this_program)
+            .for_each(|name| _ = command.env_remove(name));
         command
     }
 
