@@ -150,7 +150,7 @@ impl Value {
         match () {
             () if words.is_empty() => Err("is an empty list; use false for none"),
             () if is_command => Ok(serde_json::Value::from(words).to_string()),
-            () if !matches!(word, "exclude" | "include") => Err("takes no list"),
+            () if !matches!(word, "exclude" | "include") => Err("is not known, or takes no list"),
             () if words.iter().any(|name| name.is_empty() || name.contains(',')) => {
                 Err("a mount's name or path is empty, or has a comma")
             }
@@ -223,7 +223,8 @@ containers:
     #[test]
     fn what_cannot_be_followed_is_refused() {
         for (text, what) in [
-            ("containers: [{name: a, exlude: [/x]}]", "rule for `a`: `exlude`: is not known"),
+            ("containers: [{name: a, exlude: /x}]", "rule for `a`: `exlude`: is not known"),
+            ("containers: [{name: a, exlude: [/x]}]", "`exlude`: is not known"),
             ("containers: [{name: a, hold: me}]", "rule for `a`: `hold` is not known"),
             ("containers: [{name: a, pause: perhaps}]", "neither true nor false"),
             ("containers: [{name: a, max-pause: 2d}]", "`max-pause`"),
@@ -234,8 +235,11 @@ containers:
             ("containers: [{name: a, exclude: ['']}]", "`exclude`: a mount's name"),
             ("containers: [{name: a, include: ['/a,b']}]", "`include`: a mount's name"),
             ("containers: [{name: a, stop: []}]", "empty list"),
-            ("containers: [{name: a, group: [a, b]}]", "`group`: takes no list"),
-            ("containers: [{name: a, pre: 'true', pre.user: [a]}]", "`pre.user`: takes no list"),
+            ("containers: [{name: a, group: [a, b]}]", "`group`: is not known, or takes no list"),
+            (
+                "containers: [{name: a, pre: 'true', pre.user: [a]}]",
+                "`pre.user`: is not known, or takes no list",
+            ),
             ("container: []", "container"),
             ("- name: a", ""),
             ("", ""),
