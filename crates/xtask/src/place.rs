@@ -51,7 +51,7 @@ impl Place {
         command.current_dir(&self.root).env("CARGO_TARGET_DIR", &self.target);
         // What cargo says of this program; packages that ask for such words (`ring`) would be compiled anew each time that
         // cargo is started by hand and from here in turn.
-        let of_this_program = |name: &std::ffi::OsString| {
+        let of_this_program = |name: &OsString| {
             let name = name.to_string_lossy();
             name.starts_with("CARGO_PKG_") || name.starts_with("CARGO_MANIFEST_")
         };
