@@ -15,10 +15,6 @@ use std::time::Instant;
 /// The packages, and the one program of another package, whose tests need engines.
 const WITH_ENGINES: &[&str] = &["lifeboat-workload", "docker"];
 
-/// How many tests of one program run at once, unless it is set: of those that wait, more than there are processors.
-const THREADS: &str = "RUST_TEST_THREADS";
-const WAITING_THREADS: &str = "4";
-
 /// One of them.
 #[derive(Debug, Clone, PartialEq, Eq)]
 struct Program {
@@ -90,9 +86,6 @@ pub(crate) fn run(
             let mut command = place.command(&program.executable);
             command.current_dir(&program.folder).env("CARGO_MANIFEST_DIR", &program.folder);
             command.envs(environment.iter().map(|(name, value)| (name, value)));
-            if lane == Lane::Engines && std::env::var_os(THREADS).is_none() {
-                command.env(THREADS, WAITING_THREADS);
-            }
             let said = |line: &str| {
                 let mut look = look.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
                 look(line);
