@@ -101,7 +101,7 @@ impl Drop for Scene {
             }
         }
         for volume in self.engine.volumes(&[]).unwrap_or_default() {
-            if volume.name.starts_with(&self.prefix) {
+            if volume.name.starts_with(&format!("{}-", self.prefix)) {
                 let _ = self.engine.remove_volume(&volume.name);
             }
         }
