@@ -17,7 +17,6 @@ mod fuzz;
 mod packages;
 mod place;
 mod step;
-mod test_programs;
 mod tidy;
 mod tools;
 mod trees;
