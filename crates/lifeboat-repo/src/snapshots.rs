@@ -10,7 +10,7 @@ use crate::remembered::Remembered;
 use crate::repository::Repository;
 use lifeboat_format::snapshot::{Opened, Snapshot, Source, SourceKind};
 use lifeboat_format::{ObjectKey, ObjectKind, SessionId, TreePath};
-use lifeboat_store::Listed;
+use lifeboat_store::{Listed, in_shares};
 use std::collections::HashSet;
 use std::path::PathBuf;
 
@@ -86,22 +86,16 @@ impl Repository {
 
     fn read_snapshots(&self, kind: ObjectKind, remembered: Remembered) -> Result<SnapshotList> {
         let objects = self.store().list(kind).map_err(Error::store("the snapshots cannot be listed"))?;
-        let known = objects.iter().map(|listed| remembered.get(&session_of(&listed.key), listed.bytes));
-        let known: Vec<Option<Snapshot>> = known.collect();
-        let unknown = objects.iter().zip(&known).filter(|(_, known)| known.is_none());
-        let mut readings = self.read_all(&unknown.map(|(listed, _)| listed).collect::<Vec<_>>()).into_iter();
-        let (mut list, mut read) = (SnapshotList::default(), Vec::new());
-        for (listed, known) in objects.iter().zip(known) {
+        let read = |objects: &[Listed]| -> Vec<Result<(Snapshot, Option<Opened>)>> {
+            objects.iter().map(|listed| self.read_snapshot(listed, &remembered)).collect()
+        };
+        let read = in_shares(&objects, PER_THREAD, || THREADS_MAX, read);
+        let (mut list, mut learnt) = (SnapshotList::default(), Vec::new());
+        for (listed, read) in objects.iter().zip(read) {
             let session = session_of(&listed.key);
-            let snapshot = match known {
-                Some(snapshot) => Ok(snapshot),
-                None => readings.next().expect("what is not known was read").map(|(snapshot, opened)| {
-                    read.push((session, listed.bytes, opened));
-                    snapshot
-                }),
-            };
-            match snapshot {
-                Ok(snapshot) => {
+            match read {
+                Ok((snapshot, opened)) => {
+                    learnt.extend(opened.map(|opened| (session, listed.bytes, opened)));
                     list.snapshots.push(ListedSnapshot { session, replaces: Vec::new(), snapshot });
                 }
                 // It may have been forgotten between the listing and the reading.
@@ -110,35 +104,21 @@ impl Repository {
             }
         }
         let sessions: HashSet<SessionId> = objects.iter().map(|listed| session_of(&listed.key)).collect();
-        remembered.learn(self.keys(), read, |session| sessions.contains(session));
+        remembered.learn(self.keys(), learnt, |session| sessions.contains(session));
         list.sort();
         Ok(list)
     }
 
-    /// Reads and opens `objects` on several threads, in their order.
-    fn read_all(&self, objects: &[&Listed]) -> Vec<Result<(Snapshot, Opened)>> {
-        let read = |objects: &[&Listed]| -> Vec<Result<(Snapshot, Opened)>> {
-            objects.iter().map(|listed| self.read_snapshot(&listed.key)).collect()
-        };
-        if objects.len() <= PER_THREAD {
-            return read(objects);
+    /// A snapshot, and what was opened for it where it was not remembered.
+    fn read_snapshot(&self, listed: &Listed, remembered: &Remembered) -> Result<(Snapshot, Option<Opened>)> {
+        let (key, session) = (&listed.key, session_of(&listed.key));
+        if let Some(snapshot) = remembered.get(&session, listed.bytes) {
+            return Ok((snapshot, None));
         }
-        let share = objects.len().div_ceil(THREADS_MAX).max(PER_THREAD);
-        std::thread::scope(|scope| {
-            let threads: Vec<_> =
-                objects.chunks(share).map(|objects| scope.spawn(move || read(objects))).collect();
-            threads
-                .into_iter()
-                .flat_map(|thread| thread.join().expect("reading snapshots does not panic"))
-                .collect()
-        })
-    }
-
-    fn read_snapshot(&self, key: &ObjectKey) -> Result<(Snapshot, Opened)> {
         let bytes = self.store().get(key).map_err(Error::store(format!("{key} cannot be read")))?;
-        let opened = Snapshot::open(key.kind(), self.keys(), session_of(key), &bytes);
+        let opened = Snapshot::open(key.kind(), self.keys(), session, &bytes);
         opened
-            .and_then(|opened| Ok((opened.snapshot()?, opened)))
+            .and_then(|opened| Ok((opened.snapshot()?, Some(opened))))
             .map_err(Error::format(format!("{key} cannot be read")))
     }
 

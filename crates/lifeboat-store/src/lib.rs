@@ -16,6 +16,7 @@ mod faulty;
 pub mod local;
 mod memory;
 mod operation;
+mod shares;
 mod store;
 
 pub use counting::{Count, CountingStore};
@@ -24,4 +25,5 @@ pub use faulty::{Fault, FaultPlan, FaultyStore, Step};
 pub use local::{LocalStore, StaleSpool};
 pub use memory::MemoryStore;
 pub use operation::Operation;
+pub use shares::in_shares;
 pub use store::{Listed, Spool, Store};

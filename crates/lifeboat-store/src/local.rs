@@ -19,6 +19,7 @@ mod temporary;
 
 pub use stale::StaleSpool;
 
+use crate::shares::in_shares;
 use crate::store::check_length;
 use crate::{Error, Listed, RepositoryProblem, Result, Spool, Store};
 use layout::Found;
@@ -139,43 +140,28 @@ impl LocalStore {
         let Some((fd, names)) = self.root.names(folder)? else { return Ok(Vec::new()) };
         // A pack in another pack's folder would not be found by its key.
         let fan = fan_of_folder(folder);
-        shared(&names, names_a_thread, |names| {
-            let keys = names.iter().filter_map(|name| Some((name, ObjectKey::from_hex(kind, name)?)));
-            let keys = keys.filter(|(_, key)| fan.is_none_or(|fan| key.name()[0] == fan));
-            let mut listed = Vec::with_capacity(names.len());
-            for (name, key) in keys {
-                match statat(&fd, name.as_str(), AtFlags::SYMLINK_NOFOLLOW) {
-                    Ok(stat) if is_regular(&stat) => listed.push(Listed { key, bytes: length(&stat) }),
-                    // Skipping it would turn what somebody moved away and linked here into something absent.
-                    Ok(_) => return Err(self.damaged(&key, "it is not a regular file")),
-                    // Deleted since the folder was read.
-                    Err(Errno::NOENT) => {}
-                    Err(errno) => return Err(self.root.error("list", &key.path(), Some(&key), errno)),
-                }
+        let listed = |name: &String| -> Option<Result<Listed>> {
+            let key = ObjectKey::from_hex(kind, name)?;
+            if fan.is_some_and(|fan| key.name()[0] != fan) {
+                return None;
             }
-            Ok(listed)
-        })
+            match statat(&fd, name.as_str(), AtFlags::SYMLINK_NOFOLLOW) {
+                Ok(stat) if is_regular(&stat) => Some(Ok(Listed { key, bytes: length(&stat) })),
+                // Skipping it would turn what somebody moved away and linked here into something absent.
+                Ok(_) => Some(Err(self.damaged(&key, "it is not a regular file"))),
+                // Deleted since the folder was read.
+                Err(Errno::NOENT) => None,
+                Err(errno) => Some(Err(self.root.error("list", &key.path(), Some(&key), errno))),
+            }
+        };
+        let list = |names: &[String]| names.iter().filter_map(listed).collect::<Vec<_>>();
+        in_shares(&names, names_a_thread, listing_threads, list).into_iter().collect()
     }
 }
 
-/// What `work` makes of `items`, in their order: on several threads, where each has at least `least` of them.
-fn shared<T: Sync, R: Send>(
-    items: &[T],
-    least: usize,
-    work: impl Fn(&[T]) -> Result<Vec<R>> + Sync,
-) -> Result<Vec<R>> {
-    // How many processors there are takes reading three files.
-    if items.len() <= least {
-        return work(items);
-    }
-    let threads = std::thread::available_parallelism().map_or(1, usize::from).min(LISTING_THREADS_MAX);
-    let share = items.len().div_ceil(threads).max(least);
-    std::thread::scope(|scope| {
-        let work = &work;
-        let threads: Vec<_> = items.chunks(share).map(|items| scope.spawn(move || work(items))).collect();
-        let results = threads.into_iter().map(|thread| thread.join().expect("listing does not panic"));
-        Ok(results.collect::<Result<Vec<_>>>()?.into_iter().flatten().collect())
-    })
+/// How many threads list. Asking takes reading three files.
+fn listing_threads() -> usize {
+    std::thread::available_parallelism().map_or(1, usize::from).min(LISTING_THREADS_MAX)
 }
 
 impl Store for LocalStore {
@@ -256,11 +242,11 @@ impl Store for LocalStore {
                 }
             }
             ObjectKind::Pack => {
-                listed = shared(&self.root.fans()?, FOLDERS_PER_THREAD, |fans| {
-                    let list = |fan: &u8| self.list_folder(kind, &root::fan_folder(*fan), usize::MAX);
-                    let folders = fans.iter().map(list);
-                    Ok(folders.collect::<Result<Vec<_>>>()?.concat())
-                })?;
+                let list = |fan: &u8| self.list_folder(kind, &root::fan_folder(*fan), usize::MAX);
+                let folders = in_shares(&self.root.fans()?, FOLDERS_PER_THREAD, listing_threads, |fans| {
+                    fans.iter().map(list).collect()
+                });
+                listed = folders.into_iter().collect::<Result<Vec<_>>>()?.concat();
             }
             _ => listed = self.list_folder(kind, kind.folder(), NAMES_PER_THREAD)?,
         }
@@ -286,23 +272,5 @@ impl Store for LocalStore {
 
     fn location(&self) -> String {
         self.root.path.display().to_string()
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn what_several_threads_make_comes_in_order_and_an_error_is_one_of_all() {
-        let numbers: Vec<u32> = (0..10_000).collect();
-        for least in [1, 100, 9_999, usize::MAX] {
-            let doubled = shared(&numbers, least, |some| Ok(some.iter().map(|number| 2 * number).collect()));
-            assert_eq!(doubled.unwrap(), numbers.iter().map(|number| 2 * number).collect::<Vec<_>>());
-        }
-        let absent = || Error::NotFound { object: ObjectKey::config(), location: String::new() };
-        let failing = |some: &[u32]| if some.contains(&9_000) { Err(absent()) } else { Ok(some.to_vec()) };
-        assert!(shared(&numbers, 1, failing).is_err());
-        assert_eq!(shared(&[], 1, failing).unwrap(), []);
     }
 }

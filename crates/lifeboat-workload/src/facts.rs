@@ -199,6 +199,11 @@ impl Facts {
     }
 }
 
+/// Whether a text has the form of a container's id.
+pub(crate) fn is_id(text: &str) -> bool {
+    text.len() == 64 && text.bytes().all(|byte| byte.is_ascii_hexdigit())
+}
+
 fn strings(value: Option<&Value>) -> Vec<String> {
     let values = value.and_then(Value::as_array).into_iter().flatten();
     values.filter_map(Value::as_str).map(Into::into).collect()

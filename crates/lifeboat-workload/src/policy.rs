@@ -53,7 +53,7 @@ struct WrittenRule {
 }
 
 #[derive(Deserialize)]
-#[serde(untagged)]
+#[serde(untagged, expecting = "what is behind a word is no text, number, true, false, or list of these")]
 enum Value {
     One(Scalar),
     List(Vec<Scalar>),
@@ -230,7 +230,7 @@ containers:
             ("containers: [{name: a, max-pause: 2d}]", "`max-pause`"),
             ("containers: [{name: 'a[', pause: true}]", "rule for `a[`"),
             ("containers: [{exclude: true}]", "name"),
-            ("containers: [{name: a, exclude: {b: c}}]", ""),
+            ("containers: [{name: a, exclude: {b: c}}]", "is no text, number, true, false, or list of these"),
             ("containers: [{name: a, exclude: []}]", "`exclude`: is an empty list"),
             ("containers: [{name: a, exclude: ['']}]", "`exclude`: a mount's name"),
             ("containers: [{name: a, include: ['/a,b']}]", "`include`: a mount's name"),

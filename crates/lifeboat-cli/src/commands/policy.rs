@@ -22,8 +22,8 @@ pub(super) fn read(arguments: &PolicyFileArgs) -> Result<Policy> {
     };
     policy.map_err(|what| {
         anyhow!(Hinted::new(
-            format!("the policy file {} cannot be followed: {what}", path.display()),
-            "printf 'containers:\\n  - name: \"*\"\\n    exclude: [/cache]\\n' > policy.yml    # has one rule",
+            format!("the policy file {} cannot be read: {what}", path.display()),
+            "printf 'containers:\\n  - name: \"*\"\\n    exclude: [/cache]\\n'    # prints one with one rule",
         ))
     })
 }

@@ -14,6 +14,16 @@ use std::io::{ErrorKind, Read};
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::{Path, PathBuf};
 
+/// What a source that is a path begins with, where it is not to be taken for another kind.
+const PATH: &str = "path:";
+
+/// A path as the word of a source.
+pub(super) fn path_word(path: &Path) -> OsString {
+    let mut word = OsString::from(PATH);
+    word.push(path);
+    word
+}
+
 /// What was named.
 pub(super) fn named(arguments: &SnapshotArgs) -> Result<Vec<OsString>> {
     let mut named: Vec<OsString> = arguments.sources.clone();
@@ -107,7 +117,7 @@ fn source(name: &OsStr, arguments: &SnapshotArgs) -> Result<std::io::Result<Sour
     if let Some(file) = name.as_bytes().strip_prefix(b"tar:") {
         return Ok(archive(OsStr::from_bytes(file)));
     }
-    let stated = name.as_bytes().strip_prefix(b"path:").map(OsStr::from_bytes);
+    let stated = name.as_bytes().strip_prefix(PATH.as_bytes()).map(OsStr::from_bytes);
     match std::fs::canonicalize(stated.unwrap_or(name)) {
         Err(error) if error.kind() == ErrorKind::NotFound && stated.is_none() => no_path(&text, error),
         found => Ok(found.map(SourceSpec::Path)),

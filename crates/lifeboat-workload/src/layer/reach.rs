@@ -8,6 +8,7 @@ use super::stream::{LayerArchive, Source};
 use super::{LAYER_VERSION, LayerError, check, files, left_out};
 use crate::engine::Engine;
 use crate::engine::views::{Container, Image, text};
+use crate::facts::is_id;
 use crate::volume::Volumes;
 use crate::volume::proof::Proof;
 use lifeboat_format::snapshot::SourceKind;
@@ -137,8 +138,10 @@ fn mounted(container: &str) -> Option<PathBuf> {
 
 /// `36 35 98:0 / /mnt rw shared:1 - overlay overlay rw,lowerdir=…,upperdir=…`
 fn upper_in(table: &[u8], container: &str) -> Option<PathBuf> {
-    let is_id = container.len() == 64 && container.bytes().all(|byte| byte.is_ascii_hexdigit());
-    table.split(|byte| *byte == b'\n').filter(|_| is_id).find_map(|line| {
+    if !is_id(container) {
+        return None;
+    }
+    table.split(|byte| *byte == b'\n').find_map(|line| {
         let mut words = line.split(|byte| *byte == b' ');
         let place = unescaped(words.nth(4)?);
         let place = place.split(|byte| *byte == b'/').next_back()?;

@@ -7,6 +7,7 @@
 
 use super::CONFIG_HASH;
 use crate::engine::views::{Container, list, text};
+use crate::facts::is_id;
 use crate::versioned;
 use lifeboat_format::hex;
 use serde::de::{Deserializer, MapAccess, Visitor};
@@ -19,8 +20,6 @@ use std::fmt;
 
 /// What of a service compose leaves out of its digest.
 const LEFT_OUT: &[&str] = &["build", "pull_policy", "scale", "depends_on", "profiles"];
-/// The length of an id, in hexadecimal digits.
-const ID_DIGITS: usize = 64;
 /// Most of all texts that is kept: JSON in JSON may be twice as long.
 const TEXTS_BYTES_MAX: usize = 4 << 20;
 
@@ -51,7 +50,7 @@ impl Digests {
         // It doubles what begins the name of a variable.
         let compact = compact(&config.replace("$$", "$"));
         let Ok(Config { services: Members(services) }) = serde_json::from_str(&compact) else { return found };
-        for container in containers.iter().filter(|container| !others(&container.raw).is_empty()) {
+        for container in containers.iter().filter(|container| shares(container)) {
             let (Some(service), Some(label)) =
                 (container.labels.get(super::SERVICE), container.labels.get(CONFIG_HASH))
             else {
@@ -95,8 +94,7 @@ fn others(raw: &Value) -> BTreeSet<String> {
     let modes = ["NetworkMode", "IpcMode", "PidMode"].map(|mode| text(raw, &format!("/HostConfig/{mode}")));
     let modes = modes.into_iter().filter_map(|mode| Some(mode.strip_prefix("container:")?.to_owned()));
     let volumes = volumes_from(raw);
-    let is_id = |word: &String| word.len() == ID_DIGITS && word.bytes().all(|byte| byte.is_ascii_hexdigit());
-    modes.chain(volumes).filter(is_id).collect()
+    modes.chain(volumes).filter(|word| is_id(word)).collect()
 }
 
 fn volumes_from(raw: &Value) -> impl Iterator<Item = String> {

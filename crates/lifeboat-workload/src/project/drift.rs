@@ -30,13 +30,11 @@ impl Drift {
     /// Asks compose, on the engine at `host`; `program` are the words that start it.
     pub fn ask(description: &Description, host: &str, program: &[OsString]) -> Self {
         let unknown = |why: String| Self { why, ..Self::default() };
-        if program.is_empty() {
-            return unknown("no program".into());
-        }
-        if description.compose_files.is_empty() {
-            return unknown("it is not known from which files it was made".into());
-        }
-        match run(compose(description, host, program, &["up", "--detach", "--dry-run"])) {
+        let command = match compose(description, host, program, &["up", "--detach", "--dry-run"]) {
+            Ok(command) => command,
+            Err(why) => return unknown(why.into()),
+        };
+        match run(command) {
             Ok(Said { is_well: true, errors, .. }) => {
                 Self { known: true, changes: changes(&errors), why: String::new() }
             }
@@ -49,22 +47,28 @@ impl Drift {
 
 /// What compose makes of a project's files, as JSON: with the values of environments. `None` where it cannot be asked.
 pub fn configuration(description: &Description, host: &str, program: &[OsString]) -> Option<String> {
-    if program.is_empty() || description.compose_files.is_empty() {
-        return None;
-    }
-    let said = run(compose(description, host, program, &["config", "--format", "json"])).ok()?;
+    let said = run(compose(description, host, program, &["config", "--format", "json"]).ok()?).ok()?;
     said.is_well.then_some(said.output)
 }
 
-/// Compose, for a project's files; `program` are the words that start it.
-fn compose(description: &Description, host: &str, program: &[OsString], words: &[&str]) -> Command {
-    let mut command = Command::new(&program[0]);
-    command.args(&program[1..]).env("DOCKER_HOST", host);
+/// Compose, for a project's files; `program` are the words that start it. Or why it cannot be asked.
+fn compose(
+    description: &Description,
+    host: &str,
+    program: &[OsString],
+    words: &[&str],
+) -> Result<Command, &'static str> {
+    let (program, first) = program.split_first().ok_or("no program")?;
+    if description.compose_files.is_empty() {
+        return Err("it is not known from which files it was made");
+    }
+    let mut command = Command::new(program);
+    command.args(first).env("DOCKER_HOST", host);
     command.args(["--project-name", &description.name, "--project-directory", &description.folder]);
     description.compose_files.iter().for_each(|file| _ = command.args(["--file", file]));
     description.environment_files.iter().for_each(|file| _ = command.args(["--env-file", file]));
     command.args(words);
-    command
+    Ok(command)
 }
 
 /// What a program answered.

@@ -4,7 +4,7 @@
 //! told apart, too much is spared rather than too little; `plan.rs` reports what was spared and why.
 
 use crate::engine::views::Volume;
-use crate::facts::Facts;
+use crate::facts::{Facts, is_id};
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
@@ -184,10 +184,6 @@ fn last_id(line: &str) -> Option<String> {
     let name = name.strip_suffix(".scope").unwrap_or(name);
     let name = name.rsplit('-').next()?;
     is_id(name).then(|| name.to_owned())
-}
-
-fn is_id(text: &str) -> bool {
-    text.len() == 64 && text.bytes().all(|byte| byte.is_ascii_hexdigit())
 }
 
 #[cfg(test)]

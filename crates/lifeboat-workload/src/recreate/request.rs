@@ -7,6 +7,7 @@ use super::Error;
 use super::recorded::Recorded;
 use crate::engine::ApiVersion;
 use crate::engine::views::{list, text};
+use crate::facts::is_id;
 use serde_json::{Map, Value, json};
 
 /// From here on a container is put into several networks when it is made, and has a MAC address in each.
@@ -182,8 +183,7 @@ fn host_configuration(
             let now =
                 others(other).ok_or_else(|| Error::NoOther { what: "volumes", other: other.to_owned() })?;
             // A name is as good as before; an id is another container's now.
-            let is_id = other.len() == 64 && other.bytes().all(|byte| byte.is_ascii_hexdigit());
-            let now = if is_id { now } else { other.to_owned() };
+            let now = if is_id(other) { now } else { other.to_owned() };
             *one = Value::from(mode.map_or(now.clone(), |mode| format!("{now}:{mode}")));
         }
     }
