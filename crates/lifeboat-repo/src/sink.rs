@@ -37,9 +37,28 @@ pub struct ChunkSink {
     open: [PlainRegion; 3],
     full: Vec<PlainRegion>,
     sealer: RegionSealer,
+    reader: BackReader,
+}
+
+/// Reads back what was sealed.
+struct BackReader {
     opener: RegionOpener,
     stored: Vec<u8>,
     plain: Vec<u8>,
+}
+
+impl BackReader {
+    /// Whether `sealed` opens to the chunks called `ids`.
+    fn read(&mut self, session: &Session, region: &Region, ids: &[ChunkId], sealed: &[u8]) -> Result<()> {
+        self.stored.clear();
+        self.stored.extend_from_slice(sealed);
+        self.opener
+            .open(&region.head, session.key(), &mut self.stored, &mut self.plain)
+            .and_then(|()| verify_chunks(session.keys(), region, ids, &self.plain))
+            .map_err(Error::format(
+                "a region that was just sealed does not read back: this machine's memory may be bad",
+            ))
+    }
 }
 
 impl ChunkSink {
@@ -48,14 +67,13 @@ impl ChunkSink {
         let keys = session.keys();
         let sealer = RegionSealer::new(keys, session.key(), session.compression_level())
             .map_err(Error::format("the compression level cannot be used"))?;
+        let opener = RegionOpener::new(keys.repository());
         Ok(Self {
             session: session.clone(),
             open: Default::default(),
             full: Vec::new(),
             sealer,
-            opener: RegionOpener::new(keys.repository()),
-            stored: Vec::new(),
-            plain: Vec::new(),
+            reader: BackReader { opener, stored: Vec::new(), plain: Vec::new() },
         })
     }
 
@@ -113,15 +131,8 @@ impl ChunkSink {
         };
         let (head, sealed) = self.sealer.seal(kind, 0, &region.plain);
         let sealed_region = Region { head, chunk_bytes: std::mem::take(&mut region.chunk_bytes) };
-        self.stored.clear();
-        self.stored.extend_from_slice(sealed);
         let session = &self.session;
-        self.opener
-            .open(&head, session.key(), &mut self.stored, &mut self.plain)
-            .and_then(|()| verify_chunks(session.keys(), &sealed_region, &region.ids, &self.plain))
-            .map_err(Error::format(
-                "a region that was just sealed does not read back: this machine's memory may be bad",
-            ))?;
+        self.reader.read(session, &sealed_region, &region.ids, sealed)?;
         session.append(sealed_region, &region.ids, sealed)?;
         region.clear();
         session.recycle(region);
@@ -148,6 +159,79 @@ impl Drop for ChunkSink {
     fn drop(&mut self) {
         if !self.is_empty() {
             self.session.tear();
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::Repository;
+    use crate::session::SessionOptions;
+    use lifeboat_format::config::Parameters;
+    use lifeboat_format::seal::Key;
+    use lifeboat_format::slot::Secret;
+    use lifeboat_format::{HostId, ObjectKind, Timestamp};
+    use lifeboat_store::{MemoryStore, Store};
+    use proptest::prelude::*;
+
+    fn begin(store: &MemoryStore) -> Arc<Session> {
+        let store = Arc::new(store.clone());
+        let key = Key::new([5; 32]);
+        let repository = Repository::init(
+            store,
+            Parameters::default(),
+            &Secret::KeyFile(&key),
+            "key",
+            Timestamp::default(),
+        )
+        .unwrap();
+        let options = SessionOptions { compression_level: 3, host: HostId([7; 16]) };
+        Session::begin(&repository, options, vec![]).unwrap()
+    }
+
+    /// Chunks of text and of noise, in a region that is still open.
+    fn fill(sink: &mut ChunkSink) {
+        let mut noise = vec![0; 3_000];
+        sink.session.keys().cut_bytes("noise", &mut noise);
+        for plain in [b"some text, ".repeat(300), noise, vec![b'x'; 70]] {
+            sink.add(ChunkKind::Data, &plain).unwrap();
+        }
+    }
+
+    const FILLED: usize = 3_300 + 3_000 + 70;
+
+    proptest! {
+        #![proptest_config(ProptestConfig { cases: 64, ..ProptestConfig::default() })]
+
+        /// Memory that changes after a chunk was named: nothing of its region is packed, and the session never commits.
+        #[test]
+        fn a_bit_that_flips_before_compression_is_found(at in 0..FILLED, bit in 0u8..8) {
+            let store = MemoryStore::new();
+            let session = begin(&store);
+            let mut sink = ChunkSink::new(&session).unwrap();
+            fill(&mut sink);
+            sink.open[ChunkKind::Data as usize - 1].plain[at] ^= 1 << bit;
+            let error = sink.flush().unwrap_err();
+            prop_assert!(error.to_string().contains("does not read back"), "{error}");
+            drop(sink);
+            prop_assert!(store.list(ObjectKind::Pack).unwrap().is_empty());
+        }
+
+        /// Memory that changes after a region was sealed, or a sealer that errs.
+        #[test]
+        fn a_bit_that_flips_after_sealing_is_found(at in any::<prop::sample::Index>(), bit in 0u8..8) {
+            let session = begin(&MemoryStore::new());
+            let mut sink = ChunkSink::new(&session).unwrap();
+            fill(&mut sink);
+            let region = std::mem::take(&mut sink.open[ChunkKind::Data as usize - 1]);
+            let (head, sealed) = sink.sealer.seal(ChunkKind::Data, 0, &region.plain);
+            let sealed_region = Region { head, chunk_bytes: region.chunk_bytes };
+            sink.reader.read(&session, &sealed_region, &region.ids, sealed).unwrap();
+            let at = at.index(sealed.len());
+            sealed[at] ^= 1 << bit;
+            let read = sink.reader.read(&session, &sealed_region, &region.ids, sealed);
+            prop_assert!(read.is_err());
         }
     }
 }

@@ -158,3 +158,125 @@ fn is_unchanged(entry: &Entry, status: &Status, comparison: Comparison) -> bool 
         && (comparison.ignore_ctime || metadata.ctime == status.ctime)
         && (comparison.ignore_inode || metadata.inode == status.inode)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use lifeboat_format::config::Parameters;
+    use lifeboat_format::entry::{Chunker, Content, ListRoot, Xattr};
+    use lifeboat_format::list::{ListChild, ListNode};
+    use lifeboat_format::region::ChunkKind;
+    use lifeboat_format::seal::Key;
+    use lifeboat_format::slot::Secret;
+    use lifeboat_format::snapshot::{Snapshot, SourceKind};
+    use lifeboat_format::{HostId, Metadata, SnapshotId};
+    use lifeboat_repo::Repository;
+    use lifeboat_repo::session::SessionOptions;
+    use lifeboat_repo::sink::ChunkSink;
+    use lifeboat_repo::tree::TreeBuilder;
+    use lifeboat_store::MemoryStore;
+    use std::sync::Arc;
+
+    const HOST: HostId = HostId([7; 16]);
+    const BYTES: usize = 1_000;
+
+    /// What a repository holds: a chunk, a list of it, and a list whose leaf is there and whose chunk is not.
+    struct Held {
+        repository: Repository,
+        root: TreeRoot,
+        chunk: ChunkId,
+        list: ChunkId,
+        lost: ChunkId,
+    }
+
+    fn begin(repository: &Repository) -> Arc<Session> {
+        let options = SessionOptions { compression_level: 3, host: HOST };
+        Session::begin(repository, options, vec![]).unwrap()
+    }
+
+    fn held() -> Held {
+        let key = Key::new([5; 32]);
+        let (store, key) = (Arc::new(MemoryStore::new()), Secret::KeyFile(&key));
+        let repository =
+            Repository::init(store, Parameters::default(), &key, "key", Timestamp::default()).unwrap();
+        let session = begin(&repository);
+        let mut sink = ChunkSink::new(&session).unwrap();
+        let chunk = sink.add(ChunkKind::Data, &[b'x'; BYTES]).unwrap();
+        let mut list = |chunk: ChunkId| {
+            let leaf = ListNode::Leaf(vec![Piece::Chunk(chunk, BYTES as u32)]).encode();
+            let leaf = ListChild { id: sink.add(ChunkKind::List, &leaf).unwrap(), bytes: BYTES as u64 };
+            sink.add(ChunkKind::List, &ListNode::Inner(1, vec![leaf]).encode()).unwrap()
+        };
+        let (list, lost) = (list(chunk), list(absent()));
+        let tree = TreeBuilder::new(repository.keys());
+        let root = tree.finish(&mut |node| sink.add(ChunkKind::Tree, &node)).unwrap();
+        sink.flush().unwrap();
+        session.commit(&Snapshot::new(SnapshotId::random(), HOST)).unwrap();
+        Held { repository, root, chunk, list, lost }
+    }
+
+    fn absent() -> ChunkId {
+        ChunkId([9; ChunkId::BYTES])
+    }
+
+    fn file(content: Content, values: &[ChunkId]) -> Entry {
+        let value = |id: &ChunkId| Xattr {
+            name: b"user.large".to_vec(),
+            value: XattrValue::Chunk(*id, BYTES as u32),
+        };
+        let xattrs = values.iter().map(value).collect();
+        let metadata = Metadata { mode: 0o644, xattrs, ..Metadata::default() };
+        let node = Node::File { size: BYTES as u64, content };
+        Entry { node, metadata, link: None, torn: false }
+    }
+
+    fn list(id: ChunkId) -> Content {
+        Content::List(ListRoot { id, height: 1, chunker: Chunker::Content })
+    }
+
+    fn unchanged() -> Status {
+        Status {
+            kind: FileType::RegularFile,
+            mode: 0o644,
+            uid: 0,
+            gid: 0,
+            size: BYTES as u64,
+            blocks: 2,
+            links: 1,
+            inode: 0,
+            device: (8, 1),
+            special: (0, 0),
+            mtime: Timestamp::default(),
+            ctime: Timestamp::default(),
+        }
+    }
+
+    #[test]
+    fn an_entry_is_carried_over_from_a_pinned_parent_or_with_all_its_chunks() {
+        let held = held();
+        let (reader, session) = (ChunkReader::new(&held.repository), begin(&held.repository));
+        let cursor = |is_pinned| {
+            let source = Source::new(SourceKind::Path, b"/srv", held.root);
+            let started = Timestamp { seconds: 1_000, nanos: 0 };
+            ParentCursor::new(&reader, &Parent { source, started, is_pinned })
+        };
+        let carries = |is_pinned, entry: &Entry| {
+            cursor(is_pinned).still_holds(entry, &unchanged(), Comparison::default(), &session)
+        };
+        for (entry, is_stored) in [
+            (file(Content::Chunk(held.chunk), &[]), true),
+            (file(Content::Chunk(absent()), &[]), false),
+            (file(list(held.list), &[]), true),
+            (file(list(held.lost), &[]), false),
+            (file(list(absent()), &[]), false),
+            (file(Content::Chunk(held.chunk), &[held.chunk]), true),
+            (file(Content::Chunk(held.chunk), &[absent()]), false),
+        ] {
+            assert_eq!(carries(false, &entry), is_stored, "{entry:?}");
+            assert!(carries(true, &entry), "{entry:?}");
+        }
+        let mut torn = file(Content::Chunk(held.chunk), &[]);
+        torn.torn = true;
+        assert!(!carries(true, &torn));
+    }
+}
