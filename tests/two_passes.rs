@@ -13,8 +13,11 @@ use scene::mapper::Mapper;
 use scene::{noise, tree};
 use std::cell::{Cell, RefCell};
 use std::io::Write;
+use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::AtomicBool;
 use std::sync::atomic::Ordering::Relaxed;
+use std::time::Duration;
 
 /// Services that the test plays: what happens when they are held and released.
 struct Services<'s> {
@@ -355,6 +358,44 @@ fn what_a_database_mends_is_taken_as_it_was_read_first_and_its_log_is_read_last(
         &tree::survey(&bench.volume()),
         &tree::survey(&bench.restored(&outcome, "volume:data")),
     );
+}
+
+#[test]
+fn only_a_file_that_nobody_vouches_for_is_told_to_be_written_on() {
+    let bench = Bench::new();
+    let (log, beside) = ("db/log/1", "beside");
+    [log, beside].into_iter().for_each(|name| bench.write(name, noise(name, 32 << 20)));
+    pause();
+    let at = |path: &str| TreePath::from_slashes(path.as_bytes()).unwrap();
+    for (written_on, torn) in [(log, 0), (beside, 1)] {
+        let path = bench.volume().join(written_on);
+        let stop = AtomicBool::new(false);
+        let outcome = std::thread::scope(|scope| {
+            let (holding, held) = std::sync::mpsc::channel();
+            let (path, stop) = (&path, &stop);
+            scope.spawn(move || {
+                held.recv().unwrap();
+                let file = std::fs::OpenOptions::new().write(true).open(path).unwrap();
+                for number in (0u64..).map(|number| number * 1_000_003 % (32 << 20)) {
+                    file.write_all_at(b"change", number).unwrap();
+                    std::thread::sleep(Duration::from_millis(1));
+                    if stop.load(Relaxed) {
+                        break;
+                    }
+                }
+            });
+            let mut services = Services::new(move |_| {
+                holding.send(()).unwrap();
+                std::thread::sleep(Duration::from_millis(50));
+                Ok(())
+            });
+            services.remainder = Some(Remainder { again: vec![at("db/log")], ..Remainder::default() });
+            let outcome = bench.take(&[bench.spec()], &services).0;
+            stop.store(true, Relaxed);
+            outcome.unwrap()
+        });
+        assert_eq!(outcome.torn, torn, "{written_on}");
+    }
 }
 
 #[test]

@@ -132,21 +132,27 @@ pub(crate) enum Pass {
 }
 
 /// What a source is called in messages.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(crate) struct SourceName {
     pub(crate) shown: PathBuf,
     /// Whether it holds what overlayfs keeps: see [`reading::is_of_overlay`].
     pub(crate) is_layer: bool,
+    /// What of it a database goes on writing while it is read, behind what is needed of it: nobody is told of that.
+    pub(crate) written_on: Vec<TreePath>,
 }
 
 impl SourceName {
     fn of(spec: &SourceSpec) -> Self {
         let is_layer = spec.kind_and_name().0 == SourceKind::Container;
-        Self { shown: spec.shown(), is_layer }
+        Self { shown: spec.shown(), is_layer, written_on: Vec::new() }
     }
 
     fn plain(name: &(impl AsRef<std::ffi::OsStr> + ?Sized)) -> Self {
-        Self { shown: name.into(), is_layer: false }
+        Self { shown: name.into(), is_layer: false, written_on: Vec::new() }
+    }
+
+    fn is_written_on(&self, path: &TreePath) -> bool {
+        self.written_on.iter().any(|part| path.starts_with(part))
     }
 
     fn full_path(&self, path: &TreePath) -> PathBuf {
@@ -168,6 +174,9 @@ impl Run<'_> {
             Pass::Mended(part) if problem.vanished || !problem.path.starts_with(part) => return,
             Pass::Mended(_) => {}
         }
+        if problem.vanished && source.is_written_on(&problem.path) {
+            return;
+        }
         let path = source.full_path(&problem.path);
         if problem.vanished {
             self.counters.vanished.fetch_add(1, Ordering::Relaxed);
@@ -183,7 +192,7 @@ impl Run<'_> {
     }
 
     pub(crate) fn torn(&self, source: &SourceName, path: &TreePath) {
-        if self.pass != Pass::Last {
+        if self.pass != Pass::Last || source.is_written_on(path) {
             return;
         }
         self.counters.torn.fetch_add(1, Ordering::Relaxed);

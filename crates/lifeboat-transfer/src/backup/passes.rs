@@ -16,13 +16,14 @@ use super::queue::WorkQueue;
 use super::quiesce::{Holding, Quiesce, ROUNDS_MAX, Verdict};
 use super::taking::Entries;
 use super::tree_source::{TreeOutcome, TreeSource};
-use super::{ArchiveSpec, Pass, Run, SourceSpec, now, open_source};
+use super::{ArchiveSpec, Pass, Run, SourceName, SourceSpec, now, open_source};
 use crate::error::{Error, Result};
 use crate::snapshot_source::entries_below;
 use lifeboat_format::snapshot::{Snapshot, Source, SourceKind};
 use lifeboat_format::{Timestamp, TreePath};
 use lifeboat_repo::cursor::TreeCursor;
 use lifeboat_repo::sink::ChunkSink;
+use std::sync::Arc;
 use std::time::Duration;
 
 /// How often a running backup leaves a checkpoint.
@@ -305,7 +306,8 @@ impl Attempt<'_> {
         let parents = held.parent.iter().map(|parent| ParentCursor::new(&self.reader, parent)).collect();
         // A change of the inode's time is the only sign of some changes: whatever was asked for, it counts here.
         let comparison = Comparison { ignore_ctime: false, ..self.options.comparison };
-        let mut tree = TreeSource::new(run, &member.name, entries, parents, comparison);
+        let name = SourceName { written_on: remainder.again, ..SourceName::clone(&member.name) };
+        let mut tree = TreeSource::new(run, &Arc::new(name), entries, parents, comparison);
         tree.feed(queue, None, sink)?;
         held.source.errors = known + self.counters.errors() - errors;
         Ok(Ok(Unfinished::Walked(Box::new(tree))))

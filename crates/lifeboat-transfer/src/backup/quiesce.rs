@@ -66,7 +66,8 @@ pub trait Quiesce {
 /// What the second pass looks at, where it takes over the rest.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Remainder {
-    /// Folders and files that are looked at again, with everything below them.
+    /// Folders and files that are looked at again, with everything below them. Where they are written on meanwhile, or
+    /// something in them goes, nobody is told: what is needed of them has to stay as it is until `release`.
     pub again: Vec<TreePath>,
     /// Files that are added, or take the place of what is there.
     pub files: Vec<MemoryFile>,
