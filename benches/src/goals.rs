@@ -184,8 +184,21 @@ pub(crate) const GOALS: &[Goal] = &[
     at_most("latency", which("lifeboat, key file", "time"), Unit::Seconds, 0.060, 0.060),
     at_most("latency", which("lifeboat, password", "time"), Unit::Seconds, 0.250, 0.250),
     ratio("images", "stored", "restic", None, Some(0.6)),
+    ratio("images", "stored", "docker save", None, Some(0.6)),
+    stored_from_containerd("lifeboat, containerd store"),
+    stored_from_containerd("lifeboat, containerd store, portable"),
     at_most("project", which("lifeboat", "empty engine to healthy"), Unit::Seconds, 60.0, 30.0),
 ];
+
+const fn stored_from_containerd(who: &'static str) -> Goal {
+    Goal {
+        row: "images",
+        figure: Figure::Ratio(which(who, "stored"), which("restic, containerd store", "stored")),
+        direction: Direction::AtMost,
+        floor: None,
+        goal: Some(0.6),
+    }
+}
 
 impl Goal {
     /// What was reached.

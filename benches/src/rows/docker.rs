@@ -171,8 +171,8 @@ struct Done {
     second: (f64, f64),
     first_cost: Metered,
     second_cost: Metered,
-    /// How long the second held services, as its snapshot says.
-    held_seconds: f64,
+    /// How long each held services, as its snapshot says.
+    held_seconds: (f64, f64),
     added: u64,
     /// Writes that the server had kept before the second, and after.
     kept: (u64, u64),
@@ -201,6 +201,7 @@ impl Round<'_> {
         let begun = now();
         let first_cost = self.bench.run(&self.snapshot())?;
         let first = (begun, now());
+        let held = self.held_seconds()?;
         let before = self.home.stored_bytes()?;
         rustix::fs::sync();
         let kept = self.server.count()?;
@@ -211,7 +212,7 @@ impl Round<'_> {
         // So that the last stall has an end.
         std::thread::sleep(Duration::from_secs(1));
         let added = self.home.stored_bytes()?.saturating_sub(before);
-        let held_seconds = self.held_seconds()?;
+        let held_seconds = (held, self.held_seconds()?);
         Ok(Done { undisturbed, first, second, first_cost, second_cost, held_seconds, added, kept })
     }
 
@@ -246,8 +247,9 @@ impl Round<'_> {
         let memory = done.first_cost.memory_bytes.max(done.second_cost.memory_bytes);
         Sample::new("lifeboat snapshot container:NAME")
             .with("first: time", Unit::Seconds, done.first_cost.seconds)
+            .with("first: paused", Unit::LongestSeconds, done.held_seconds.0)
             .with("second: time", Unit::Seconds, done.second_cost.seconds)
-            .with("second: paused", Unit::Seconds, done.held_seconds)
+            .with("second: paused", Unit::LongestSeconds, done.held_seconds.1)
             .with("second: longest wait of a client", Unit::LongestSeconds, wait(done.second))
             .with("second: added", Unit::Bytes, done.added as f64)
             .with("undisturbed: longest wait of a client", Unit::LongestSeconds, wait(done.undisturbed))

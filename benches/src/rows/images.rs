@@ -188,59 +188,76 @@ fn lifeboat<'r>(
             Ok((cost.seconds, cost.memory_bytes))
         })?;
         if round == 0 {
-            comes_back(images, &command)?;
+            comes_back(images, &command, !words.contains(&"portable"))?;
         }
         Ok(sample)
     })
 }
 
-/// The last image goes and comes back.
-fn comes_back(images: &Images, command: &dyn Fn(&[&str]) -> std::process::Command) -> Result<()> {
+/// The last image goes and comes back, with its layers, and under its id where that is kept.
+fn comes_back(
+    images: &Images,
+    command: &dyn Fn(&[&str]) -> std::process::Command,
+    keeps_id: bool,
+) -> Result<()> {
     let name = images.names[1].last().context("there are images")?;
-    let layers = |engine: &Engine| engine.say(&["image", "inspect", "--format", "{{.RootFS.Layers}}", name]);
-    let before = layers(&images.engine)?;
+    let format = if keeps_id { "{{.Id}} {{.RootFS.Layers}}" } else { "{{.RootFS.Layers}}" };
+    let described = || images.engine.say(&["image", "inspect", "--format", format, name]);
+    let before = described()?;
     images.engine.say(&["rmi", name])?;
     crate::tools::quietly(&mut command(&["restore", "latest", "--to", "image:"]))?;
-    ensure!(layers(&images.engine)? == before, "{name} came back with other layers");
+    let after = described()?;
+    ensure!(after == before, "{name} came back as another image: {after}, and not {before}");
     Ok(())
+}
+
+/// What restic makes of the archives, one behind the other.
+fn restic<'r>(bench: &'r Bench, who: &str, tool: Tool, images: &'r Images) -> Participant<'r> {
+    let archive = bench.work.join("image.tar");
+    Participant::new(who, move |_| {
+        let home = Home(bench.work.join("restic"));
+        tool.init(&home)?;
+        sample(&home, images, "docker save NAME | restic backup --stdin", |name| {
+            images.save(name, &archive)?;
+            // Without saving, which is the engine's time.
+            let mut call = Call::new(tool.backup_stream(&home));
+            call.input = Some(archive.clone());
+            let cost = call.run()?;
+            Ok((cost.seconds, cost.memory_bytes))
+        })
+    })
 }
 
 pub(crate) fn images(bench: &Bench) -> Result<RowResult> {
     let graph = Images::build(bench, Engine::named("graph")?)?;
     let containerd = Images::build(bench, Engine::named("containerd")?)?;
     let archive = bench.work.join("image.tar");
-    let mut tars = 0;
-    for name in graph.names.iter().flatten() {
-        tars += graph.save(name, &archive)?;
-    }
-    let data = format!(
-        "{} images on one base of 77 MB, two versions of each; their archives together {:.0} MB",
-        graph.names[0].len(),
-        tars as f64 / 1e6
+    let tars = |images: &Images| -> Result<u64> {
+        images.names.iter().flatten().map(|name| images.save(name, &archive)).sum()
+    };
+    let (graph_tars, containerd_tars): (u64, u64) = (
+        tars(&graph).context("an image cannot be saved")?,
+        tars(&containerd).context("an image cannot be saved")?,
     );
-    let restic: Option<Tool> = bench.tools_of(&[Kind::Restic])?.into_iter().next();
+    let data = format!(
+        "{} images on one base of 77 MB, two versions of each; their archives together {:.0} MB, of the containerd store {:.0} MB",
+        graph.names[0].len(),
+        graph_tars as f64 / 1e6,
+        containerd_tars as f64 / 1e6
+    );
     let mut participants = vec![
         lifeboat(bench, "lifeboat", &graph, &[]),
         lifeboat(bench, "lifeboat, containerd store", &containerd, &[]),
         lifeboat(bench, "lifeboat, containerd store, portable", &containerd, &["--images", "portable"]),
     ];
-    if let Some(tool) = &restic {
-        let (graph, archive) = (&graph, &archive);
-        participants.push(Participant::new("restic", move |_| {
-            let home = Home(bench.work.join("restic"));
-            tool.init(&home)?;
-            sample(&home, graph, "docker save NAME | restic backup --stdin", |name| {
-                graph.save(name, archive)?;
-                // Without saving, which is the engine's time.
-                let mut call = Call::new(tool.backup_stream(&home));
-                call.input = Some(archive.clone());
-                let cost = call.run()?;
-                Ok((cost.seconds, cost.memory_bytes))
-            })
+    for (who, images) in [("restic", &graph), ("restic, containerd store", &containerd)] {
+        let tool = bench.tools_of(&[Kind::Restic])?.into_iter().next();
+        participants.extend(tool.map(|tool| restic(bench, who, tool, images)));
+    }
+    for (who, bytes) in [("docker save", graph_tars), ("docker save, containerd store", containerd_tars)] {
+        participants.push(Participant::new(who, move |_| {
+            Ok(Sample::new("docker save NAME, for each").with("stored", Unit::Bytes, bytes as f64))
         }));
     }
-    participants.push(Participant::new("docker save", move |_| {
-        Ok(Sample::new("docker save NAME, for each").with("stored", Unit::Bytes, tars as f64))
-    }));
     bench.row("images", data, participants)
 }
