@@ -35,7 +35,12 @@ fn every_command_of_the_page_does_what_it_says() {
     scene.write("shop/web.env", "COLOUR=blue\n");
     scene.write("shop/token", "secret\n");
     scene.write("shop/site/index.html", "welcome\n");
-    engine.say(&["tag", "lifeboat-test/base:1", "shop-image:1"]);
+    // Of an image of its own nothing is left when it is removed.
+    let container = engine.say(&["create", "lifeboat-test/base:1", "true"]);
+    let archive = scene.text("image.tar");
+    engine.say(&["export", "--output", &archive, &container]);
+    engine.say(&["import", &archive, "shop-image:1"]);
+    engine.say(&["rm", &container]);
     // The docker command of the system knows nothing of compose; this one does.
     let docker = scene.write(
         "bin/docker",
@@ -48,7 +53,7 @@ fn every_command_of_the_page_does_what_it_says() {
     let lines: Vec<&str> =
         include_str!("../../docs/projects.md").lines().filter_map(|line| line.strip_prefix("$ ")).collect();
     assert!(lines.len() > 20, "{} commands", lines.len());
-    let mut exports = String::new();
+    let (mut exports, mut dry_runs) = (String::new(), 0);
     for text in lines {
         if text.starts_with("export ") {
             exports += &format!("{text}\n");
@@ -64,5 +69,15 @@ fn every_command_of_the_page_does_what_it_says() {
         let text = text.replace(" exec ", " exec -T ");
         let done = Done::of(shell.args(["-c", &format!("PATH={folders}:$PATH\n{exports}{text}")]));
         assert_eq!(done.code, Some(code), "{text}: {done}");
+        if text.contains(" --dry-run") && text.contains("compose") {
+            dry_runs += 1;
+            let changes = done.stderr.lines().filter(|line| line.contains("DRY-RUN"));
+            let calm = ["Running", "Waiting", "Healthy"];
+            let changes: Vec<&str> = changes
+                .filter(|line| !calm.contains(&line.split(' ').rfind(|word| !word.is_empty()).unwrap()))
+                .collect();
+            assert!(changes.is_empty(), "{text}: {changes:?}");
+        }
     }
+    assert!(dry_runs > 0, "compose was never asked");
 }

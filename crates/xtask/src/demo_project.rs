@@ -32,17 +32,26 @@ services:
   web:
     image: NAME/base:1
     init: true
-    command: [sleep, infinity]
+    command: [perl, /site/serve.pl]
     env_file: web.env
     depends_on: {db: {condition: service_healthy}, cache: {condition: service_healthy}}
     networks: [back, front]
     ports: ["18081:80"]
     volumes: ["./site:/site"]
     secrets: [token]
-    healthcheck: {test: [CMD, test, -f, /site/index.html], interval: 1s, retries: 60}
+    healthcheck: {test: [CMD, bash, -c, 'exec 3<>/dev/tcp/localhost/80 && grep -q welcome <&3'], interval: 1s, retries: 60}
 secrets: {token: {file: token}}
 volumes: {orders: {}, cache: {}}
 networks: {back: {}, front: {}}
+"#;
+/// A web server with one page, for an image that has none.
+const SERVER: &str = r#"use IO::Socket::INET;
+my $server = IO::Socket::INET->new(LocalPort => 80, Listen => 9, ReuseAddr => 1) or die $!;
+while (my $client = $server->accept) {
+    open my $page, '<', '/site/index.html';
+    print $client "HTTP/1.0 200 OK\r\n\r\n", <$page>;
+    close $client;
+}
 "#;
 const IMAGES: [&str; 3] = ["postgres", "redis", "base"];
 /// How long orders come in before anything is protected.
@@ -88,9 +97,7 @@ pub(crate) fn show(place: &Place, demo: &Demo) -> Result<()> {
     let _ = load.wait();
     let (before, first) = outcome?;
 
-    say(
-        "15. Everything is destroyed: containers, volumes, networks, the names of the images, and the folder.",
-    );
+    say("15. Everything is destroyed: containers, volumes, networks, images, and the folder.");
     project.compose_shown(&["down", "--volumes"])?;
     for image in IMAGES {
         docker_shown(&project.url, &["rmi", &project.image(image)])?;
@@ -107,6 +114,11 @@ pub(crate) fn show(place: &Place, demo: &Demo) -> Result<()> {
     let restored_in = begun.elapsed();
     let orders = project.orders()?;
     let secret = project.compose_answer(&["exec", "-T", "web", "cat", "/run/secrets/token"])?;
+    let ask = "exec 3<>/dev/tcp/localhost/80 && cat <&3";
+    let page = project.compose_answer(&["exec", "-T", "web", "bash", "-c", ask])?;
+    if !page.ends_with("welcome") {
+        return Err(Failure::new(format!("the web server says `{page}`")));
+    }
     if orders < before || secret != "a secret" {
         return Err(Failure::new(format!(
             "{orders} orders came back, of at least {before}; the secret is `{secret}`"
@@ -149,11 +161,37 @@ impl Project<'_> {
         write("web.env", "COLOUR=blue\n")?;
         write("token", "a secret\n")?;
         write("site/index.html", "welcome\n")?;
-        for image in IMAGES {
-            docker_shown(&self.url, &["tag", &format!("lifeboat-test/{image}:1"), &self.image(image)])?;
-        }
+        write("site/serve.pl", SERVER)?;
+        IMAGES.iter().try_for_each(|image| self.import(image))?;
         self.compose_shown(&["up", "--detach", "--wait"])?;
         self.sql("CREATE TABLE orders (number bigserial PRIMARY KEY, text text)").map(drop)
+    }
+
+    /// An image that shares no layer with another one, so that nothing of it is left when it is removed: the tests' own,
+    /// flattened.
+    fn import(&self, image: &str) -> Result<()> {
+        let from = format!("lifeboat-test/{image}:1");
+        let said = |words: &[&str]| Ok(answer(&mut docker(&self.url, words))?.0);
+        let mut words = vec!["import".to_owned()];
+        for (field, word) in [("Entrypoint", "ENTRYPOINT"), ("Cmd", "CMD")] {
+            let format = format!("{{{{json .Config.{field}}}}}");
+            let value = said(&["image", "inspect", "--format", &format, &from])?;
+            if value != "null" {
+                words.extend(["--change".to_owned(), format!("{word} {value}")]);
+            }
+        }
+        let variables = said(&["image", "inspect", "--format", "{{join .Config.Env \"\\n\"}}", &from])?;
+        for variable in variables.lines() {
+            words.extend(["--change".to_owned(), format!("ENV {variable}")]);
+        }
+        let container = said(&["create", &from, "true"])?;
+        let archive = self.folder.join("image.tar").to_string_lossy().into_owned();
+        let exported = said(&["export", "--output", &archive, &container]);
+        said(&["rm", "--volumes", &container])?;
+        exported?;
+        words.extend([archive.clone(), self.image(image)]);
+        said(&words.iter().map(String::as_str).collect::<Vec<_>>())?;
+        std::fs::remove_file(archive).while_doing("remove an archive")
     }
 
     /// Orders that come in one after the other; each is acknowledged when it is on disk.
