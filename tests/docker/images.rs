@@ -197,11 +197,8 @@ fn a_portable_image_shares_its_files_and_gives_up_its_id() {
     says_hello(engine, &second.name, "two");
 }
 
-#[test]
-fn an_image_of_which_the_engine_lost_a_layer_is_incomplete_and_not_stored() {
-    let engine = Engine::named("containerd");
-    let scene = Scene::with_repository();
-    let image = Image::make(engine, "loses a layer");
+/// Takes the last layer of an image out of a containerd store, as a fault would.
+pub(crate) fn lose_a_layer(scene: &Scene, engine: &Engine, image: &Image) {
     let manifest = scene.path("manifest.tar");
     engine.say(&["save", "--output", manifest.to_str().unwrap(), &image.name]);
     let text = tool("tar", &["-xOf", manifest.to_str().unwrap(), "manifest.json"]);
@@ -214,6 +211,14 @@ fn an_image_of_which_the_engine_lost_a_layer_is_incomplete_and_not_stored() {
     let socket = engine.url.strip_prefix("unix://").unwrap().replace("docker.sock", "containerd.sock");
     let words = ["--address", &socket, "--namespace", "moby", "content", "rm", &digest];
     tool(bin.to_str().unwrap(), &words);
+}
+
+#[test]
+fn an_image_of_which_the_engine_lost_a_layer_is_incomplete_and_not_stored() {
+    let engine = Engine::named("containerd");
+    let scene = Scene::with_repository();
+    let image = Image::make(engine, "loses a layer");
+    lose_a_layer(&scene, engine, &image);
     let source = format!("image:{}", image.name);
     let done = lifeboat(&scene, engine, &["snapshot", &source]).expect(3);
     done.says("image incomplete").says(&format!("docker pull {}", image.name));

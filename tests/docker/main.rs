@@ -15,6 +15,7 @@ mod hooks;
 mod images;
 mod kills;
 mod labels;
+mod lacking;
 mod layers;
 mod lifelines;
 mod needs;

@@ -213,6 +213,8 @@ fn an_engine_is_captured_as_its_projects_and_the_rest() {
     let alone = engine.run("base", &[], &["sleep", "infinity"]);
     let volume = engine.volume();
     let anonymous = engine.say(&["volume", "create"]);
+    let idle = Image::make(&engine, "idle");
+    scene.write("beside/file", "named beside it");
     let done = project.lifeboat(&["snapshot", "host:"]).expect(0);
     done.says(&anonymous);
     let snapshots = scene.snapshots();
@@ -226,6 +228,19 @@ fn an_engine_is_captured_as_its_projects_and_the_rest() {
         "{rest}"
     );
     assert!(!rest.contains(&project.name) && !rest.contains(&anonymous), "{rest}");
+    let images = |names: &str| names.matches("image:").count();
+    assert!(images(&first) == 1 && images(&rest) == 1 && !rest.contains(&idle.name), "{first} {rest}");
+    // What is named beside it is in the rest, and nothing is captured twice.
+    let (image, own) = (format!("image:{}", idle.name), format!("project:{}", project.name));
+    let words = ["snapshot", "host:", "beside", &own, &image, "command:words", "--", "echo", "said"];
+    project.lifeboat(&words).expect(0);
+    let snapshots = scene.snapshots();
+    assert_eq!(snapshots.len(), 4);
+    assert_eq!(names(&snapshots[2]), first);
+    let rest = names(&snapshots[3]);
+    for word in [&image, &scene.text("beside"), "command:words", &format!("container:{}", alone.name)] {
+        assert!(rest.contains(word), "{word} is not in {rest}");
+    }
     engine.say(&["volume", "rm", &anonymous]);
 }
 

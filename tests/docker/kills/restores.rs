@@ -200,11 +200,13 @@ fn a_restore_that_is_killed_at_any_request_leaves_nothing_or_the_whole_project()
         assert_whole(&project, "a restore that nothing happens to");
         project.wipe();
         assert_eq!(engine.everything(), before, "the test does not remove all of the project");
-        let (mut tried, mut nothing, mut whole, mut neither) = (0, 0, 0, Vec::new());
+        let (mut tried, mut listed, mut nothing, mut whole, mut neither) = (0, 0, 0, 0, Vec::new());
         for (place, (number, when)) in points(&lines).into_iter().enumerate() {
             let what = format!("{flavour}: the restore was killed at {number} `{}`, {when:?}", lines[number]);
             let killed = killed(&project, &words, (number, when));
             tried += u32::from(killed.proxy.has_fired() && killed.code.is_none());
+            let said = through(&project, &killed.proxy, &["recover", "--dry-run"]).text();
+            listed += u32::from(said.contains(&format!("Restore of project {}", project.name)));
             let is_next = place % 3 == 2;
             let after = if is_next { &words[..] } else { &["recover"] };
             let done = through(&project, &killed.proxy, after);
@@ -237,6 +239,7 @@ fn a_restore_that_is_killed_at_any_request_leaves_nothing_or_the_whole_project()
         );
         assert_eq!(neither, Vec::<String>::new());
         assert!(tried >= 15 && nothing > 0 && whole > 0, "{tried} points, {nothing} and {whole}");
+        assert!(listed > 5, "{listed} restores were listed before they were taken back");
     }
 }
 

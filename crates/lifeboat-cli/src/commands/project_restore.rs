@@ -11,6 +11,7 @@ mod staying;
 mod work;
 
 use super::select::Selected;
+use super::sources::path_word;
 use super::volumes::Reach;
 use crate::args::{Cli, Command, Global, RestoreArgs};
 use crate::failure::{DONE, FAILED, Hinted};
@@ -158,7 +159,7 @@ fn take_back_dead_ones(ui: &Ui, engine: &Engine) -> Result<Vec<Begun>> {
     for name in leftovers::remove(engine, &state)? {
         ui.notice(&format!("removed {name}, which a dead run had made"));
     }
-    let mut dead = undo::dead(&state);
+    let mut dead = undo::dead(&state).restores;
     dead.retain(|begun| begun.engine == engine.address().to_string());
     for begun in &dead {
         for line in undo::undo(engine, begun)? {
@@ -194,11 +195,7 @@ fn safety_snapshot(call: &Call<'_>, work: &Work<'_>, engine: &Engine) -> Result<
     // Also what no container of now binds, or what its labels leave out.
     let paths: Vec<&Path> = work.paths.iter().map(|place| place.target.as_path()).collect();
     let paths: Vec<&Path> = paths.into_iter().filter(|path| path.symlink_metadata().is_ok()).collect();
-    words.extend(paths.iter().map(|path| {
-        let mut word = OsString::from("path:");
-        word.push(path);
-        word
-    }));
+    words.extend(paths.iter().map(|path| path_word(path)));
     if let Some(host) = &call.arguments.engine.docker_host {
         words.extend(["--docker-host", host].map(OsString::from));
     }
@@ -221,23 +218,19 @@ fn safety_snapshot(call: &Call<'_>, work: &Work<'_>, engine: &Engine) -> Result<
         |snapshot: &&Snapshot| snapshot.tags.iter().any(|tag| tag == SAFETY_TAG) && has(snapshot, &source);
     let found = list.snapshots.iter().rev().map(|listed| &listed.snapshot).find(is_it);
     let found = found.context("the snapshot of what is there is not listed")?;
-    if let Some(missing) = there.iter().find(|name| !has(found, name)) {
-        bail!(Hinted::new(
-            format!("the snapshot of what is there does not hold all of {missing}, so nothing is replaced"),
-            format!("lifeboat snapshot {missing}    # says what cannot be read"),
-        ));
-    }
     let holds = |path: &&&Path| {
         let path = std::fs::canonicalize(path).unwrap_or_else(|_| path.to_path_buf());
         let is_it = |one: &&Source| one.kind == SourceKind::Path && one.errors == 0;
         let mut sources = found.sources.iter().filter(is_it);
         sources.any(|one| path.starts_with(OsStr::from_bytes(&one.name)))
     };
-    if let Some(missing) = paths.iter().find(|path| !holds(path)) {
+    let missing = there.iter().find(|name| !has(found, name)).map(OsString::from);
+    let missing = missing.or_else(|| paths.iter().find(|path| !holds(path)).map(|path| path_word(path)));
+    if let Some(missing) = missing {
         let shown = missing.display();
         bail!(Hinted::new(
             format!("the snapshot of what is there does not hold all of {shown}, so nothing is replaced"),
-            format!("lifeboat snapshot path:{shown}    # says what cannot be read"),
+            format!("lifeboat snapshot {shown}    # says what cannot be read"),
         ));
     }
     Ok(found.clone())

@@ -1,5 +1,6 @@
 //! Compose projects and whole engines, as what is backed up.
 
+use super::sources::path_word;
 use super::volumes::Reach;
 use crate::args::{Global, SnapshotArgs};
 use crate::failure::{DONE, Hinted, PARTIAL};
@@ -14,6 +15,7 @@ use lifeboat::workload::project::{self, Error, Project};
 use serde_json::json;
 use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::{OsStr, OsString};
+use std::os::unix::ffi::OsStrExt;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
@@ -21,6 +23,8 @@ use std::sync::atomic::AtomicBool;
 pub(super) const PREFIX: &str = "project:";
 /// Everything on an engine.
 pub(super) const HOST: &str = "host:";
+/// What a group is called that has no name of its own.
+const REST: &str = "what belongs to no project";
 /// Words that start compose, where it is not a part of `docker`.
 const COMPOSE: &str = "LIFEBOAT_COMPOSE";
 
@@ -71,11 +75,7 @@ pub(super) fn expand(named: Vec<OsString>, reach: &mut Reach<'_>, ui: &Ui) -> Re
         let images: BTreeSet<&str> = description.images.iter().map(|image| image.name.as_str()).collect();
         expanded.named.extend(containers.map(OsString::from));
         expanded.named.extend(images.into_iter().map(|name| OsString::from(format!("image:{name}"))));
-        for file in &found.files {
-            let mut word = OsString::from("path:");
-            word.push(file);
-            expanded.named.push(word);
-        }
+        expanded.named.extend(found.files.iter().map(|file| path_word(file)));
         expanded.specs.push(SourceSpec::Tree(found.source()));
     }
     Ok(expanded)
@@ -110,17 +110,25 @@ pub(super) fn is_host(named: &[OsString]) -> bool {
     named.iter().any(|word| word == HOST)
 }
 
-/// Takes a snapshot of each project of an engine, and one of the rest.
+/// Takes a snapshot of each project of an engine, and one of the rest, which has what else was `named`.
 pub(super) fn snapshot_host(
     global: &Global,
     ui: &Ui,
     arguments: &SnapshotArgs,
+    named: &[OsString],
     interrupted: &Arc<AtomicBool>,
 ) -> Result<u8> {
-    let groups = {
+    let mut groups = {
         let mut reach = Reach::new(&arguments.engine);
         groups(&mut reach, global, ui)?
     };
+    let is_in = |word: &OsString| groups.iter().any(|(_, words)| words.contains(word));
+    let others: Vec<OsString> = named.iter().filter(|word| *word != HOST && !is_in(word)).cloned().collect();
+    match groups.iter_mut().find(|(name, _)| name == REST) {
+        Some((_, words)) => words.extend(others),
+        None if others.is_empty() => {}
+        None => groups.push((REST.to_owned(), others)),
+    }
     if groups.is_empty() {
         anyhow::bail!(Hinted::new("the engine has no containers and no volumes", "lifeboat docker ls"));
     }
@@ -130,6 +138,10 @@ pub(super) fn snapshot_host(
     for (name, words) in groups {
         ui.say(format!("Snapshot of {name}"));
         let mut one = arguments.clone();
+        // It belongs to one source.
+        if !words.iter().any(|word| word.as_bytes().starts_with(b"command:")) {
+            one.command.clear();
+        }
         one.sources = words;
         one.files_from.clear();
         one.policy.is_told |= !is_first;
@@ -188,7 +200,7 @@ fn groups(reach: &mut Reach<'_>, global: &Global, ui: &Ui) -> Result<Vec<(String
         ui.notice(&format!("anonymous volumes that nobody uses are left out: {}", anonymous.join(", ")));
     }
     if !rest.is_empty() {
-        groups.push(("what belongs to no project".to_owned(), rest));
+        groups.push((REST.to_owned(), rest));
     }
     Ok(groups)
 }

@@ -40,7 +40,14 @@ pub(crate) fn run(
     for run in &runs {
         tell(ui, run);
     }
-    let restores_open = restores(&state, ui, dry_run, &|begun| go_back(global, ui, begun, interrupted));
+    let dead = undo::dead(&state);
+    for path in &dead.unreadable {
+        let text = "it is not a note of this lifeboat's: a newer one may have written it; it is left alone";
+        ui.trouble(path.as_os_str(), "recover", text);
+    }
+    let left = dead.restores.len() + dead.unreadable.len();
+    let restores_open = dead.unreadable.len()
+        + restores(dead.restores, &state, ui, dry_run, &|begun| go_back(global, ui, begun, interrupted));
     if let Ok(engine) = &engine
         && !dry_run
     {
@@ -55,8 +62,9 @@ pub(crate) fn run(
     }
     let open = runs.iter().filter(|run| is_open(&run.fate)).count() + restores_open;
     if ui.json {
-        ui.emit("summary", json!({"runs": runs.len(), "open": open, "dry_run": dry_run}));
-    } else if runs.is_empty() {
+        let summary = json!({"runs": runs.len(), "restores": left, "open": open, "dry_run": dry_run});
+        ui.emit("summary", summary);
+    } else if runs.is_empty() && left == 0 {
         ui.say("Nothing was left stopped, paused or held");
     }
     Ok(if open == 0 { DONE } else { PARTIAL })
@@ -64,9 +72,15 @@ pub(crate) fn run(
 
 /// Takes back what dead restores of projects made, and where they had begun to write over a project, goes the way back; how
 /// many are left.
-fn restores(state: &Path, ui: &Ui, dry_run: bool, go_back: &dyn Fn(&Begun) -> Result<u8>) -> usize {
+fn restores(
+    dead: Vec<Begun>,
+    state: &Path,
+    ui: &Ui,
+    dry_run: bool,
+    go_back: &dyn Fn(&Begun) -> Result<u8>,
+) -> usize {
     let mut open = 0;
-    for begun in undo::dead(state) {
+    for begun in dead {
         let short = begun.snapshot.get(..8).unwrap_or(&begun.snapshot).to_owned();
         let done = match dry_run {
             true => Ok(planned(&begun)),

@@ -34,7 +34,7 @@ pub(crate) fn run(
     let mut reach = Reach::new(&arguments.engine);
     let named = named(&arguments)?;
     if projects::is_host(&named) {
-        return projects::snapshot_host(global, ui, &arguments, interrupted);
+        return projects::snapshot_host(global, ui, &arguments, &named, interrupted);
     }
     let repository = access::open(global)?;
     let projects = projects::expand(named, &mut reach, ui)?;

@@ -140,6 +140,9 @@ fn platform_remark(info: &EngineInfo, description: &Description, remarks: &mut V
     };
     let theirs = description.platform.split('/').nth(1).unwrap_or_default();
     if !theirs.is_empty() && theirs != ours {
-        remarks.push(format!("the image is for {theirs} and this engine's machine is {ours}"));
+        remarks.push(format!(
+            "the image is for {theirs} and this engine's machine is {ours}: it runs only where the machine knows how to \
+             (docker run --privileged --rm tonistiigi/binfmt --install {theirs})"
+        ));
     }
 }

@@ -14,7 +14,11 @@ use crate::volume::{Error as VolumeError, Volumes, Way};
 use serde_json::Value;
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
-use std::path::Path;
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+
+/// What NVIDIA's driver makes for whoever uses a GPU.
+const GPU: &str = "/dev/nvidiactl";
 
 /// Something that is in the way.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -36,9 +40,9 @@ pub struct Coming<'c> {
     pub containers: &'c [Recorded],
     /// Volumes that the snapshot has, by their names now.
     pub volumes: &'c BTreeMap<String, RecordedVolume>,
-    /// Paths that it has, where they go to.
-    pub paths: &'c BTreeSet<String>,
-    /// Bytes of all that.
+    /// Paths that it has, where they go to, and the bytes that they take there.
+    pub paths: &'c BTreeMap<PathBuf, u64>,
+    /// Bytes that come below the engine's root.
     pub bytes: u64,
     /// Whether the project that is there is replaced.
     pub in_place: bool,
@@ -260,6 +264,10 @@ fn parts(info: &EngineInfo, coming: &Coming<'_>, found: &mut Vec<Obstacle>) {
         // Of shims that are asked for by their full names, an engine lists its own only.
         let is_shim = runtime.starts_with("io.containerd.");
         wanted.insert(("runtime", runtime.clone(), runtime.is_empty() || is_listed || is_shim));
+        let log = text(&recorded.raw, "/HostConfig/LogConfig/Type");
+        // An engine does not list the driver that does nothing.
+        let is_there = log.is_empty() || log == "none" || has("/Plugins/Log", &log);
+        wanted.insert(("log driver", log, is_there));
         for described in recorded.networks.values() {
             let driver = text(described, "/Driver");
             wanted.insert((
@@ -290,9 +298,17 @@ fn host(info: &EngineInfo, coming: &Coming<'_>, found: &mut Vec<Obstacle>) {
                     .push(obstacle(format!("device {device} of {} is not here", recorded.name), "attach it"));
             }
         }
+        let asks_for_gpus = recorded.list("/HostConfig/DeviceRequests").any(|request| {
+            let mut capabilities = list(request, "/Capabilities").filter_map(Value::as_array).flatten();
+            capabilities.any(|one| one.as_str() == Some("gpu"))
+        });
+        if asks_for_gpus && !Path::new(GPU).exists() {
+            let what = format!("{} asks for a GPU, and {GPU} is not here", recorded.name);
+            found.push(obstacle(what, "install the GPU's driver and container toolkit"));
+        }
         for mount in recorded.list("/Mounts").filter(|mount| text(mount, "/Type") == "bind") {
             let source = text(mount, "/Source");
-            let comes = coming.paths.iter().any(|path| Path::new(&source).starts_with(path));
+            let comes = coming.paths.keys().any(|path| Path::new(&source).starts_with(path));
             if !comes && !Path::new(&source).exists() && seen.insert(source.clone()) {
                 found.push(obstacle(
                     format!("{source}, which {} mounts, is neither in the snapshot nor here", recorded.name),
@@ -301,12 +317,31 @@ fn host(info: &EngineInfo, coming: &Coming<'_>, found: &mut Vec<Obstacle>) {
             }
         }
     }
-    if let Ok(disk) = rustix::fs::statvfs(info.root.as_str()) {
+    let root = Path::new(&info.root);
+    room(
+        std::iter::once((root, coming.bytes))
+            .chain(coming.paths.iter().map(|(path, bytes)| (&**path, *bytes))),
+        found,
+    );
+}
+
+/// Whether each file system has room for what comes there.
+fn room<'p>(places: impl Iterator<Item = (&'p Path, u64)>, found: &mut Vec<Obstacle>) {
+    let mut wanted: BTreeMap<u64, (&Path, u64)> = BTreeMap::new();
+    for (place, bytes) in places {
+        // What is not there yet will be where its folder is.
+        let there = place.ancestors().find_map(|folder| Some((folder, folder.metadata().ok()?.dev())));
+        if let Some((folder, device)) = there {
+            wanted.entry(device).or_insert((folder, 0)).1 += bytes;
+        }
+    }
+    for (folder, bytes) in wanted.into_values() {
+        let Ok(disk) = rustix::fs::statvfs(folder) else { continue };
         let free = disk.f_bavail.saturating_mul(disk.f_frsize);
-        if free < coming.bytes {
+        if free < bytes {
             found.push(obstacle(
-                format!("{} bytes come back, and {free} are free below {}", coming.bytes, info.root),
-                "docker system prune    # frees what nobody uses",
+                format!("{bytes} bytes come back, and {free} are free below {}", folder.display()),
+                "docker system prune    # frees what nobody uses; or --map-path FOLDER=ELSEWHERE for folders",
             ));
         }
     }
@@ -314,7 +349,26 @@ fn host(info: &EngineInfo, coming: &Coming<'_>, found: &mut Vec<Obstacle>) {
 
 #[cfg(test)]
 mod tests {
-    use super::do_overlap;
+    use super::{do_overlap, room};
+    use std::path::Path;
+
+    #[test]
+    fn what_comes_to_one_file_system_has_to_have_room_there_together() {
+        let folder = tempfile::tempdir().unwrap();
+        let disk = rustix::fs::statvfs(folder.path()).unwrap();
+        let half = disk.f_blocks * disk.f_frsize / 2 + 1;
+        let (one, two) = (folder.path().join("not/there"), folder.path().join("nor/there"));
+        let found = |places: &[(&Path, u64)]| {
+            let mut found = Vec::new();
+            room(places.iter().copied(), &mut found);
+            found
+        };
+        assert_eq!(found(&[(&one, 0), (&two, 1)]), []);
+        let together = found(&[(&one, half), (&two, half)]);
+        assert_eq!(together.len(), 1, "{together:?}");
+        assert!(together[0].what.contains(&format!("{} bytes come back", 2 * half)), "{together:?}");
+        assert_eq!(found(&[(Path::new("/proc/nothing/such"), 1)]).len(), 1);
+    }
 
     #[test]
     fn subnets_overlap_where_one_lies_in_the_other() {

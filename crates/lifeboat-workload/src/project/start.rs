@@ -83,9 +83,11 @@ pub fn settle(
     waiting: &Waiting<'_>,
 ) -> Result<Vec<Outcome>, Error> {
     let began = Instant::now();
+    // All of them now: each has to run on while the others are waited for.
+    let started = all.iter().filter(|one| one.ran);
+    let started = started.map(|one| Ok((one, look(engine, one)?))).collect::<Result<Vec<_>, Error>>()?;
     let mut outcomes = Vec::new();
-    for one in all.iter().filter(|one| one.ran) {
-        let first = look(engine, one)?;
+    for (one, first) in started {
         let is_well = |facts: &Facts| match (facts.state, facts.health) {
             (State::Exited | State::Dead, _) => Err(format!("it ended with {}", facts.exit_code)),
             (State::Running, Health::Healthy) => Ok(true),

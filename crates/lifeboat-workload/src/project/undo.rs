@@ -160,19 +160,36 @@ fn write(path: &Path, begun: &Begun) -> Result<(), Error> {
     write().map_err(Error::Journal)
 }
 
+/// What dead restores left.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub struct Dead {
+    /// Their notes, by run.
+    pub restores: Vec<Begun>,
+    /// Files that are no notes, or those of a newer lifeboat.
+    pub unreadable: Vec<PathBuf>,
+}
+
 /// Restores that died.
-pub fn dead(state: &Path) -> Vec<Begun> {
+pub fn dead(state: &Path) -> Dead {
     let files = std::fs::read_dir(state.join(FOLDER)).into_iter().flatten().flatten();
-    let mut found: Vec<Begun> = files
-        .filter(|file| file.path().extension().is_some_and(|end| end == "json"))
-        .filter(|file| {
-            let lock = File::open(file.path().with_extension("lock"));
-            lock.map_or(true, |lock| lock.try_lock().is_ok())
-        })
-        .filter_map(|file| serde_json::from_slice(&std::fs::read(file.path()).ok()?).ok())
-        .collect();
-    found.sort_by(|one: &Begun, other| one.run.cmp(&other.run));
-    found
+    let paths =
+        files.map(|file| file.path()).filter(|path| path.extension().is_some_and(|end| end == "json"));
+    let mut dead = Dead::default();
+    for path in paths {
+        let lock = File::open(path.with_extension("lock"));
+        if lock.is_ok_and(|lock| lock.try_lock().is_err()) {
+            continue;
+        }
+        match std::fs::read(&path).map(|bytes| serde_json::from_slice(&bytes)) {
+            Ok(Ok(begun)) => dead.restores.push(begun),
+            // It ended meanwhile.
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
+            Ok(Err(_)) | Err(_) => dead.unreadable.push(path),
+        }
+    }
+    dead.restores.sort_by(|one, other| one.run.cmp(&other.run));
+    dead.unreadable.sort();
+    dead
 }
 
 /// After everything else was taken back: forgets the restore, unless data was written over. Then the way back is kept until
@@ -368,12 +385,21 @@ mod tests {
         let state = tempfile::tempdir().unwrap();
         let mut note = Note::begin(state.path(), begun()).unwrap();
         note.add(Made::Volume("shop_data".into())).unwrap();
-        assert_eq!(dead(state.path()), []);
+        assert_eq!(dead(state.path()), Dead::default());
         let Note { _lock, begun, .. } = note;
         drop(_lock);
-        assert_eq!(dead(state.path()), std::slice::from_ref(&begun));
+        assert_eq!(dead(state.path()).restores, std::slice::from_ref(&begun));
         settle(state.path(), &begun).unwrap();
-        assert_eq!(dead(state.path()), []);
+        assert_eq!(dead(state.path()), Dead::default());
+    }
+
+    #[test]
+    fn a_note_that_is_not_understood_is_named() {
+        let state = tempfile::tempdir().unwrap();
+        drop(Note::begin(state.path(), begun()).unwrap());
+        let path = state.path().join(FOLDER).join("beef.json");
+        std::fs::write(&path, r#"{"version": 2, "made": [{"dream": 1}]}"#).unwrap();
+        assert_eq!(dead(state.path()), Dead { restores: vec![begun()], unreadable: vec![path] });
     }
 
     #[test]
@@ -383,11 +409,11 @@ mod tests {
         let begun = Begun { safety: Some("0123456789".into()), made, ..begun() };
         drop(Note::begin(state.path(), begun.clone()).unwrap());
         settle(state.path(), &begun).unwrap();
-        let left = dead(state.path()).pop().unwrap();
+        let left = dead(state.path()).restores.pop().unwrap();
         assert_eq!(left.made, [Made::Overwriting]);
         assert_eq!(left.words_back().unwrap()[1], "01234567:project:shop");
         // Of one that is whole, nothing.
         settle(state.path(), &Begun { whole: true, ..begun }).unwrap();
-        assert_eq!(dead(state.path()), []);
+        assert_eq!(dead(state.path()), Dead::default());
     }
 }

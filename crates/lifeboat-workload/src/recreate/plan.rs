@@ -92,6 +92,30 @@ pub fn plan(
     Ok(Plan { name, image, request, networks, volumes, anonymous, remarks })
 }
 
+/// What a container needs that is neither here nor comes with it: its image, unless that comes, and containers of which it
+/// uses something.
+pub fn missing(
+    engine: &Engine,
+    recorded: &Recorded,
+    snapshot: &Snapshot,
+    has_image: bool,
+) -> Result<Vec<Error>, Error> {
+    let comes = |other: &str| {
+        snapshot.containers.iter().any(|(id, name)| id == other || name == other).then(|| other.to_owned())
+    };
+    let others = |other: &str| comes(other).or_else(|| now(engine, snapshot, other));
+    let image = if has_image { Ok(()) } else { image(engine, recorded, snapshot, &mut Vec::new()).map(drop) };
+    let request = request(recorded, "", engine.api(), &others).map(drop);
+    let mut found = Vec::new();
+    for looked in [image, request.map_err(|error| named(error, snapshot))] {
+        match looked {
+            Err(error @ (Error::NoImage { .. } | Error::NoOther { .. })) => found.push(error),
+            looked => looked?,
+        }
+    }
+    Ok(found)
+}
+
 /// Compose makes a container anew whose label has another id than its image.
 fn label_image(
     engine: &Engine,

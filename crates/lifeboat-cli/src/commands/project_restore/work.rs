@@ -11,6 +11,7 @@ use lifeboat::format::snapshot::{Source, SourceKind};
 use lifeboat::repo::reader::ChunkReader;
 use lifeboat::restore::{Options, Quiet};
 use lifeboat::snapshot_source::entries_below;
+use lifeboat::workload::engine::Engine;
 use lifeboat::workload::facts::Facts;
 use lifeboat::workload::host_paths::{PathMap, may_write};
 use lifeboat::workload::image;
@@ -18,7 +19,8 @@ use lifeboat::workload::project::description::{DESCRIPTION_BYTES_MAX, Descriptio
 use lifeboat::workload::project::digests::Digests;
 use lifeboat::workload::project::plan::{Coming, Obstacle, obstacles};
 use lifeboat::workload::project::rename::Renaming;
-use lifeboat::workload::project::{DIGESTS_FILE, PROJECT_FILE, order};
+use lifeboat::workload::project::{DIGESTS_FILE, PROJECT_FILE, order, ports};
+use lifeboat::workload::recreate;
 use lifeboat::workload::recreate::plan::Snapshot;
 use lifeboat::workload::recreate::recorded::{Mounted, Recorded};
 use lifeboat::workload::volume::Volumes;
@@ -63,6 +65,8 @@ pub(super) struct Place {
     pub(super) folder: PathBuf,
     /// It is there, the same.
     pub(super) is_there: bool,
+    /// Bytes of its content.
+    pub(super) bytes: u64,
     /// Whether what is there and not in the snapshot goes: in place, where the snapshot has all of the folder.
     pub(super) deletes: bool,
 }
@@ -126,6 +130,7 @@ pub(super) fn work<'s>(
     }
     let mut found = Vec::new();
     let images = image_plans(call, reader, volumes, &description, &mut found, &mut remarks)?;
+    found.extend(missing(volumes.engine(), &description, &members, &images, &snapshot)?);
     let paths = places(call, reader, &map, &description, &members, &mut found)?;
     if arguments.in_place {
         remarks.extend(not_deleted(&paths, &kept));
@@ -134,13 +139,16 @@ pub(super) fn work<'s>(
     let coming = Coming {
         containers: &recorded,
         volumes: &kept.iter().map(|(name, (_, recorded))| (name.clone(), recorded.clone())).collect(),
-        paths: &paths.iter().map(|place| place.target.to_string_lossy().into_owned()).collect(),
-        bytes: kept.values().map(|(source, _)| source.bytes).sum::<u64>()
+        paths: &paths.iter().map(|place| (place.target.clone(), room_for(place))).collect(),
+        bytes: room(volumes.engine(), &members, &stored, &kept, arguments.in_place)
             + images.iter().map(|(_, plan)| plan.bytes).sum::<u64>(),
         in_place: arguments.in_place,
     };
-    let more = obstacles(volumes, &coming)?;
-    found.extend(more);
+    found.extend(obstacles(volumes, &coming)?);
+    if !ports::are_ours(volumes.engine()) && recorded.iter().any(|one| !ports::wanted(one.raw()).is_empty()) {
+        remarks
+            .push("whether processes of the engine's machine have its ports cannot be seen from here".into());
+    }
     if description.drift.known && !description.drift.changes.is_empty() {
         remarks.push(format!("compose would have changed it then: {}", description.drift.changes.join("; ")));
     }
@@ -163,6 +171,53 @@ pub(super) fn work<'s>(
 fn stored_volumes(selected: &Selected) -> BTreeMap<&[u8], &Source> {
     let volumes = selected.snapshot.sources.iter().filter(|source| source.kind == SourceKind::Volume);
     volumes.map(|source| (&source.name[..], source)).collect()
+}
+
+/// What containers need and neither comes back nor is there.
+fn missing(
+    engine: &Engine,
+    description: &Description,
+    members: &[Member<'_>],
+    images: &[(&Source, image::plan::Plan)],
+    snapshot: &Snapshot,
+) -> Result<Vec<Obstacle>> {
+    let comes = |name: &str| images.iter().any(|(source, _)| source.name == name.as_bytes());
+    let mut found = Vec::new();
+    for member in members {
+        let own = description.images.iter().filter(|one| {
+            one.container.as_bytes() == member.source.name && one.id == member.recorded.image_id
+        });
+        let has_image = own.map(|one| comes(&one.name)).max().unwrap_or(false);
+        for error in recreate::plan::missing(engine, &member.recorded, snapshot, has_image)? {
+            let way_out = error.hint().unwrap_or_default();
+            found.push(Obstacle { what: format!("{}: {error}", member.recorded.name), way_out });
+        }
+    }
+    Ok(found)
+}
+
+/// Bytes that come below the engine's root besides images: volumes and layers. In place, what is there makes room.
+fn room(
+    engine: &Engine,
+    members: &[Member<'_>],
+    stored: &BTreeMap<&[u8], &Source>,
+    kept: &BTreeMap<String, (&Source, RecordedVolume)>,
+    in_place: bool,
+) -> u64 {
+    let is_new = |name: &str| !(in_place && engine.volume(name).is_ok());
+    let named = kept.iter().filter(|(name, _)| is_new(name)).map(|(_, (source, _))| source.bytes);
+    let anonymous =
+        members.iter().flat_map(|member| member.recorded.volumes()).filter_map(|mounted| match mounted {
+            Mounted::Anonymous { name, .. } => stored.get(name.as_bytes()).map(|source| source.bytes),
+            Mounted::Named(_) => None,
+        });
+    let layers = members.iter().map(|member| member.source.bytes);
+    named.chain(anonymous).chain(layers).sum()
+}
+
+/// Bytes that a path needs: what is there makes room.
+fn room_for(place: &Place) -> u64 {
+    if place.target.exists() { 0 } else { place.bytes }
 }
 
 /// Volumes that come back by their names; anonymous ones come with their containers.
@@ -345,7 +400,8 @@ fn places(
         // A file has neighbours that are nobody's business.
         let is_whole = entry.is_directory() && source.errors == 0 && !has_binds_inside(&target, members);
         let deletes = in_place && is_whole;
-        places.push(Place { path: source.name.clone(), target, folder, is_there, deletes });
+        let (path, bytes) = (source.name.clone(), source.bytes);
+        places.push(Place { path, target, folder, is_there, bytes, deletes });
     }
     Ok(places)
 }
