@@ -10,7 +10,7 @@ use lifeboat_workload::journal::entry::Owed;
 use lifeboat_workload::labels::Quiet;
 use lifeboat_workload::quiesce::lifelines::Lifelines;
 use lifeboat_workload::quiesce::plan::{Plan, Wish};
-use lifeboat_workload::quiesce::session::{Options, Session};
+use lifeboat_workload::quiesce::session::{Options, Promises, Session};
 use lifeboat_workload::{recover, supervisor};
 use std::error::Error;
 use std::path::{Path, PathBuf};
@@ -65,7 +65,8 @@ fn quiet(state: PathBuf, millis: u64, wished: &[String]) -> Result<(), Box<dyn E
         }
     }
     let plan = Plan::make(&around, &wishes, &Lifelines::default());
-    let mut session = Session::begin(&engine, plan, owed, &Options::new(state))?;
+    let promises = Promises { owed, ..Promises::default() };
+    let mut session = Session::begin(&engine, plan, promises, &Options::new(state))?;
     println!("begun {} {}", session.run(), session.supervisor().unwrap_or_default());
     let moment = session.quiet()?;
     println!("quiet {:?}", moment.containers);

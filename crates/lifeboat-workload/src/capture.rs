@@ -11,6 +11,7 @@
 
 mod binds;
 mod claims;
+mod commands;
 mod error;
 pub mod group;
 pub mod preparation;
@@ -19,17 +20,17 @@ pub mod sources;
 mod tests;
 
 use crate::facts::{Facts, State};
-use crate::hooks::{self, Hold, Ran};
-use crate::journal::entry::Running;
-use crate::labels::{Command, OnError};
+use crate::labels::OnError;
+use crate::quiesce::holding::Holding;
 use crate::quiesce::lifelines::Lifelines;
 use crate::quiesce::plan::Plan;
-use crate::quiesce::session::{Moment, Options, Report, Session};
+use crate::quiesce::session::{Moment, Options, Promises, Report, Session};
 use crate::quiesce::undo::chain;
 use crate::recipes::at_work::AtWork;
 use claims::consistency;
+use commands::{holding, release_holds};
 pub use error::Error;
-use group::{Group, Member, around};
+use group::{Group, around};
 use lifeboat_format::TreePath;
 use lifeboat_transfer::backup::{Claims, Quiesce, ROUNDS_MAX, Remainder, SourceSpec, Verdict};
 use std::collections::BTreeSet;
@@ -45,7 +46,7 @@ const PLANS_MAX: u32 = 3;
 #[derive(Debug, Default)]
 struct Work {
     // Dropped first: whoever holds lets go before anything else.
-    holds: Vec<Hold>,
+    holds: Vec<Holding>,
     recipes: Option<AtWork>,
     session: Option<Session>,
     /// Who may write, each with its start, before anything was made quiet.
@@ -64,6 +65,18 @@ struct Work {
     /// Nothing went wrong before the last round, and nothing in it.
     is_sound: bool,
     prepared_badly: bool,
+}
+
+type LettingGo = fn(&mut AtWork, &mut Option<Session>) -> Vec<String>;
+
+impl Work {
+    /// Does something with the recipes, whose sessions go into the journal.
+    fn with_recipes<T>(&mut self, none: T, act: fn(&mut AtWork, &mut Option<Session>) -> T) -> T {
+        match &mut self.recipes {
+            Some(recipes) => act(recipes, &mut self.session),
+            None => none,
+        }
+    }
 }
 
 /// What came of a capture, once everything is back.
@@ -101,15 +114,18 @@ impl<'g> Capture<'g> {
         has_streams: bool,
     ) -> Result<Self, Error> {
         let plan = plan(group, &lifelines, &around(&group.engine)?);
-        let owed = group.owed();
-        let mut before = group.commands(|preparation| &preparation.pre);
-        let is_idle = plan.is_empty() && owed.is_empty() && before.all(|(_, command)| command.holds);
+        let (holds, recipes) = (holding(group), AtWork::new(&group.engine, group.recipes()));
+        let all = holds.iter().chain(recipes.holding()).map(|one| one.running().clone()).collect();
+        let promises = Promises { owed: group.owed(), holds: all };
+        let has_commands = group.commands(|preparation| &preparation.pre).next().is_some();
+        let is_idle =
+            plan.is_empty() && promises.owed.is_empty() && promises.holds.is_empty() && !has_commands;
         let session = match is_idle {
             true => None,
-            false => Some(Session::begin(&group.engine, plan.clone(), owed, &options)?),
+            false => Some(Session::begin(&group.engine, plan.clone(), promises, &options)?),
         };
-        let recipes = Some(AtWork::new(&group.engine, group.recipes()));
-        let work = Work { session, plan, recipes, is_sound: true, ..Work::default() };
+        let recipes = Some(recipes);
+        let work = Work { session, plan, holds, recipes, is_sound: true, ..Work::default() };
         let capture = Self { group, lifelines, options, has_streams, work: Mutex::new(work) };
         for (member, command) in group.commands(|preparation| &preparation.pre) {
             if command.holds {
@@ -128,26 +144,6 @@ impl<'g> Capture<'g> {
         Ok(capture)
     }
 
-    /// Runs a command of `pre`: known to whoever comes after a death of this run, which it would outlive.
-    fn run_before(&self, member: &Member, command: &Command) -> Result<Result<Ran, hooks::Error>, Error> {
-        let word = crate::quiesce::random_word();
-        let (container, name) = (&member.facts.id, &member.facts.name);
-        if let Some(session) = &mut self.work().session {
-            let (container, name) = (container.clone(), name.clone());
-            session.running(Running {
-                word: word.clone(),
-                container,
-                name,
-                command: command.argv.join(" "),
-            })?;
-        }
-        let ran = hooks::run_as(&self.group.engine, (container, name), command, &word);
-        if let Some(session) = &mut self.work().session {
-            session.ran(&word, &ran.as_ref().map_or_else(|error| chain(error), |_| "done".to_owned()));
-        }
-        Ok(ran)
-    }
-
     /// What will be done, and to whom, as far as that is known before.
     #[must_use]
     pub fn plan(&self) -> Plan {
@@ -158,31 +154,10 @@ impl<'g> Capture<'g> {
         self.work.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn begin_holds(&self, work: &mut Work) -> Result<(), Error> {
-        work.held.clear();
-        for (member, command) in self.group.commands(|preparation| &preparation.pre) {
-            if !command.holds {
-                continue;
-            }
-            match Hold::begin(&self.group.engine, (&member.facts.id, &member.facts.name), command) {
-                Ok(hold) => {
-                    work.holds.push(hold);
-                    work.held.insert(member.facts.id.clone());
-                }
-                Err(error) if command.on_error == OnError::Continue => {
-                    work.trouble.push(chain(&error));
-                    work.prepared_badly = true;
-                }
-                Err(error) => return Err(Error::Hook(Box::new(error))),
-            }
-        }
-        Ok(())
-    }
-
     /// Holds, plans by what is there now, and makes quiet.
     fn make_quiet(&self, work: &mut Work, is_first: bool) -> Result<(), Error> {
         self.begin_holds(work)?;
-        work.recipes.as_mut().map_or(Ok(()), AtWork::hold)?;
+        work.with_recipes(Ok(()), AtWork::hold)?;
         let facts = around(&self.group.engine)?;
         let plan = plan(self.group, &self.lifelines, &facts);
         match &mut work.session {
@@ -190,8 +165,8 @@ impl<'g> Capture<'g> {
             Some(session) => session.plan_anew(plan.clone(), &self.options)?,
             None if plan.is_empty() => {}
             none => {
-                let session = Session::begin(&self.group.engine, plan.clone(), Vec::new(), &self.options)?;
-                *none = Some(session);
+                let (engine, promises) = (&self.group.engine, Promises::default());
+                *none = Some(Session::begin(engine, plan.clone(), promises, &self.options)?);
             }
         }
         work.writers = self.group.writers(&facts);
@@ -205,7 +180,7 @@ impl<'g> Capture<'g> {
         work.trouble.extend(
             killed.iter().map(|name| format!("container {name} did not stop in its time, and was killed")),
         );
-        Ok(work.recipes.as_mut().map_or(Ok(()), AtWork::when_quiet)?)
+        Ok(work.with_recipes(Ok(()), AtWork::when_quiet)?)
     }
 
     /// Whether it is worth while to do it again.
@@ -218,7 +193,7 @@ impl<'g> Capture<'g> {
     }
 
     /// Brings everything back and lets go of everything; gives what went wrong with the moment.
-    fn bring_back(&self, work: &mut Work, letting_go: fn(&mut AtWork) -> Vec<String>) -> Vec<String> {
+    fn bring_back(&self, work: &mut Work, letting_go: LettingGo) -> Vec<String> {
         let mut reasons = Vec::new();
         match work.session.as_mut().map(Session::resume) {
             Some(Ok(report)) => {
@@ -233,7 +208,7 @@ impl<'g> Capture<'g> {
             None => {}
         }
         reasons.extend(release_holds(work));
-        reasons.extend(work.recipes.as_mut().map(letting_go).unwrap_or_default());
+        reasons.extend(work.with_recipes(Vec::new(), letting_go));
         reasons
     }
 
@@ -276,32 +251,16 @@ impl Drop for Capture<'_> {
 
 /// In this order: everything is back, whoever holds lets go, what is owed is run.
 fn finish(work: &mut Work) -> Result<Report, Error> {
-    let Some(mut session) = work.session.take() else {
-        let reasons = release_holds(work);
-        work.trouble.extend(reasons);
-        return Ok(Report::default());
-    };
-    let resumed = session.resume();
+    let resumed = work.session.as_mut().map(Session::resume);
     let reasons = release_holds(work);
     work.trouble.extend(reasons);
+    let reasons = work.with_recipes(Vec::new(), AtWork::release);
+    work.trouble.extend(reasons);
+    let (Some(session), Some(resumed)) = (work.session.take(), resumed) else { return Ok(Report::default()) };
     let before = resumed?;
     let mut report = session.end()?;
     report.undone.containers.extend(before.undone.containers);
     Ok(report)
-}
-
-/// Lets go of everything; who had let go before, or failed, is told of.
-fn release_holds(work: &mut Work) -> Vec<String> {
-    let mut reasons = Vec::new();
-    for hold in work.holds.drain(..).rev() {
-        if !hold.holds() {
-            reasons.push("a hold let go before the capture was over".into());
-        }
-        if let Err(error) = hold.release() {
-            reasons.push(chain(&error));
-        }
-    }
-    reasons
 }
 
 fn plan(group: &Group, lifelines: &Lifelines, around: &[Facts]) -> Plan {
@@ -319,7 +278,7 @@ pub fn would_do(group: &Group, lifelines: &Lifelines) -> Result<Plan, Error> {
 
 impl Quiesce for Capture<'_> {
     fn prepare(&self, _: u32) -> Result<(), Box<dyn std::error::Error + Send + Sync>> {
-        Ok(self.work().recipes.as_mut().map_or(Ok(()), AtWork::prepare)?)
+        Ok(self.work().with_recipes(Ok(()), AtWork::prepare)?)
     }
 
     fn mended(&self, source: &SourceSpec) -> Option<TreePath> {

@@ -70,6 +70,14 @@ pub enum Error {
     },
 }
 
+impl Error {
+    /// Whether the engine went away, so that nobody knows whether the command runs.
+    #[must_use]
+    pub fn is_away(&self) -> bool {
+        matches!(self, Self::Engine { source, .. } if source.is_away())
+    }
+}
+
 fn said(errors: &str) -> String {
     match errors.trim() {
         "" => String::new(),
@@ -213,29 +221,20 @@ pub struct Hold {
 }
 
 impl Hold {
-    /// Starts a holding command and waits until it holds.
+    /// Starts a holding command and waits until it holds. Where it has to be `told` first what to hold, that is written to
+    /// its standard input. Its processes carry `word`, as those of [`run_as`].
     ///
     /// # Errors
     ///
     /// It cannot be started, ends, or is not ready in time.
-    pub fn begin(engine: &Engine, container: (&str, &str), command: &Command) -> Result<Self, Error> {
-        Self::begin_told(engine, container, command, "")
-    }
-
-    /// The same, for a command that has to be told first what to hold.
-    ///
-    /// # Errors
-    ///
-    /// As [`Hold::begin`].
-    pub fn begin_told(
+    pub fn begin(
         engine: &Engine,
         container: (&str, &str),
         command: &Command,
-        told: &str,
+        (told, word): (&str, &str),
     ) -> Result<Self, Error> {
         let holding = Command { holds: true, ..command.clone() };
-        let word = crate::quiesce::random_word();
-        let (place, mut session) = start(engine, container, &holding, &word)?;
+        let (place, mut session) = start(engine, container, &holding, word)?;
         let began = Instant::now();
         let mut kept = Kept::default();
         if let (Some(input), false) = (&mut session.input, told.is_empty()) {
@@ -282,7 +281,8 @@ impl Hold {
         input.write(text.as_bytes(), self.timeout).map_err(self.place.failed())
     }
 
-    /// Writes to its standard input, and waits until it has said `line` on a line of its own. Gives all it said so far.
+    /// Writes to its standard input, and waits until it has said `line` on a line of its own. Gives all it said so far. One
+    /// that does not say so in time is ended.
     ///
     /// # Errors
     ///
@@ -303,7 +303,9 @@ impl Hold {
                 return self.place.judge(ran).and(Err(self.place.late(began.elapsed(), true, false)));
             }
             if began.elapsed() >= self.timeout {
-                return Err(self.place.late(self.timeout, true, true));
+                drop(self.input.take());
+                let still_runs = !ending::end(&self.place, &self.session);
+                return Err(self.place.late(self.timeout, true, still_runs));
             }
             std::thread::sleep(ANSWER_POLL);
         }

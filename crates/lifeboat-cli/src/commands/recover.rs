@@ -127,7 +127,7 @@ fn take_back(state: &Path, begun: &Begun) -> Result<Vec<String>> {
 
 fn is_open(fate: &Fate) -> bool {
     match fate {
-        Fate::Undone(undone) => !undone.is_whole() || undone.commands.iter().any(|ended| !ended.is_over),
+        Fate::Undone(undone) => !undone.is_whole() || !undone.is_quiet(),
         Fate::Away(_) | Fate::Newer(_) => true,
         Fate::Lives | Fate::Planned(_) => false,
     }
@@ -153,10 +153,14 @@ fn verdict(fate: &Fate) -> (&'static str, String) {
     match fate {
         Fate::Lives => ("lives", "is at work and is left alone".into()),
         Fate::Planned(_) => ("planned", "is dead".into()),
-        Fate::Undone(undone) if undone.is_whole() => ("recovered", "was dead; nothing of it is left".into()),
+        Fate::Undone(undone) if undone.is_whole() && undone.is_quiet() => {
+            ("recovered", "was dead; nothing of it is left".into())
+        }
         Fate::Undone(undone) => {
             let down = undone.containers.iter().filter(|outcome| matches!(outcome.how, How::Down(_))).count();
-            ("open", format!("was dead; {} could not be brought back", down + undone.open.len()))
+            let left = undone.commands.iter().filter(|ended| !ended.is_over).count();
+            let open = down + undone.open.len() + left;
+            ("open", format!("was dead; {open} could not be brought back or ended"))
         }
         Fate::Away(why) => ("away", format!("is dead, and its engine cannot be asked: {why}")),
         Fate::Newer(version) => {

@@ -254,6 +254,10 @@ pub(super) fn end(capture: Capture<'_>, ui: &Ui) -> Result<bool> {
         ui.trouble(OsStr::new(command), "after the capture", how);
         is_well = false;
     }
+    for ended in report.undone.commands.iter().filter(|ended| !ended.is_over) {
+        ui.trouble(OsStr::new(&ended.command), "after the capture", &ended.how);
+        is_well = false;
+    }
     for name in report.down() {
         eprintln!("Warning: container {name} could not be brought back; `lifeboat recover` tries again");
         is_well = false;

@@ -165,6 +165,11 @@ impl Error {
         }
     }
 
+    /// Whether the engine went away, so that nobody knows what became of a request.
+    pub fn is_away(&self) -> bool {
+        matches!(self, Self::NoEngine { .. } | Self::Timeout { .. } | Self::Broken { .. })
+    }
+
     /// Whether the engine says that there is no such object.
     pub fn is_not_found(&self) -> bool {
         self.kind() == ErrorKind::NotFound

@@ -17,6 +17,8 @@ pub(super) const VARIABLE: &str = "LIFEBOAT_EXEC";
 /// How long to wait after standard input was closed, after each signal.
 const GRACE: [Duration; 3] = [Duration::from_millis(500), Duration::from_secs(2), Duration::from_secs(2)];
 const POLL: Duration = Duration::from_millis(50);
+/// A look may be a command in the container.
+const POLL_MAX: Duration = Duration::from_millis(400);
 
 /// Whether it is over.
 pub(super) fn end(place: &Place, exec: &str) -> bool {
@@ -52,7 +54,7 @@ fn is_over_within(place: &Place, exec: &str, limit: Duration) -> bool {
 /// What became of a command whose run is dead.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Orphan {
-    /// It had ended by itself.
+    /// It had ended by itself, or did so in its time.
     Gone,
     /// It was ended.
     Ended,
@@ -67,7 +69,7 @@ impl Orphan {
     #[must_use]
     pub fn words(self) -> &'static str {
         match self {
-            Self::Gone => "had ended",
+            Self::Gone => "does not run any more",
             Self::Ended => "was ended",
             Self::StillRuns => "still runs, although it was signalled",
             Self::Unseen => "may still run: it cannot be seen, because the container has no shell",
@@ -81,9 +83,10 @@ impl Orphan {
     }
 }
 
-/// Ends the processes that carry `word`.
+/// Ends the processes that carry `word`. First they have `grace` to end by themselves: who has lost its standard input may be
+/// letting go.
 #[must_use]
-pub fn end_orphan(engine: &Engine, container: &str, word: &str) -> Orphan {
+pub fn end_orphan(engine: &Engine, container: &str, word: &str, grace: Duration) -> Orphan {
     let look = || match carriers(word).len() {
         0 => inside(engine, container, word, "0"),
         count => Some(count),
@@ -91,21 +94,34 @@ pub fn end_orphan(engine: &Engine, container: &str, word: &str) -> Orphan {
     match look() {
         None => return Orphan::Unseen,
         Some(0) => return Orphan::Gone,
+        Some(_) if is_gone_within(&look, grace) => return Orphan::Gone,
         Some(_) => {}
     }
     for (signal, name, grace) in [(Signal::TERM, "TERM", GRACE[1]), (Signal::KILL, "KILL", GRACE[2])] {
         if signal_local(word, signal) == 0 {
             inside(engine, container, word, name);
         }
-        let began = Instant::now();
-        while began.elapsed() < grace {
-            if look() == Some(0) {
-                return Orphan::Ended;
-            }
-            std::thread::sleep(POLL);
+        if is_gone_within(&look, grace) {
+            return Orphan::Ended;
         }
     }
     Orphan::StillRuns
+}
+
+fn is_gone_within(look: &dyn Fn() -> Option<usize>, limit: Duration) -> bool {
+    let began = Instant::now();
+    let mut pause = POLL;
+    loop {
+        let left = limit.saturating_sub(began.elapsed());
+        if left.is_zero() {
+            return false;
+        }
+        std::thread::sleep(pause.min(left));
+        if look() == Some(0) {
+            return true;
+        }
+        pause = (pause * 2).min(POLL_MAX);
+    }
 }
 
 /// The processes that this machine's process table shows.

@@ -114,6 +114,9 @@ pub struct Running {
     pub name: String,
     /// The program and its arguments, for people.
     pub command: String,
+    /// How long it has to end by itself once its run is dead, and its standard input with it.
+    #[serde(default)]
+    pub grace_millis: u64,
 }
 
 /// What a journal adds up to.
@@ -163,7 +166,10 @@ impl Ledger {
             }
             Entry::Step(step) => self.steps.push((step, Progress::Planned)),
             Entry::Owed(owed) => self.owed.push(owed),
-            Entry::Running(running) => self.running.push(running),
+            Entry::Running(running) => {
+                self.running.retain(|known| known.word != running.word);
+                self.running.push(running);
+            }
             Entry::Ran { word, .. } => self.running.retain(|running| running.word != word),
             Entry::Doing { container } => self.advance(&container, Progress::Doing),
             Entry::Did { container, started_at } => {
@@ -273,6 +279,7 @@ pub(crate) mod tests {
                 container: "one".into(),
                 name: "one".into(),
                 command: "dump".into(),
+                grace_millis: 2,
             }),
             Entry::Ran { word: "cd".into(), how: "0".into() },
             Entry::Doing { container: container("one") },
@@ -303,7 +310,7 @@ pub(crate) mod tests {
         );
         assert_eq!(
             lines[4],
-            r#"{"entry":"running","word":"cd","container":"one","name":"one","command":"dump"}"#
+            r#"{"entry":"running","word":"cd","container":"one","name":"one","command":"dump","grace_millis":2}"#
         );
         assert_eq!(lines[6], r#"{"entry":"doing","container":"one"}"#);
         assert_eq!(lines[12], r#"{"entry":"end"}"#);
@@ -369,6 +376,15 @@ pub(crate) mod tests {
         torn.extend(line(&Entry::Did { container: "one".into(), started_at: "then".into() }).unwrap());
         let ledger = Ledger::read(&torn);
         assert_eq!((ledger.torn, ledger.steps[0].1), (1, Progress::Did));
+    }
+
+    #[test]
+    fn a_command_of_an_older_program_has_no_grace_and_one_that_is_started_again_counts_once() {
+        let older = br#"{"entry":"running","word":"cd","container":"one","name":"one","command":"dump"}"#;
+        let mut ledger = Ledger::read(older);
+        assert_eq!((ledger.running.len(), ledger.running[0].grace_millis), (1, 0));
+        ledger.add(Entry::Running(ledger.running[0].clone()));
+        assert_eq!(ledger.running.len(), 1);
     }
 
     #[test]

@@ -7,6 +7,7 @@
 //! [`undo`] brings back, as [`remedy`]'s table says. Read next: `docs/decisions/0020-never-left-down.md`.
 
 pub mod hands;
+pub mod holding;
 pub mod lifelines;
 pub mod mark;
 pub mod on_engine;

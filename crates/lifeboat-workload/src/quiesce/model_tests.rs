@@ -47,7 +47,8 @@ fn begin(state: &Path, plan: &Plan) -> Journal {
         timeout_millis: 1_000,
     }));
     let container = plan.steps[0].container.clone();
-    entries.push(Entry::Running(Running { word: "dump".into(), container, name: word(), command: word() }));
+    let (dump, name, command) = ("dump".into(), word(), word());
+    entries.push(Entry::Running(Running { word: dump, container, name, command, grace_millis: 0 }));
     let containers: Vec<String> = plan.steps.iter().map(|step| step.container.clone()).collect();
     match Journals::in_state(state).make("x", None, &containers, &entries).unwrap() {
         Made::Journal(journal) => journal,

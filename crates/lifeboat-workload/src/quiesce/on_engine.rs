@@ -98,9 +98,7 @@ impl Hands for OnEngine {
         };
         match hooks::run(&self.engine()?, (&owed.container, &owed.name), &command) {
             Ok(_) => Ok("done".into()),
-            Err(hooks::Error::Engine { source, .. }) if matches!(refusal_kind(&source), Kind::Away) => {
-                Err(Refusal::Away(source))
-            }
+            Err(hooks::Error::Engine { source, .. }) if source.is_away() => Err(Refusal::Away(source)),
             // Its own failure is its end: a command that fails is not run for ever.
             Err(error) => Ok(chain(&error)),
         }
@@ -112,23 +110,12 @@ impl Hands for OnEngine {
         if !now.is_some_and(|now| matches!(now.state, State::Running | State::Paused)) {
             return Ok(("ended with its container".into(), true));
         }
-        let orphan = hooks::end_orphan(&self.engine()?, &running.container, &running.word);
+        let grace = Duration::from_millis(running.grace_millis);
+        let orphan = hooks::end_orphan(&self.engine()?, &running.container, &running.word, grace);
         Ok((orphan.words().into(), orphan.is_over()))
     }
 
     fn pass(&self, time: Duration) {
         std::thread::sleep(time);
-    }
-}
-
-enum Kind {
-    Away,
-    Other,
-}
-
-fn refusal_kind(error: &Error) -> Kind {
-    match error {
-        Error::NoEngine { .. } | Error::Timeout { .. } | Error::Broken { .. } => Kind::Away,
-        _ => Kind::Other,
     }
 }

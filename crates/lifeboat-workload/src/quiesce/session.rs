@@ -45,13 +45,13 @@ impl Options {
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     /// The journal.
-    #[error("nothing may be stopped or paused without a journal")]
+    #[error("nothing may be stopped, paused or held without a journal")]
     Journal(#[from] journal::Error),
     /// The supervisor.
-    #[error("nothing may be stopped or paused without a supervisor")]
+    #[error("nothing may be stopped, paused or held without a supervisor")]
     Supervisor(#[from] link::Error),
     /// The mark.
-    #[error("nothing may be stopped or paused without a mark on the engine")]
+    #[error("nothing may be stopped, paused or held without a mark on the engine")]
     Mark(#[source] crate::engine::Error),
     /// Another run works with the same containers, and did not finish in time.
     #[error("run {run}, which began at {begun}, still works with the same containers")]
@@ -67,6 +67,22 @@ pub enum Error {
     /// What was made quiet before is not back, so it cannot be made quiet anew.
     #[error("not everything is back that was made quiet before")]
     NotBack,
+}
+
+/// What a session sees to besides containers.
+#[derive(Debug, Clone, Default)]
+pub struct Promises {
+    /// Commands that are run in their containers at the end, whatever happens.
+    pub owed: Vec<Owed>,
+    /// Commands that will hold something. The mark names them from the beginning, because it cannot change; the journal when
+    /// they are started: [`Session::running`].
+    pub holds: Vec<Running>,
+}
+
+/// The session that another one takes the place of, and what runs for it.
+struct Before<'s> {
+    run: &'s str,
+    running: Vec<Running>,
 }
 
 /// When everything was quiet.
@@ -95,6 +111,7 @@ pub struct Report {
 #[derive(Debug)]
 pub struct Session {
     plan: Plan,
+    holds: Vec<Running>,
     run: String,
     journal: Option<Journal>,
     link: Option<Link>,
@@ -108,14 +125,13 @@ pub struct Session {
 }
 
 impl Session {
-    /// Gets everything ready to make the containers of a plan quiet, and touches none yet. What is `owed` is run in
-    /// its containers at the end, whatever happens.
+    /// Gets everything ready to make the containers of a plan quiet, and touches none yet.
     ///
     /// # Errors
     ///
     /// Without a journal, a supervisor and a mark there is no session.
-    pub fn begin(engine: &Engine, plan: Plan, owed: Vec<Owed>, options: &Options) -> Result<Self, Error> {
-        Self::begin_after(engine, plan, owed, options, None)
+    pub fn begin(engine: &Engine, plan: Plan, promises: Promises, options: &Options) -> Result<Self, Error> {
+        Self::begin_after(engine, plan, promises, options, None)
     }
 
     /// Goes on with another plan and the same debts: as a session of its own, so that whoever still undoes something of
@@ -131,17 +147,20 @@ impl Session {
             return Err(Error::NotBack);
         }
         // Whoever dies from here on until the old journal is gone leaves the debts in both: they may be paid twice.
-        let next = Self::begin_after(&self.engine, plan, ledger.owed, options, Some(&self.run))?;
+        let promises = Promises { owed: ledger.owed, holds: self.holds.clone() };
+        let before = Before { run: &self.run, running: ledger.running };
+        let next = Self::begin_after(&self.engine, plan, promises, options, Some(before))?;
         std::mem::replace(self, next).close_as_it_is()
     }
 
     fn begin_after(
         engine: &Engine,
         plan: Plan,
-        owed: Vec<Owed>,
+        promises: Promises,
         options: &Options,
-        before: Option<&str>,
+        before: Option<Before<'_>>,
     ) -> Result<Self, Error> {
+        let Promises { owed, holds } = promises;
         let run = super::random_word();
         let mut entries = vec![Entry::Run {
             version: VERSION,
@@ -154,9 +173,14 @@ impl Session {
         entries.extend(owed.into_iter().map(Entry::Owed));
         let mut containers: Vec<String> = plan.steps.iter().map(|step| step.container.clone()).collect();
         containers.sort();
+        let (before, running) = before.map(|before| (before.run, before.running)).unzip();
+        let known = |running: &Running| Entry::Running(running.clone());
+        let marked: Vec<Entry> = entries.iter().cloned().chain(holds.iter().map(known)).collect();
+        entries.extend(running.into_iter().flatten().map(Entry::Running));
         let journal = own_journal(options, &run, before, &containers, &entries)?;
         let mut session = Self {
             plan,
+            holds,
             run,
             journal: Some(journal),
             link: None,
@@ -166,14 +190,24 @@ impl Session {
             is_unsure: false,
             has_reopened: false,
         };
-        if let Some(journal) = &session.journal {
-            session.link = Some(Link::start(options.supervisor.clone(), journal)?);
+        match session.be_watched(options, &marked) {
+            Ok(()) => Ok(session),
+            Err(error) => {
+                if before.is_some() {
+                    // What is owed, and what holds, is still the other one's.
+                    session.close_as_it_is()?;
+                }
+                Err(error)
+            }
         }
-        let mark = mark::put(engine, &session.run, &entries).map_err(Error::Mark)?;
-        if let Some(link) = &session.link {
-            link.mark(&mark);
-        }
-        Ok(session)
+    }
+
+    fn be_watched(&mut self, options: &Options, marked: &[Entry]) -> Result<(), Error> {
+        let Some(journal) = &self.journal else { return Err(ended()) };
+        let link = self.link.insert(Link::start(options.supervisor.clone(), journal)?);
+        let mark = mark::put(&self.engine, &self.run, marked).map_err(Error::Mark)?;
+        link.mark(&mark);
+        Ok(())
     }
 
     /// The run's own word.
@@ -307,7 +341,7 @@ impl Drop for Session {
     }
 }
 
-fn ended() -> Error {
+pub(super) fn ended() -> Error {
     let source = std::io::Error::other("the session has ended");
     Error::Journal(journal::Error::File { path: PathBuf::new(), doing: "used", source })
 }

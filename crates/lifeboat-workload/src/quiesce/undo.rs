@@ -86,6 +86,12 @@ pub struct Undone {
 }
 
 impl Undone {
+    /// Whether no command is left that still runs, or may.
+    #[must_use]
+    pub fn is_quiet(&self) -> bool {
+        self.commands.iter().all(|ended| ended.is_over)
+    }
+
     /// Whether everything was brought back or is somebody else's.
     #[must_use]
     pub fn is_whole(&self) -> bool {
@@ -136,6 +142,7 @@ pub fn undo(
         let ledger = journal.read()?;
         undone.open.clear();
         undone.containers.retain(|outcome| !matches!(outcome.how, How::Down(_)));
+        undone.commands.retain(|ended| ended.is_over);
         round(hands, journal, &ledger, debts, &mut undone);
         let down = undone.containers.iter().any(|outcome| matches!(outcome.how, How::Down(_)));
         rounds_down += u32::from(down);
@@ -165,22 +172,25 @@ fn round(hands: &dyn Hands, journal: &mut Journal, ledger: &Ledger, debts: Debts
             Err(refusal) => undone.open.push(format!("{}: {}", step.name, chain(&refusal))),
         }
     }
-    // What is owed is owed to running containers.
-    if debts == Debts::Keep || !undone.is_whole() {
+    if debts == Debts::Keep || !undone.open.is_empty() {
         return;
     }
-    // What runs before a capture is over before what runs after it.
+    // What runs before a capture, or holds something, is over before what runs after it, also where a container is down.
     for running in &ledger.running {
         match hands.end_command(running) {
             Ok((how, is_over)) => {
-                journal.remember_durably(&[Entry::Ran { word: running.word.clone(), how: how.clone() }]);
+                // One that is not over stays open in the journal, for whoever can tell somebody.
+                if is_over {
+                    journal.remember_durably(&[Entry::Ran { word: running.word.clone(), how: how.clone() }]);
+                }
                 let command = format!("{}: {}", running.name, running.command);
                 undone.commands.push(Ended { command, how, is_over });
             }
             Err(refusal) => undone.open.push(format!("{}: {}", running.name, chain(&refusal))),
         }
     }
-    if !undone.open.is_empty() {
+    // What is owed is owed to running containers.
+    if !undone.is_whole() {
         return;
     }
     for owed in &ledger.owed {

@@ -24,7 +24,8 @@ pub(super) fn settings(
 /// What a holding command says until it is ready; it is let go at once.
 pub(super) fn said(patient: &Patient<'_>, argv: Vec<String>, told: &str) -> Result<String, String> {
     let command = command(argv, None, ANSWER_MAX);
-    let hold = Hold::begin_told(patient.engine, patient.place(), &command, told);
+    let word = crate::quiesce::random_word();
+    let hold = Hold::begin(patient.engine, patient.place(), &command, (told, &word));
     let ran = hold.and_then(Hold::release).map_err(|error| why(&error))?;
     Ok(String::from_utf8_lossy(&ran.output).into_owned())
 }

@@ -9,6 +9,8 @@
 use super::{Data, How, Recipe, postgresql};
 use crate::engine::Engine;
 use crate::hooks::{self, Hold};
+use crate::quiesce::holding::{Holding, Released};
+use crate::quiesce::session::{self, Session};
 use crate::quiesce::undo::chain;
 use lifeboat_format::{Metadata, Timestamp, TreePath};
 use lifeboat_transfer::backup::{Folder, MemoryFile, Remainder, SourceSpec};
@@ -24,6 +26,14 @@ pub enum Error {
         name: String,
         /// Why not.
         source: Box<hooks::Error>,
+    },
+    /// It may not hold anything.
+    #[error("the database in container {name} cannot be captured")]
+    Unknown {
+        /// Which.
+        name: String,
+        /// Why not.
+        source: Box<session::Error>,
     },
     /// What it said.
     #[error("the database in container {name} gave no label of its backup")]
@@ -45,7 +55,7 @@ struct One {
     id: String,
     name: String,
     recipe: Recipe,
-    hold: Option<Hold>,
+    holding: Option<Holding>,
     moment: Option<String>,
     /// `backup_label` and `tablespace_map`, once the backup has ended.
     files: Vec<(&'static str, Vec<u8>)>,
@@ -61,23 +71,31 @@ impl AtWork {
             id: id.to_owned(),
             name: name.to_owned(),
             recipe: recipe.clone(),
-            hold: None,
+            holding: recipe.session.as_ref().map(|session| {
+                let shown = format!("{} session", recipe.kind.word());
+                Holding::new((id, name), &session.command, &session.told, &shown)
+            }),
             moment: None,
             files: Vec::new(),
         };
         Self { engine: engine.clone(), ones: recipes.into_iter().map(one).collect() }
     }
 
+    /// All that may come to hold something.
+    pub fn holding(&self) -> impl Iterator<Item = &Holding> {
+        self.ones.iter().filter_map(|one| one.holding.as_ref())
+    }
+
     /// Begins what has to hold while everything is read; what an earlier attempt began ends.
     ///
     /// # Errors
     ///
-    /// A database refuses.
-    pub fn prepare(&mut self) -> Result<(), Error> {
+    /// A database refuses, or what holds cannot be written down.
+    pub fn prepare(&mut self, session: &mut Option<Session>) -> Result<(), Error> {
         for one in &mut self.ones {
-            one.let_go();
+            one.let_go(session);
             if one.recipe.how == How::BackupMode {
-                one.begin(&self.engine)?;
+                one.begin(&self.engine, session)?;
             }
         }
         Ok(())
@@ -87,10 +105,10 @@ impl AtWork {
     ///
     /// # Errors
     ///
-    /// A database refuses.
-    pub fn hold(&mut self) -> Result<(), Error> {
+    /// A database refuses, or what holds cannot be written down.
+    pub fn hold(&mut self, session: &mut Option<Session>) -> Result<(), Error> {
         let others = self.ones.iter_mut().filter(|one| one.recipe.how != How::BackupMode);
-        others.into_iter().try_for_each(|one| one.begin(&self.engine))
+        others.into_iter().try_for_each(|one| one.begin(&self.engine, session))
     }
 
     /// Ends what may end only when everybody else is quiet: so what the log has then is never older than the rest.
@@ -98,9 +116,9 @@ impl AtWork {
     /// # Errors
     ///
     /// A session has ended, or does not answer.
-    pub fn when_quiet(&mut self) -> Result<(), Error> {
+    pub fn when_quiet(&mut self, session: &mut Option<Session>) -> Result<(), Error> {
         let backups = self.ones.iter_mut().filter(|one| one.recipe.how == How::BackupMode);
-        backups.into_iter().try_for_each(One::end_backup)
+        backups.into_iter().try_for_each(|one| one.end_backup(session))
     }
 
     /// The part of a source that a database mends.
@@ -128,14 +146,14 @@ impl AtWork {
     }
 
     /// Lets go of everything; gives what was not held to the end.
-    pub fn release(&mut self) -> Vec<String> {
-        self.ones.iter_mut().flat_map(One::release).collect()
+    pub fn release(&mut self, session: &mut Option<Session>) -> Vec<String> {
+        self.ones.iter_mut().flat_map(|one| one.release(session)).collect()
     }
 
     /// Lets go of what is held for the last pass alone, because it will be begun again.
-    pub fn release_holds(&mut self) -> Vec<String> {
+    pub fn release_holds(&mut self, session: &mut Option<Session>) -> Vec<String> {
         let others = self.ones.iter_mut().filter(|one| one.recipe.how != How::BackupMode);
-        others.flat_map(One::release).collect()
+        others.flat_map(|one| one.release(session)).collect()
     }
 
     /// The recipe's own moment, by a container's id.
@@ -150,32 +168,38 @@ impl One {
         Error::Session { name: self.name.clone(), source: Box::new(error) }
     }
 
-    fn let_go(&mut self) {
-        (self.hold, self.moment) = (None, None);
+    fn let_go(&mut self, session: &mut Option<Session>) {
+        // How it went is of no interest any more.
+        let _ = self.release(session);
+        self.moment = None;
         self.files.clear();
     }
 
-    fn begin(&mut self, engine: &Engine) -> Result<(), Error> {
-        let Some(session) = &self.recipe.session else { return Ok(()) };
-        let hold = Hold::begin_told(engine, (&self.id, &self.name), &session.command, &session.told);
-        let hold = hold.map_err(|error| self.failed(error))?;
-        self.moment = answers(&hold.said()).remove("moment").map(readable);
-        self.hold = Some(hold);
+    fn begin(&mut self, engine: &Engine, session: &mut Option<Session>) -> Result<(), Error> {
+        let Some(holding) = &mut self.holding else { return Ok(()) };
+        let begun = holding.begin(engine, session);
+        let said = holding.hold().map(Hold::said).unwrap_or_default();
+        begun
+            .map_err(|error| Error::Unknown { name: self.name.clone(), source: Box::new(error) })?
+            .map_err(|error| self.failed(error))?;
+        self.moment = answers(&said).remove("moment").map(readable);
         Ok(())
     }
 
-    fn end_backup(&mut self) -> Result<(), Error> {
+    fn end_backup(&mut self, session: &mut Option<Session>) -> Result<(), Error> {
         // It ended when this was tried before; its session still keeps the log.
         if !self.files.is_empty() {
             return Ok(());
         }
-        let Some(hold) = &mut self.hold else { return Err(Error::NoLabel { name: self.name.clone() }) };
-        let said = hold.ask(postgresql::END, postgresql::ENDED);
-        let mut answers = answers(&said.map_err(|error| self.failed(error))?);
+        let no_label = || Error::NoLabel { name: self.name.clone() };
+        let Some(holding) = &mut self.holding else { return Err(no_label()) };
+        let said = holding.ask(postgresql::END, postgresql::ENDED, session);
+        let said = said.map_err(|error| self.failed(error))?.ok_or_else(no_label)?;
+        let mut answers = answers(&said);
         let text = |hex: Option<String>| hex.and_then(|hex| bytes(&hex)).unwrap_or_default();
         let (label, map) = (text(answers.remove("label")), text(answers.remove("map")));
         if !label.starts_with(b"START WAL LOCATION") {
-            return Err(Error::NoLabel { name: self.name.clone() });
+            return Err(no_label());
         }
         self.moment = answers.remove("moment");
         self.files = vec![("backup_label", label)];
@@ -185,16 +209,15 @@ impl One {
         Ok(())
     }
 
-    fn release(&mut self) -> Vec<String> {
-        let Some(hold) = self.hold.take() else { return Vec::new() };
+    fn release(&mut self, session: &mut Option<Session>) -> Vec<String> {
+        let released = self.holding.as_mut().and_then(|holding| holding.release(session));
+        let Some(Released { held, ran }) = released else { return Vec::new() };
         let mut reasons = Vec::new();
-        if !hold.holds() {
+        if !held {
             reasons
                 .push(format!("the database in container {} let go before the capture was over", self.name));
         }
-        if let Err(error) = hold.release() {
-            reasons.push(chain(&self.failed(error)));
-        }
+        reasons.extend(ran.err().map(|error| chain(&self.failed(error))));
         reasons
     }
 }
