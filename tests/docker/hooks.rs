@@ -5,7 +5,9 @@
 
 use crate::engines::Engine;
 use crate::engines::objects::Container;
-use crate::scene::{Done, Scene};
+use crate::scene::{Done, Scene, binary};
+use lifeboat::workload::hooks::{Error, Hold};
+use lifeboat::workload::labels::{Command, OnError};
 use serde_json::Value;
 
 /// What a command of these tests is known by in a list of processes: nobody else sleeps so long.
@@ -192,7 +194,7 @@ impl Bad {
         engine.run("base", &options, &[])
     }
 
-    fn check(&self, engine: &Engine) {
+    fn check(&self, engine: &Engine, snapshot: Snapshot) {
         let what = self.what;
         let scene = Scene::with_repository();
         let service = self.service(engine);
@@ -217,10 +219,21 @@ impl Bad {
     }
 }
 
+type Snapshot = fn(&Scene, &Engine, &Container) -> Done;
+
 #[track_caller]
 fn snapshot(scene: &Scene, engine: &Engine, service: &Container) -> Done {
     let named = format!("container:{}", service.name);
     Done::of(scene.lifeboat().env("DOCKER_HOST", &engine.url).args(["snapshot", &named]))
+}
+
+/// As [`snapshot`], where the processes of containers cannot be seen, as from another machine.
+#[track_caller]
+fn snapshot_elsewhere(scene: &Scene, engine: &Engine, service: &Container) -> Done {
+    let mut program = std::process::Command::new("unshare");
+    scene.dress(&mut program).args(["--pid", "--fork", "--mount-proc", "--kill-child"]).arg(binary());
+    program.args(["snapshot", &format!("container:{}", service.name)]).env("DOCKER_HOST", &engine.url);
+    Done::of(&mut program)
 }
 
 #[track_caller]
@@ -239,9 +252,44 @@ fn whatever_a_command_does_it_is_over_in_its_time_and_the_service_is_as_before()
     let engine = Engine::named("graph");
     for some in BAD.chunks(AT_ONCE) {
         std::thread::scope(|scope| {
-            some.iter().for_each(|bad| _ = scope.spawn(|| bad.check(engine)));
+            some.iter().for_each(|bad| _ = scope.spawn(|| bad.check(engine, snapshot)));
         });
     }
+}
+
+#[test]
+fn whatever_does_not_listen_is_ended_from_inside_its_container_where_its_processes_cannot_be_seen() {
+    let engine = Engine::named("containerd");
+    let deaf = |bad: &&Bad| bad.script.starts_with("trap '' TERM");
+    let deaf: Vec<&Bad> = BAD.iter().filter(deaf).collect();
+    assert!(deaf.len() >= 4);
+    for some in deaf.chunks(AT_ONCE) {
+        std::thread::scope(|scope| {
+            some.iter().for_each(|bad| _ = scope.spawn(|| bad.check(engine, snapshot_elsewhere)));
+        });
+    }
+}
+
+#[test]
+fn a_holding_command_that_never_answers_is_ended_and_not_said_to_run_on() {
+    let engine = Engine::named("graph");
+    let service = engine.run("base", &[], &[]);
+    let connected = lifeboat::workload::engine::Engine::connect(Some(&engine.url)).unwrap();
+    let script = format!("trap '' TERM; echo ready; while :; do sleep {MARK}; done");
+    let command = Command {
+        number: 0,
+        argv: ["sh", "-c", &script].map(String::from).to_vec(),
+        user: None,
+        timeout: std::time::Duration::from_secs(1),
+        on_error: OnError::Fail,
+        holds: true,
+    };
+    let id = service.id();
+    let mut hold = Hold::begin(&connected, (&id, &service.name), &command, ("", "0123abcd")).unwrap();
+    let Err(error) = hold.ask("an answer\n", "answer") else { panic!("it has answered") };
+    assert!(matches!(error, Error::Late { still_runs: false, .. }), "{error:?}");
+    let top = engine.say(&["top", &service.name, "-eo", "pid,args"]);
+    assert!(!top.contains(MARK), "it still runs: {top}");
 }
 
 crate::engines::on_every_engine! {
