@@ -3,7 +3,7 @@
 //! Must stay true: what lifeboat holds in a server goes with lifeboat, without anybody calling `recover`: no session, no
 //! replication slot, no lock, no file; and no snapshot claims what was not finished.
 
-use super::place::{PATIENCE, clean, journals, killing, run_whose_engine_dies, sigkill, supervisor};
+use super::place::{PATIENCE, clean, journals, killing, run_whose_engine_dies, sigkill, signal, supervisor};
 use super::proxy::{At, Proxy, When};
 use super::{flavours, points};
 use crate::engines::killable::KillableEngine;
@@ -163,7 +163,7 @@ impl Databases {
 fn is_lifeboats(line: &str) -> bool {
     let mut words = line.split_whitespace().skip(1);
     let program = words.next().unwrap_or_default().rsplit('/').next().unwrap_or_default();
-    matches!(program, "sh" | "psql" | "mariadb" | "mysql" | "redis-cli" | "cat")
+    matches!(program, "sh" | "timeout" | "psql" | "mariadb" | "mysql" | "redis-cli" | "cat")
 }
 
 #[test]
@@ -271,6 +271,34 @@ fn points_around_the_pause(lines: &[String]) -> Vec<(usize, When)> {
         chosen.extend(within.zip([When::Answered, When::Sent, When::Before].into_iter().cycle()));
     }
     chosen
+}
+
+/// In the place of `timeout`, whose limit is hours: the same with one of seconds.
+const SHORT: &str = r#"printf '#!/bin/sh\nshift\nexec /usr/bin/timeout 10 "$@"\n' >/usr/local/bin/timeout
+chmod +x /usr/local/bin/timeout"#;
+
+#[test]
+fn a_run_that_hangs_in_backup_mode_does_not_keep_a_server_in_it_that_has_no_limit_of_its_own() {
+    let (scene, engine) = (Scene::with_repository(), Engine::named("graph"));
+    let volume = engine.volume();
+    let server = engine.run("postgres-13", &["--volume", &volume.at(POSTGRES_DATA)], &[]);
+    server.wait_for(&POSTGRES_ANSWERS);
+    server.exec(&["sh", "-c", SHORT]);
+    server.exec(&["pgbench", "--initialize", "--quiet", "--scale", "20", "-U", "postgres", "postgres"]);
+    let held = || server.exec(&["psql", "-X", "-A", "-t", "-U", "postgres", "-c", HELD]);
+    let mut command = scene.lifeboat();
+    command.env("DOCKER_HOST", &engine.url).args(["snapshot", &format!("container:{}", server.name)]);
+    let mut run = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    // A session and its slot.
+    server.wait_until("it is in backup mode", || held() == "2");
+    signal(run.id(), rustix::process::Signal::STOP);
+    assert!(run.try_wait().unwrap().is_none(), "the run was over before it could be stopped");
+    server.wait_until("no session and no slot is left", || held() == "0");
+    signal(run.id(), rustix::process::Signal::CONT);
+    let (code, text) = Databases::finish(run);
+    assert_eq!(code, Some(1), "{text}");
+    assert!(text.contains("the database in container"), "{text}");
+    assert!(scene.snapshots().is_empty());
 }
 
 on_every_engine! {

@@ -18,12 +18,15 @@ use std::time::Duration;
 /// A checkpoint of a large server under load takes its time.
 const BEGIN_MAX: Duration = Duration::from_secs(600);
 
-/// The client, with what the official images know of the server.
-const CLIENT: &str = r#"[ -n "$PGPASSWORD" ] || PGPASSWORD=$POSTGRES_PASSWORD
+/// The client, with what the official images know of the server. Where lifeboat hangs, it ends after six hours, and with it
+/// its session: only servers of version 14 and later have a limit for that themselves. Where the container has no `timeout`,
+/// or one of another sort, older servers have none.
+const CLIENT: &str = r#"if timeout 9 true 2>/dev/null; then limit='timeout 21600'; else limit=; fi
+[ -n "$PGPASSWORD" ] || PGPASSWORD=$POSTGRES_PASSWORD
 if [ -z "$PGPASSWORD" ] && [ -r "$POSTGRES_PASSWORD_FILE" ]; then PGPASSWORD=$(cat "$POSTGRES_PASSWORD_FILE"); fi
 if [ -n "$PGPASSWORD" ]; then export PGPASSWORD; else unset PGPASSWORD; fi
 export PGCONNECT_TIMEOUT=10 PGAPPNAME=lifeboat
-exec psql -X -q -A -t -w -v ON_ERROR_STOP=1 -U "${POSTGRES_USER:-postgres}" -d postgres "$@""#;
+exec $limit psql -X -q -A -t -w -v ON_ERROR_STOP=1 -U "${POSTGRES_USER:-postgres}" -d postgres "$@""#;
 
 const QUESTION: &str = "
 SELECT name || '=' || setting FROM pg_settings WHERE name IN ('data_directory', 'fsync', 'full_page_writes',
@@ -34,7 +37,7 @@ UNION ALL SELECT 'tablespaces=' || count(*) FROM pg_tablespace WHERE spcname NOT
 UNION ALL SELECT 'free_slots=' || current_setting('max_replication_slots')::int - count(*) FROM pg_replication_slots
 UNION ALL SELECT 'asynchronous_roles=' || count(*) FROM pg_db_role_setting WHERE 'synchronous_commit=off' = ANY (setconfig)";
 
-/// What the session is told first. Where lifeboat hangs, the server ends the session after six hours.
+/// What the session is told first.
 const BEGIN: &str = r"SELECT set_config('idle_session_timeout', '6h', false)
   WHERE current_setting('server_version_num')::int >= 140000;
 SELECT pg_create_physical_replication_slot('lifeboat_' || pg_backend_pid(), true, true);
