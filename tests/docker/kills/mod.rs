@@ -22,6 +22,9 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
+/// A run that is killed has its services back at once. They are within two seconds, but machines are busy.
+const AT_ONCE: Duration = Duration::from_secs(10);
+
 const MOMENTS: [When; 3] = [When::Before, When::Sent, When::Answered];
 
 const ENGINES: [&str; 3] = ["system", "graph", "containerd"];
@@ -78,7 +81,9 @@ fn a_run_that_is_killed_anywhere_leaves_nothing_down() {
             let run = place.run(&proxy, &[]);
             target.store(run.id(), Ordering::SeqCst);
             place.finish(run);
-            slowest = slowest.max(place.assert_as_before(&what));
+            let took = place.assert_as_before(&what);
+            assert!(took < AT_ONCE, "{what}: the services were back after {took:?}");
+            slowest = slowest.max(took);
             tried += u32::from(proxy.has_fired());
             place.clean();
         }
