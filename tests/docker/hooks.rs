@@ -259,7 +259,7 @@ fn whatever_a_command_does_it_is_over_in_its_time_and_the_service_is_as_before()
 
 #[test]
 fn whatever_does_not_listen_is_ended_from_inside_its_container_where_its_processes_cannot_be_seen() {
-    let engine = Engine::named("containerd");
+    let engine = Engine::named("graph");
     let deaf = |bad: &&Bad| bad.script.starts_with("trap '' TERM");
     let deaf: Vec<&Bad> = BAD.iter().filter(deaf).collect();
     assert!(deaf.len() >= 4);
