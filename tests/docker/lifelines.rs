@@ -8,14 +8,17 @@ use crate::engines::objects::{Container, Network, Volume};
 use crate::engines::{Engine, on_every_engine};
 use crate::scene::{Done, Scene, binary};
 use serde_json::Value;
+use std::process::Command;
 
 const STOP: [&str; 2] = ["--label", "lifeboat.stop=true"];
 
-/// Forwards a port to the engine's socket.
+/// Forwards a port, or the socket that it is given, to the engine's socket.
 const PROXY: &str = r#"
 use IO::Socket::INET; use IO::Socket::UNIX;
 $SIG{CHLD} = "IGNORE"; $SIG{TERM} = sub { exit };
-my $port = IO::Socket::INET->new(LocalPort => 2375, Listen => 64, ReuseAddr => 1) or die;
+my $port = @ARGV ? IO::Socket::UNIX->new(Local => $ARGV[0], Listen => 64)
+    : IO::Socket::INET->new(LocalPort => 2375, Listen => 64, ReuseAddr => 1);
+$port or die;
 while (1) {
     my $client = $port->accept or next;
     next if fork;
@@ -40,8 +43,14 @@ struct Inside {
 }
 
 fn proxy(engine: &Engine, options: &[&str]) -> Container {
-    let socket = format!("{}:/engine.sock", engine.url.trim_start_matches("unix://"));
-    engine.run("base", &[&["--volume", &socket], &STOP[..], options].concat(), &["perl", "-e", PROXY])
+    proxy_at(engine, options, &[])
+}
+
+/// One that listens at a socket, where one is named.
+fn proxy_at(engine: &Engine, options: &[&str], socket: &[&str]) -> Container {
+    let engines = format!("{}:/engine.sock", engine.url.trim_start_matches("unix://"));
+    let options = [&["--volume", &engines], &STOP[..], options].concat();
+    engine.run("base", &options, &[&["perl", "-e", PROXY], socket].concat())
 }
 
 fn lifeboat(engine: &Engine, (repository, own): (&Volume, &Volume), options: &[&str]) -> Container {
@@ -89,6 +98,17 @@ impl Inside {
             let proxy = proxy(engine, &["--network", &network]);
             (lifeboat, proxy)
         };
+        Self { lifeboat, proxy, repository, own, _network: network }.ready()
+    }
+
+    /// The proxy has a socket in a folder that both have; processes of one are not seen in the other.
+    fn by_socket(engine: &Engine, shared: &Volume) -> Self {
+        let (network, repository, own) = (engine.network(&[]), engine.volume(), engine.volume());
+        let proxy = proxy_at(engine, &["--volume", &shared.at("/run/proxy")], &["/run/proxy/proxy.sock"]);
+        let read = format!("{}:ro", shared.at("/engine"));
+        let host = "DOCKER_HOST=unix:///engine/proxy.sock";
+        let options = ["--network", &network.name, "--volume", &read, "--env", host];
+        let lifeboat = lifeboat(engine, (&repository, &own), &options);
         Self { lifeboat, proxy, repository, own, _network: network }.ready()
     }
 
@@ -140,6 +160,25 @@ impl Inside {
     }
 }
 
+/// Captures the way to the engine and somebody else, both of whom ask to be stopped.
+#[track_caller]
+fn assert_the_way_is_left_alone(scene: &Scene, engine: &Engine, way: &Container, lifeboat: &mut Command) {
+    let other = engine.run("base", &STOP, &[]);
+    let (start, others) = (way.started_at(), other.started_at());
+    let names = [way, &other].map(|one| format!("container:{}", one.name));
+    let said = Done::of(lifeboat.arg("snapshot").args(&names)).expect(0);
+    said.says(&format!("container {}: it is left alone: it is the way to the engine", way.name));
+    assert_eq!((way.state(), way.started_at()), ("running".into(), start));
+    let consistency = scene.snapshots().pop().unwrap()["consistency"].clone();
+    let how = |container: &Container| {
+        let all = consistency["containers"].as_array().unwrap();
+        all.iter().find(|one| one["name"] == container.name.as_str()).unwrap()["how"].clone()
+    };
+    assert_eq!((how(way), how(&other)), ("ran on".into(), "stopped".into()), "{consistency}");
+    assert_ne!(other.started_at(), others);
+    assert_eq!(other.state(), "running");
+}
+
 on_every_engine! {
     fn lifeboat_its_proxy_and_who_carries_its_repository_are_left_alone(engine: &Engine) {
         Inside::by_name(engine).assert_only_others_are_stopped(engine);
@@ -149,6 +188,38 @@ on_every_engine! {
         for owner_is_proxy in [true, false] {
             Inside::side_by_side(engine, owner_is_proxy).assert_only_others_are_stopped(engine);
         }
+    }
+
+    fn who_serves_the_engines_socket_to_another_container_is_left_alone(engine: &Engine) {
+        let shared = engine.volume();
+        Inside::by_socket(engine, &shared).assert_only_others_are_stopped(engine);
+    }
+
+    fn who_serves_the_engines_socket_to_the_host_is_left_alone(engine: &Engine) {
+        let scene = Scene::with_repository();
+        let folder = scene.path("run");
+        std::fs::create_dir(&folder).unwrap();
+        let volume = format!("{}:/run/proxy", folder.display());
+        let proxy = proxy_at(engine, &["--volume", &volume], &["/run/proxy/proxy.sock"]);
+        let socket = folder.join("proxy.sock");
+        proxy.wait_until("it listens", || socket.exists());
+        let host = format!("unix://{}", socket.display());
+        assert_the_way_is_left_alone(&scene, engine, &proxy, scene.lifeboat().env("DOCKER_HOST", host));
+    }
+
+    fn who_publishes_the_engines_port_is_left_alone_by_whatever_address_it_is_reached(engine: &Engine) {
+        let scene = Scene::with_repository();
+        let proxy = proxy(engine, &["--publish", "2375"]);
+        let found = proxy.inspect();
+        let port = found["NetworkSettings"]["Ports"]["2375/tcp"][0]["HostPort"].as_str().unwrap().to_owned();
+        // The engine's machine has this address in its own network, as it has others.
+        let address = found["NetworkSettings"]["Networks"]["bridge"]["Gateway"].as_str().unwrap();
+        let inner = scene.lifeboat();
+        let mut command = engine.beside();
+        command.arg(inner.get_program()).envs(inner.get_envs().filter_map(|(name, value)| Some((name, value?))));
+        command.env("DOCKER_HOST", format!("tcp://{address}:{port}")).current_dir(scene.path(""));
+        proxy.wait_for(&["perl", "-e", "use IO::Socket::INET; exit !IO::Socket::INET->new('127.0.0.1:2375')"]);
+        assert_the_way_is_left_alone(&scene, engine, &proxy, &mut command);
     }
 
     fn a_volume_that_holds_the_repository_is_in_no_snapshot_of_it(engine: &Engine) {

@@ -285,7 +285,11 @@ fn host_ports(inspected: &Value) -> Vec<u16> {
     let ports = inspected.pointer("/NetworkSettings/Ports").and_then(Value::as_object);
     let bindings = ports.into_iter().flatten().filter_map(|(_, bindings)| bindings.as_array()).flatten();
     let ports = bindings.filter_map(|binding| binding.get("HostPort").and_then(Value::as_str));
-    ports.filter_map(|port| port.parse().ok()).collect()
+    // In the host's own network nothing is published: what its image says that it listens at is all that is known.
+    let in_host = inspected.pointer("/HostConfig/NetworkMode").and_then(Value::as_str) == Some("host");
+    let exposed = inspected.pointer("/Config/ExposedPorts").and_then(Value::as_object).filter(|_| in_host);
+    let exposed = exposed.into_iter().flatten().filter_map(|(port, _)| port.split('/').next());
+    ports.chain(exposed).filter_map(|port| port.parse().ok()).collect()
 }
 
 #[cfg(test)]
@@ -338,6 +342,15 @@ pub(crate) mod tests {
         assert!(facts.auto_remove && !facts.mounts[0].writable);
         assert_eq!((facts.addresses, facts.host_ports), (vec!["172.17.0.2".to_owned()], vec![8080]));
         assert_eq!(facts.command, ["/bin/sh", "-c", "true"]);
+    }
+
+    #[test]
+    fn what_listens_in_the_hosts_own_network_has_the_ports_that_it_exposes() {
+        let with = |mode: &str| {
+            let config = json!({"ExposedPorts": {"2375/tcp": {}}});
+            host_ports(&json!({"Config": config, "HostConfig": {"NetworkMode": mode}}))
+        };
+        assert_eq!((with("host"), with("bridge")), (vec![2375], Vec::new()));
     }
 
     #[test]

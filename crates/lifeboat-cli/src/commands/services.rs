@@ -15,6 +15,7 @@ use lifeboat::workload::labels::Command;
 use lifeboat::workload::quiesce::lifelines::{Lifelines, Server};
 use lifeboat::workload::quiesce::plan::{Action, Plan};
 use lifeboat::workload::quiesce::session::Options;
+use lifeboat::workload::quiesce::socket::Served;
 use lifeboat::workload::recover::{self, Fate};
 use serde_json::{Value, json};
 use std::ffi::{OsStr, OsString};
@@ -302,7 +303,8 @@ fn lifelines(engine: &Engine, global: &Global) -> Result<Lifelines> {
             vec![Server { host, port: port.parse().unwrap_or(ENGINE_PORT), role: "the way to the engine" }]
         }
     };
-    Ok(Lifelines { own: Lifelines::own_container(), servers, paths: own_paths(global)? })
+    let socket = Served::of(engine);
+    Ok(Lifelines { own: Lifelines::own_container(), servers, socket, paths: own_paths(global)? })
 }
 
 /// What dead runs of this machine left comes back before anything new is begun.

@@ -19,6 +19,7 @@ mod error;
 mod events;
 mod exec;
 mod images;
+mod listener;
 mod objects;
 mod patient;
 mod transport;

@@ -1,11 +1,10 @@
 //! Ports of the host: those that containers want, and who has them.
 
 use crate::engine::views::text;
-use crate::engine::{Address, Engine, Error};
+use crate::engine::{Engine, Error};
 use serde_json::Value;
 use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr, TcpListener, UdpSocket};
-use std::os::unix::net::UnixStream;
 
 /// A port of the host, as it was asked for.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
@@ -72,13 +71,9 @@ pub fn taken(engine: &Engine) -> Result<BTreeMap<(String, u16), String>, Error> 
 
 /// Whether an engine's ports are those that this process sees: the same network, on this machine.
 pub fn are_ours(engine: &Engine) -> bool {
-    let Address::Unix(socket) = engine.address() else { return false };
     let namespace = |process: &str| std::fs::read_link(format!("/proc/{process}/ns/net")).ok();
-    let peer = UnixStream::connect(socket)
-        .ok()
-        .and_then(|stream| rustix::net::sockopt::socket_peercred(&stream).ok());
-    peer.and_then(|peer| namespace(&peer.pid.as_raw_nonzero().to_string()))
-        .is_some_and(|theirs| namespace("self") == Some(theirs))
+    let theirs = engine.listener().and_then(|process| namespace(&process.to_string()));
+    theirs.is_some_and(|theirs| namespace("self") == Some(theirs))
 }
 
 /// Whether a process of this machine listens there. It is tried, and let go at once.

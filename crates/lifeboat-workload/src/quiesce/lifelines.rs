@@ -3,8 +3,9 @@
 //! Must stay true: while lifeboat works, nothing is made quiet that it needs in order to undo that. Where it cannot be
 //! told apart, too much is spared rather than too little; `plan.rs` reports what was spared and why.
 
+use super::socket::Served;
 use crate::engine::views::Volume;
-use crate::facts::{Facts, is_id};
+use crate::facts::{Facts, Mount, is_id};
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
@@ -26,12 +27,11 @@ pub struct Lifelines {
     pub own: Option<String>,
     /// The engine's own address where it is not a local socket, and the repository's where it is a server.
     pub servers: Vec<Server>,
+    /// Who serves the engine's socket, where that is its address.
+    pub socket: Served,
     /// Where the repository, the cache and the state lie, as lifeboat sees them.
     pub paths: Vec<PathBuf>,
 }
-
-/// Names of this machine itself: a port published there is a container's.
-const LOCAL: &[&str] = &["localhost", "127.0.0.1", "::1", "0.0.0.0", "host.docker.internal"];
 
 impl Lifelines {
     /// The container lifeboat runs in, from what the kernel says about this process, if it is in one.
@@ -47,7 +47,12 @@ impl Lifelines {
     #[must_use]
     pub fn spare(&self, around: &[Facts]) -> Vec<Option<String>> {
         let paths = self.host_paths(around);
-        let mut spared: Vec<Option<String>> = around.iter().map(|facts| self.reason(facts, &paths)).collect();
+        let sockets = match &self.socket {
+            Served::Unknown(sockets) => self.on_host(sockets, around),
+            Served::ByNoContainer | Served::ByContainer(_) => Vec::new(),
+        };
+        let reason = |facts| self.reason(facts, &paths, &sockets);
+        let mut spared: Vec<Option<String>> = around.iter().map(reason).collect();
         let at_work = self.servers_and_itself(around);
         for (of, what) in at_work {
             for at in beside(around, of) {
@@ -74,6 +79,10 @@ impl Lifelines {
     /// The paths as the engine's host calls them: inside a container they lie in its mounts.
     #[must_use]
     pub fn host_paths(&self, around: &[Facts]) -> Vec<PathBuf> {
+        self.on_host(&self.paths, around)
+    }
+
+    fn on_host(&self, paths: &[PathBuf], around: &[Facts]) -> Vec<PathBuf> {
         let own = around.iter().position(|facts| self.is_own(facts));
         let own = own.map(|own| beside(around, own)).unwrap_or_default();
         let translate = |path: &PathBuf| {
@@ -91,7 +100,7 @@ impl Lifelines {
             let found: Vec<PathBuf> = own.iter().filter_map(of_one).collect();
             if found.is_empty() { vec![path.clone()] } else { found }
         };
-        self.paths.iter().flat_map(translate).collect()
+        paths.iter().flat_map(translate).collect()
     }
 
     /// The volumes in which the paths lie: a snapshot of one of them would hold what it is written to.
@@ -122,7 +131,7 @@ impl Lifelines {
         around.iter().enumerate().filter_map(what).collect()
     }
 
-    fn reason(&self, facts: &Facts, paths: &[PathBuf]) -> Option<String> {
+    fn reason(&self, facts: &Facts, paths: &[PathBuf], sockets: &[PathBuf]) -> Option<String> {
         if self.is_own(facts) {
             return Some("lifeboat runs in it".into());
         }
@@ -132,7 +141,24 @@ impl Lifelines {
         if let Some(server) = self.servers.iter().find(|server| serves(facts, server)) {
             return Some(format!("it is {}", server.role));
         }
-        let carries = |mount: &&crate::facts::Mount| {
+        if matches!(&self.socket, Served::ByContainer(id) if facts.is_called(id)) {
+            return Some("it is the way to the engine".into());
+        }
+        // The socket alone, as its clients have it, is nothing that one could put it into.
+        let lends = |mount: &&Mount| {
+            let source = Path::new(&mount.source);
+            mount.writable
+                && sockets
+                    .iter()
+                    .any(|socket| socket != source && holds(source, std::slice::from_ref(socket)))
+        };
+        if let Some(mount) = facts.mounts.iter().find(lends) {
+            return Some(format!(
+                "`{}` in it holds the engine's socket, which it may serve",
+                mount.destination
+            ));
+        }
+        let carries = |mount: &&Mount| {
             // A reader cannot be what lifeboat's writes go through.
             mount.writable && holds(Path::new(&mount.source), paths)
         };
@@ -168,7 +194,8 @@ fn serves(facts: &Facts, server: &Server) -> bool {
         || facts.aliases.iter().any(named)
         || facts.is_called(&server.host)
         || facts.label("com.docker.compose.service").is_some_and(|service| service == server.host)
-        || (LOCAL.contains(&server.host.as_str()) && facts.host_ports.contains(&server.port))
+        // By whatever name or address this machine is called: there are too many to know them all.
+        || facts.host_ports.contains(&server.port)
 }
 
 /// Docker mounts `/etc/hostname` and its fellows from `.../containers/ID/`.
@@ -178,18 +205,18 @@ fn own_id(mountinfo: &str) -> Option<String> {
     root.split('/').find(|part| is_id(part)).map(Into::into)
 }
 
-/// `0::/docker/ID`, `0::/system.slice/docker-ID.scope`.
-fn last_id(line: &str) -> Option<String> {
-    let name = line.rsplit('/').next()?;
-    let name = name.strip_suffix(".scope").unwrap_or(name);
-    let name = name.rsplit('-').next()?;
-    is_id(name).then(|| name.to_owned())
+/// `0::/docker/ID`, `0::/system.slice/docker-ID.scope`; a container may have groups of its own within its own one.
+pub(super) fn last_id(line: &str) -> Option<String> {
+    let id = |name: &str| {
+        let name = name.strip_suffix(".scope").unwrap_or(name);
+        name.rsplit('-').next().filter(|name| is_id(name)).map(str::to_owned)
+    };
+    line.rsplit('/').find_map(id)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::facts::Mount;
     use crate::facts::tests::running;
 
     fn mounting(name: &str, source: &str, destination: &str, writable: bool) -> Facts {
@@ -230,13 +257,34 @@ mod tests {
         proxy.addresses = vec!["172.20.0.2".into()];
         proxy.aliases = vec!["socket-proxy".into()];
         proxy.host_ports = vec![2375];
-        for host in ["socket-proxy", "172.20.0.2", "localhost", "proxy"] {
+        for host in ["socket-proxy", "172.20.0.2", "localhost", "proxy", "192.168.1.7", "docker.example"] {
             let servers = vec![Server { host: host.into(), port: 2375, role: "the engine's proxy" }];
             let lifelines = Lifelines { servers, ..Lifelines::default() };
             assert_eq!(spared(&lifelines, &[running("api"), proxy.clone()]), ["proxy"], "{host}");
         }
         let servers = vec![Server { host: "localhost".into(), port: 9000, role: "the engine's proxy" }];
         assert_eq!(spared(&Lifelines { servers, ..Lifelines::default() }, &[proxy]), [""; 0]);
+    }
+
+    #[test]
+    fn who_serves_the_socket_is_spared_or_whoever_may_where_that_cannot_be_seen() {
+        let proxy = mounting("proxy", "/srv/run", "/run/proxy", true);
+        let around = [
+            proxy.clone(),
+            mounting("client", "/srv/run", "/run", false),
+            mounting("browser", "/srv/run/engine.sock", "/var/run/docker.sock", true),
+            running("api"),
+        ];
+        let with = |socket| Lifelines { socket, ..Lifelines::default() };
+        assert_eq!(spared(&with(Served::ByContainer(proxy.id.clone())), &around), ["proxy"]);
+        assert_eq!(spared(&with(Served::ByNoContainer), &around), [""; 0]);
+        assert_eq!(spared(&with(Served::Unknown(vec!["/srv/run/engine.sock".into()])), &around), ["proxy"]);
+        // As lifeboat sees it from its own container.
+        let lifeboat = mounting("lifeboat", "/srv/run", "/engine", false);
+        let own = Some(lifeboat.id.clone());
+        let inside = Lifelines { own, ..with(Served::Unknown(vec!["/engine/engine.sock".into()])) };
+        let around = [around.to_vec(), vec![lifeboat]].concat();
+        assert_eq!(spared(&inside, &around), ["proxy", "lifeboat"]);
     }
 
     #[test]

@@ -3,7 +3,7 @@
 //! Must stay true: whatever dies, every container that lifeboat made quiet comes back as it was, without anybody's help
 //! where this machine lives on.
 //!
-//! The way: [`plan`] decides who is touched, and who never ([`lifelines`]); [`order`] does it with the journal ahead;
+//! The way: [`plan`] decides who is touched, and who never ([`lifelines`], [`socket`]); [`order`] does it with the journal ahead;
 //! [`undo`] brings back, as [`remedy`]'s table says. Read next: `docs/decisions/0020-never-left-down.md`.
 
 pub mod hands;
@@ -15,6 +15,7 @@ pub mod order;
 pub mod plan;
 pub mod remedy;
 pub mod session;
+pub mod socket;
 pub mod undo;
 
 #[cfg(test)]
