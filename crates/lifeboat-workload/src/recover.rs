@@ -155,6 +155,8 @@ fn of_journal(mut journal: Journal, ledger: &Ledger, mode: Mode) -> Result<Fate,
         return Ok(Fate::Undone(Undone::default()));
     }
     reopen(&mut journal, false)?;
+    // Nobody saw whether the engine stayed up.
+    journal.remember_durably(&[Entry::Away]);
     let undone = undo(&hands, &mut journal, Some(PATIENCE), Debts::Pay)?;
     if !undone.is_whole() {
         return Ok(Fate::Undone(undone));
@@ -200,6 +202,8 @@ fn of_mark(engine: &Engine, journals: &Journals, mark: &Mark, mode: Mode) -> Res
 
 fn planned(hands: &OnEngine, ledger: &Ledger) -> Fate {
     let mut planned = Vec::new();
+    let mut ledger = ledger.clone();
+    ledger.lose_sight();
     for (step, progress) in ledger.steps.iter().rev() {
         if matches!(progress, Progress::Planned | Progress::Undone) {
             continue;

@@ -135,7 +135,8 @@ impl Watch {
     }
 
     fn expire(&mut self) -> Result<Undone, Error> {
-        self.journal.remember_durably(&[Entry::Expired]);
+        // A run that hangs in a request does not see whether the engine stays up.
+        self.journal.remember_durably(&[Entry::Expired, Entry::Away]);
         Ok(undo(&self.hands, &mut self.journal, Some(EXPIRED_PATIENCE), Debts::Keep)?)
     }
 
@@ -145,6 +146,8 @@ impl Watch {
             return Ok(());
         }
         reopen(&mut self.journal, false)?;
+        // Nobody saw whether the engine stayed up when the run died.
+        self.journal.remember_durably(&[Entry::Away]);
         let undone = undo(&self.hands, &mut self.journal, None, Debts::Pay)?;
         if !undone.is_whole() {
             // It stays for `recover`, with the mark: starting what ends at once for ever helps nobody.

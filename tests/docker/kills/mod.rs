@@ -13,6 +13,7 @@ mod databases;
 mod place;
 pub(crate) mod proxy;
 mod restores;
+mod unconfirmed;
 
 use place::{Place, sigkill, signal};
 use proxy::{At, Proxy, When};

@@ -102,7 +102,7 @@ pub(super) fn run_whose_engine_dies(
     (run, Some(touched))
 }
 
-/// One service is stopped, with a user of its network; two are paused. What runs before and after a capture leaves a line
+/// One service is stopped, with a user of its network; three are paused. What runs before and after a capture leaves a line
 /// in a volume.
 pub(super) struct Place {
     // Dropped in this order.
@@ -139,8 +139,15 @@ impl Place {
             "--label",
             r#"lifeboat.post=["sh","-c","echo after >>/data/log"]"#,
         ]);
-        let services = vec![app, sidecar, web, db];
+        // Nor this one, which nothing tells from a job.
+        let plain = service(&["--network", "none"]);
+        let services = vec![app, sidecar, web, db, plain];
         Self { services, volume, engine, scene: Scene::with_repository() }
+    }
+
+    /// The service that is paused and has no restart policy.
+    pub(super) fn without_policy(&self) -> &Container {
+        &self.services[4]
     }
 
     pub(super) fn state(&self) -> PathBuf {

@@ -46,6 +46,9 @@ pub enum Entry {
         /// The container's id.
         container: String,
     },
+    /// The engine did not answer, or nobody was there to see whether it did: what it was asked for last may have ended with
+    /// it.
+    Away,
     /// The engine has answered.
     Did {
         /// The container's id.
@@ -172,6 +175,7 @@ impl Ledger {
             }
             Entry::Ran { word, .. } => self.running.retain(|running| running.word != word),
             Entry::Doing { container } => self.advance(&container, Progress::Doing),
+            Entry::Away => self.lose_sight(),
             Entry::Did { container, started_at } => {
                 self.advance(&container, Progress::Did);
                 for (step, _) in self.steps.iter_mut().filter(|(step, _)| step.container == container) {
@@ -197,11 +201,17 @@ impl Ledger {
         }
     }
 
+    /// Whether the engine stayed up while it was asked is not known any more.
+    pub fn lose_sight(&mut self) {
+        let asked = self.steps.iter_mut().filter(|(_, progress)| *progress == Progress::Doing);
+        asked.for_each(|(_, progress)| *progress = Progress::Unseen);
+    }
+
     /// Which start of a container was made quiet last is not known any more.
     fn reopen(&mut self, answered: bool) {
         self.expired = false;
         for (step, progress) in self.steps.iter_mut().filter(|(_, progress)| *progress != Progress::Planned) {
-            *progress = if answered { Progress::Did } else { Progress::Doing };
+            *progress = if answered { Progress::Did } else { Progress::Unseen };
             step.started_at.clear();
         }
     }
@@ -359,7 +369,7 @@ pub(crate) mod tests {
         ledger.add(Entry::Expired);
         ledger.add(Entry::Undone { container: "one".into(), how: String::new() });
         assert!(!ledger.is_settled());
-        for (answered, progress) in [(true, Progress::Did), (false, Progress::Doing)] {
+        for (answered, progress) in [(true, Progress::Did), (false, Progress::Unseen)] {
             let mut again = ledger.clone();
             again.add(Entry::Reopened { answered });
             let seen: Vec<_> = again.steps.iter().map(|(_, progress)| *progress).collect();
@@ -367,6 +377,19 @@ pub(crate) mod tests {
             again.add(Entry::Undone { container: "one".into(), how: String::new() });
             assert!(again.is_settled());
         }
+    }
+
+    #[test]
+    fn only_what_was_asked_for_and_not_answered_is_unseen_when_the_engine_was_away() {
+        let mut ledger = Ledger::default();
+        for container in ["one", "two", "three"] {
+            ledger.add(Entry::Step(step(container)));
+        }
+        ledger.add(Entry::Did { container: "one".into(), started_at: "then".into() });
+        ledger.add(Entry::Doing { container: "two".into() });
+        ledger.add(Entry::Away);
+        let seen: Vec<_> = ledger.steps.iter().map(|(_, progress)| *progress).collect();
+        assert_eq!(seen, [Progress::Did, Progress::Unseen, Progress::Planned]);
     }
 
     #[test]

@@ -30,6 +30,8 @@ pub(super) struct World {
     pub(super) fuel: Option<(u32, Death)>,
     /// Requests until the engine is killed, and how many of them find it away.
     pub(super) engine: Option<(u32, u32)>,
+    /// What runs when the engine is killed ends well once it starts again, because it is asked to.
+    pub(super) is_polite: bool,
     /// A request that has not arrived yet.
     late: Option<Step>,
     starts: u32,
@@ -162,8 +164,8 @@ impl World {
     fn kill_engine(&mut self) {
         for facts in self.containers.values_mut() {
             if matches!(facts.state, State::Running | State::Paused) {
+                facts.exit_code = if self.is_polite && facts.state == State::Running { 0 } else { 255 };
                 facts.state = State::Exited;
-                facts.exit_code = 255;
             }
         }
     }

@@ -7,6 +7,7 @@ use super::lifelines::Lifelines;
 use super::model::{Death, Model};
 use super::order::quieten;
 use super::plan::{Plan, Step, Wish};
+use super::remedy::Progress;
 use super::undo::{Debts, reopen, undo};
 use crate::facts::tests::running;
 use crate::facts::{Facts, State};
@@ -158,6 +159,97 @@ fn an_engine_that_is_killed_at_any_request_is_waited_for_and_nothing_is_left_dow
             let undone = undo(&model, &mut journal, None, Debts::Pay).unwrap();
             assert_eq!(down(&model), [""; 0], "at {at}, away {away}: {undone:?}");
         }
+    }
+}
+
+/// Every step that was begun, by what the journal says.
+fn begun(journal: &Journal) -> Vec<String> {
+    let steps = journal.read().unwrap().steps;
+    let begun = steps.into_iter().filter(|(_, progress)| *progress != Progress::Planned);
+    begun.map(|(step, _)| step.name).collect()
+}
+
+#[test]
+fn a_service_that_ends_well_with_its_engine_before_its_pause_is_known_is_no_job_that_is_done() {
+    let requests = requests_of_a_run();
+    let mut unconfirmed = 0;
+    for at in 0..requests {
+        // Without one of them: somebody else finds the journal.
+        for run_dies in [false, true] {
+            let (mut around, plan) = service();
+            around.iter_mut().for_each(|facts| facts.restart_policy = "no".into());
+            let state = tempfile::tempdir().unwrap();
+            let model = Model::with(around);
+            let mut journal = begin(state.path(), &plan);
+            model.0.borrow_mut().engine = Some((at, 2));
+            model.0.borrow_mut().is_polite = true;
+            if run_dies {
+                model.0.borrow_mut().fuel = Some((at, Death::After));
+            }
+            let _ = quieten(&model, &mut journal, &plan);
+            let left = begun(&journal);
+            unconfirmed += u32::from(left.contains(&"web".to_owned()));
+            model.0.borrow_mut().fuel = None;
+            if run_dies {
+                journal.remember_durably(&[Entry::Away]);
+            }
+            let undone = undo(&model, &mut journal, None, Debts::Pay).unwrap();
+            let down = down(&model);
+            assert!(
+                !left.iter().any(|name| down.contains(name)),
+                "at {at}: {down:?} of {left:?}, {undone:?}"
+            );
+        }
+    }
+    assert!(unconfirmed >= 4, "it was about to be paused {unconfirmed} times only");
+}
+
+#[test]
+fn a_job_that_ends_well_just_before_its_pause_stays_done() {
+    let (around, plan) = service();
+    let state = tempfile::tempdir().unwrap();
+    let mut job = around;
+    job.iter_mut().for_each(|facts| facts.restart_policy = "no".into());
+    let model = Model::with(job);
+    let ending = Ending { model: &model, name: "web" };
+    let mut journal = begin(state.path(), &plan);
+    let quieted = quieten(&ending, &mut journal, &plan).unwrap();
+    assert!(quieted.iter().any(|one| one.name == "web" && one.ended));
+    let undone = undo(&model, &mut journal, None, Debts::Pay).unwrap();
+    assert!(undone.is_whole() && journal.read().unwrap().is_settled());
+    assert_eq!(down(&model), ["web"], "{undone:?}");
+}
+
+/// An engine on which one container ends well in the moment in which it is to become quiet.
+struct Ending<'m> {
+    model: &'m Model,
+    name: &'static str,
+}
+
+impl Hands for Ending<'_> {
+    fn look(&self, container: &str) -> Result<Option<Facts>, Refusal> {
+        self.model.look(container)
+    }
+    fn quieten(&self, step: &Step) -> Result<(), Refusal> {
+        if step.name == self.name {
+            self.model.0.borrow_mut().containers.get_mut(&step.container).unwrap().state = State::Exited;
+        }
+        self.model.quieten(step)
+    }
+    fn unpause(&self, container: &str) -> Result<(), Refusal> {
+        self.model.unpause(container)
+    }
+    fn start(&self, container: &str) -> Result<(), Refusal> {
+        self.model.start(container)
+    }
+    fn pay(&self, owed: &Owed) -> Result<String, Refusal> {
+        self.model.pay(owed)
+    }
+    fn end_command(&self, running: &Running) -> Result<(String, bool), Refusal> {
+        self.model.end_command(running)
+    }
+    fn pass(&self, time: Duration) {
+        self.model.pass(time);
     }
 }
 

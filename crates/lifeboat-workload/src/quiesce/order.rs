@@ -71,6 +71,14 @@ fn together(hands: &dyn Hands, journal: &mut Journal, steps: &[&Step]) -> Result
     }
     let doing = |step: &&Step| Entry::Doing { container: step.container.clone() };
     journal.add(&steps.iter().map(doing).collect::<Vec<_>>())?;
+    let quieted = ask(hands, journal, steps);
+    if matches!(&quieted, Err(Error::Container { source: Refusal::Away(_), .. })) {
+        journal.remember_durably(&[Entry::Away]);
+    }
+    quieted
+}
+
+fn ask(hands: &dyn Hands, journal: &mut Journal, steps: &[&Step]) -> Result<Vec<Quieted>, Error> {
     let mut answers = Vec::new();
     for step in steps {
         match hands.quieten(step) {
@@ -112,9 +120,12 @@ fn confirm(
         let odd = || Refusal::Refused("the engine says it did, and it is not so".into());
         return Err(failed(step, answer.err().unwrap_or_else(odd)));
     }
-    // That it is done may be lost: the engine tells as well.
-    let started_at = now.started_at.clone();
-    journal.remember(&[Entry::Did { container: step.container.clone(), started_at }]);
     let is_stop = step.action == Action::Stop;
+    // What ended before its pause was not made quiet by us, and a job that is done stays so: nobody undoes it.
+    if is_stop || !ended || answer.is_ok() {
+        // That it is done may be lost: the engine tells as well.
+        let started_at = now.started_at.clone();
+        journal.remember(&[Entry::Did { container: step.container.clone(), started_at }]);
+    }
     Ok(Quieted { name: step.name.clone(), killed: is_stop && now.exit_code == 137, ended: ended && !is_stop })
 }

@@ -18,6 +18,8 @@ pub enum Progress {
     Planned,
     /// The engine may have been asked; the request may even still be on its way.
     Doing,
+    /// The same, and the engine was away meanwhile, or nobody saw that it was not.
+    Unseen,
     /// The engine had answered.
     Did,
     /// It is being started again: a new start of it is ours.
@@ -61,7 +63,9 @@ pub fn remedy(step: &Step, progress: Progress, now: Option<&Facts>) -> Remedy {
     let others = restarted && progress == Progress::Did;
     match now.state {
         // Running with another time: somebody, or its restart policy, brought it back.
-        State::Running if restarted || progress != Progress::Doing => Remedy::Nothing,
+        State::Running if restarted || !matches!(progress, Progress::Doing | Progress::Unseen) => {
+            Remedy::Nothing
+        }
         State::Running => Remedy::FinishFirst,
         State::Paused if step.action == Action::Pause && !others => Remedy::Unpause,
         State::Paused => Remedy::Leave("somebody else paused it meanwhile".into()),
@@ -78,9 +82,9 @@ fn ended(step: &Step, progress: Progress, now: &Facts, others: bool) -> Remedy {
     if others {
         return Remedy::Leave("somebody else started it meanwhile, and it has ended again".into());
     }
-    // A frozen process does not end by itself, and nobody was known to be frozen yet: a job that ended well is done. What
-    // an engine would have started again by its policy is no job, but went with the engine; so did a database, which ends
-    // well when an engine ends it.
+    // A frozen process does not end by itself, and nobody was known to be frozen yet: where the engine was there all the
+    // time, a job that ended well is done. Where it was not, this may be a service that it ended when it came back, and nobody
+    // may be left down. What an engine would have started again by its policy, or what is a database, is no job anyway.
     let is_job = !step.is_service && !matches!(now.restart_policy.as_str(), "always" | "unless-stopped");
     if is_job
         && step.action == Action::Pause
@@ -182,6 +186,14 @@ mod tests {
         assert_eq!(remedy(&step(Action::Pause), Progress::Doing, Some(&service)), Remedy::Start);
         let database = Step { is_service: true, ..step(Action::Pause) };
         assert_eq!(remedy(&database, Progress::Doing, Some(&now(State::Exited))), Remedy::Start);
+    }
+
+    #[test]
+    fn where_the_engine_was_away_what_ended_well_is_no_job() {
+        let step = step(Action::Pause);
+        assert_eq!(remedy(&step, Progress::Unseen, Some(&now(State::Exited))), Remedy::Start);
+        assert_eq!(remedy(&step, Progress::Unseen, Some(&now(State::Running))), Remedy::FinishFirst);
+        assert_eq!(remedy(&step, Progress::Unseen, Some(&now(State::Paused))), Remedy::Unpause);
     }
 
     #[test]

@@ -371,7 +371,9 @@ fn own_journal(
 fn changed(hands: &dyn Hands, ledger: &Ledger) -> Vec<String> {
     use super::plan::Action;
     use crate::facts::State;
-    let made_quiet = ledger.steps.iter().filter(|(_, progress)| *progress == Progress::Did);
+    // What ended by itself before its pause is none of ours, and has to stay as it is all the same.
+    let made_quiet =
+        ledger.steps.iter().filter(|(_, progress)| matches!(progress, Progress::Did | Progress::Doing));
     let differs = |step: &super::plan::Step| match hands.look(&step.container) {
         Ok(Some(now)) => {
             let quiet = match step.action {

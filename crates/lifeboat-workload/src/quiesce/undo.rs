@@ -169,7 +169,12 @@ fn round(hands: &dyn Hands, journal: &mut Journal, ledger: &Ledger, debts: Debts
                 journal.remember(&[Entry::Undone { container: step.container.clone(), how: how.words() }]);
                 undone.containers.push(Outcome { name: step.name.clone(), how });
             }
-            Err(refusal) => undone.open.push(format!("{}: {}", step.name, chain(&refusal))),
+            Err(refusal) => {
+                if *progress == Progress::Doing && matches!(refusal, Refusal::Away(_)) {
+                    journal.remember(&[Entry::Away]);
+                }
+                undone.open.push(format!("{}: {}", step.name, chain(&refusal)));
+            }
         }
     }
     if debts == Debts::Keep || !undone.open.is_empty() {
