@@ -10,6 +10,7 @@
 
 mod commands;
 mod databases;
+mod elsewhere;
 mod place;
 pub(crate) mod proxy;
 mod restores;

@@ -7,7 +7,7 @@ use crate::scene::Scene;
 use serde_json::Value;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Stdio};
+use std::process::{Child, Command, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
@@ -164,10 +164,16 @@ impl Place {
 
     /// A capture of all services, through a proxy.
     pub(super) fn run(&self, proxy: &Proxy, more: &[&str]) -> Child {
+        self.capture(&proxy.host(), more).spawn().unwrap()
+    }
+
+    /// The command for a capture of all services.
+    pub(super) fn capture(&self, host: &str, more: &[&str]) -> Command {
         let mut command = self.scene.lifeboat();
-        command.arg("snapshot").args(more).env("DOCKER_HOST", proxy.host());
+        command.arg("snapshot").args(more).env("DOCKER_HOST", host);
         command.args(self.services.iter().map(|service| format!("container:{}", service.name)));
-        command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap()
+        command.stdout(Stdio::piped()).stderr(Stdio::piped());
+        command
     }
 
     pub(super) fn finish(&self, run: Child) -> (Option<i32>, String) {
@@ -193,6 +199,11 @@ impl Place {
 
     /// A run that hangs while its services are quiet.
     pub(super) fn frozen_run(&self) -> (Proxy, Child) {
+        self.frozen_at(super::is_last_pause)
+    }
+
+    /// A run that hangs once the engine has answered the first of the requests that fit.
+    pub(super) fn frozen_at(&self, fits: fn(&str) -> bool) -> (Proxy, Child) {
         let target = Arc::new(AtomicU32::new(0));
         let victim = Arc::clone(&target);
         let deed = Box::new(move || {
@@ -202,11 +213,11 @@ impl Place {
             }
             signal(number(), rustix::process::Signal::STOP);
         });
-        let at = (At::First(super::is_last_pause), When::Answered);
+        let at = (At::First(fits), When::Answered);
         let proxy = Proxy::start(&self.socket(), &self.engine.url, at, deed);
         let run = self.run(&proxy, &[]);
         target.store(run.id(), Ordering::SeqCst);
-        self.wait_until("a service is paused", || proxy.has_fired());
+        self.wait_until("the run hangs", || proxy.has_fired());
         (proxy, run)
     }
 

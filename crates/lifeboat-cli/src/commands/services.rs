@@ -13,6 +13,7 @@ use lifeboat::workload::capture::{self, Capture, Ended};
 use lifeboat::workload::engine::{Address, Engine};
 use lifeboat::workload::labels::Command;
 use lifeboat::workload::quiesce::lifelines::{Lifelines, Server};
+use lifeboat::workload::quiesce::others::{self, Others};
 use lifeboat::workload::quiesce::plan::{Action, Plan};
 use lifeboat::workload::quiesce::session::Options;
 use lifeboat::workload::quiesce::socket::Served;
@@ -20,6 +21,7 @@ use lifeboat::workload::recover::{self, Fate};
 use serde_json::{Value, json};
 use std::ffi::{OsStr, OsString};
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
@@ -64,6 +66,7 @@ pub(crate) struct Services {
     engine: Engine,
     group: Group,
     has_streams: bool,
+    options: Options,
 }
 
 impl Services {
@@ -73,7 +76,7 @@ impl Services {
         arguments: &SnapshotArgs,
         reach: &mut Reach<'_>,
         global: &Global,
-        ui: &Ui,
+        (ui, interrupted): (&Ui, &Arc<AtomicBool>),
     ) -> Result<Option<Self>> {
         let of = |prefix| {
             let names = named.iter().filter_map(move |name| name.to_str()?.strip_prefix(prefix));
@@ -89,6 +92,10 @@ impl Services {
         }
         let volumes = reach.volumes()?;
         let engine = volumes.engine().clone();
+        let options = session_options(ui, interrupted);
+        if !arguments.dry_run {
+            others::wait(&engine, &options, &names).map_err(capture::Error::from)?;
+        }
         let root = PathBuf::from(&volumes.info().root);
         let surroundings = Surroundings {
             engine_root: root,
@@ -111,7 +118,7 @@ impl Services {
                 others.join(", ")
             ));
         }
-        Ok(Some(Self { engine, group, has_streams: false }))
+        Ok(Some(Self { engine, group, has_streams: false, options }))
     }
 
     /// Waits until they are ready; then what is done to each is known.
@@ -215,11 +222,20 @@ impl Services {
     /// Gets everything ready for them to be made quiet, and runs what comes before.
     pub(crate) fn begin(&self, global: &Global, ui: &Ui) -> Result<Capture<'_>> {
         let lifelines = lifelines(&self.engine, global)?;
-        let options = Options::new(lifeboat::state_directory());
-        let capture = Capture::begin(&self.group, lifelines, options, self.has_streams)?;
+        let capture = Capture::begin(&self.group, lifelines, self.options.clone(), self.has_streams)?;
         tell_spared(ui, &capture.plan());
         Ok(capture)
     }
+}
+
+/// How a session is begun, and whom it tells of others that it waits for.
+fn session_options(ui: &Ui, interrupted: &Arc<AtomicBool>) -> Options {
+    let (ui, interrupted) = (ui.clone(), Arc::clone(interrupted));
+    let tell = move |text: Option<&str>| {
+        text.into_iter().for_each(|text| ui.notice(text));
+        !interrupted.load(Ordering::Relaxed)
+    };
+    Options { others: Others::telling(tell), ..Options::new(lifeboat::state_directory()) }
 }
 
 fn name(member: &Member) -> &str {

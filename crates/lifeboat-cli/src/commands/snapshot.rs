@@ -40,7 +40,7 @@ pub(crate) fn run(
     let projects = projects::expand(named, &mut reach, ui)?;
     let named = projects.named;
     services::refuse_own(&named, &mut reach, global)?;
-    let mut services = Services::find(&named, &arguments, &mut reach, global, ui)?;
+    let mut services = Services::find(&named, &arguments, &mut reach, global, (ui, interrupted))?;
     if let Some(services) = &mut services {
         services.wait_ready(&arguments, &mut reach, ui, interrupted)?;
     }

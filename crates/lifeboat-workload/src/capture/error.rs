@@ -48,7 +48,10 @@ pub enum Error {
 
 impl From<session::Error> for Error {
     fn from(error: session::Error) -> Self {
-        Self::Session(Box::new(error))
+        match error {
+            session::Error::Interrupted => Self::Interrupted,
+            error => Self::Session(Box::new(error)),
+        }
     }
 }
 

@@ -3,7 +3,8 @@
 //! Must stay true: whatever dies, every container that lifeboat made quiet comes back as it was, without anybody's help
 //! where this machine lives on.
 //!
-//! The way: [`plan`] decides who is touched, and who never ([`lifelines`], [`socket`]); [`order`] does it with the journal ahead;
+//! The way: [`plan`] decides who is touched, and who never ([`lifelines`], [`socket`]); [`others`] are
+//! waited for; [`order`] does it with the journal ahead;
 //! [`undo`] brings back, as [`remedy`]'s table says. Read next: `docs/decisions/0020-never-left-down.md`.
 
 pub mod hands;
@@ -12,6 +13,7 @@ pub mod lifelines;
 pub mod mark;
 pub mod on_engine;
 pub mod order;
+pub mod others;
 pub mod plan;
 pub mod remedy;
 pub mod session;

@@ -7,18 +7,17 @@ use super::hands::Hands;
 use super::mark;
 use super::on_engine::OnEngine;
 use super::order::{self, Quieted};
+use super::others::{self, Claim, Others};
 use super::plan::Plan;
 use super::undo::{Debts, How, Undone, reopen, undo};
 use crate::engine::Engine;
 use crate::journal::entry::{Entry, Ledger, Owed, Running, VERSION};
-use crate::journal::{self, Journal, Journals, Made};
+use crate::journal::{self, Journal};
 use crate::quiesce::remedy::Progress;
 use crate::supervisor::link::{self, Link, Program};
 use std::path::PathBuf;
 use std::time::{Duration, Instant, SystemTime};
 
-/// From one look at a run that works with the same containers to the next.
-const BUSY_POLL: Duration = Duration::from_millis(250);
 /// How long a run itself waits for its engine before it leaves the rest to its supervisor.
 const PATIENCE: Duration = Duration::from_secs(120);
 
@@ -31,13 +30,16 @@ pub struct Options {
     pub supervisor: Program,
     /// How long to wait for another run that works with the same containers.
     pub wait: Duration,
+    /// What is known of others, and who is told.
+    pub others: Others,
 }
 
 impl Options {
     /// With this program as its own supervisor, and a quarter of an hour for others to finish.
     #[must_use]
     pub fn new(state: PathBuf) -> Self {
-        Self { state, supervisor: Program::default(), wait: Duration::from_secs(15 * 60) }
+        let (supervisor, wait) = (Program::default(), Duration::from_secs(15 * 60));
+        Self { state, supervisor, wait, others: Others::default() }
     }
 }
 
@@ -61,6 +63,9 @@ pub enum Error {
         /// When it began.
         begun: String,
     },
+    /// The user wants to wait no longer.
+    #[error("interrupted")]
+    Interrupted,
     /// One of the containers.
     #[error(transparent)]
     Order(#[from] order::Error),
@@ -177,11 +182,12 @@ impl Session {
         let known = |running: &Running| Entry::Running(running.clone());
         let marked: Vec<Entry> = entries.iter().cloned().chain(holds.iter().map(known)).collect();
         entries.extend(running.into_iter().flatten().map(Entry::Running));
-        let journal = own_journal(options, &run, before, &containers, &entries)?;
+        let claim = Claim { run: &run, before, containers: &containers, entries: &entries };
+        let journal = others::own_journal(options, claim)?;
         let mut session = Self {
             plan,
             holds,
-            run,
+            run: run.clone(),
             journal: Some(journal),
             link: None,
             hands: OnEngine::with(engine.clone()),
@@ -190,11 +196,12 @@ impl Session {
             is_unsure: false,
             has_reopened: false,
         };
-        match session.be_watched(options, &marked) {
+        match session.be_watched(options, Claim { entries: &marked, ..claim }) {
             Ok(()) => Ok(session),
             Err(error) => {
-                if before.is_some() {
-                    // What is owed, and what holds, is still the other one's.
+                // What is owed, and what holds, is still the other one's; or somebody else is at work there, which is no time
+                // for what is owed, and nothing was done.
+                if before.is_some() || matches!(error, Error::Busy { .. } | Error::Interrupted) {
                     session.close_as_it_is()?;
                 }
                 Err(error)
@@ -202,10 +209,11 @@ impl Session {
         }
     }
 
-    fn be_watched(&mut self, options: &Options, marked: &[Entry]) -> Result<(), Error> {
+    /// With a supervisor, and a mark that has what the claim says.
+    fn be_watched(&mut self, options: &Options, claim: Claim<'_>) -> Result<(), Error> {
         let Some(journal) = &self.journal else { return Err(ended()) };
         let link = self.link.insert(Link::start(options.supervisor.clone(), journal)?);
-        let mark = mark::put(&self.engine, &self.run, marked).map_err(Error::Mark)?;
+        let mark = others::own_mark(&self.engine, options, claim)?;
         link.mark(&mark);
         Ok(())
     }
@@ -344,27 +352,6 @@ impl Drop for Session {
 pub(super) fn ended() -> Error {
     let source = std::io::Error::other("the session has ended");
     Error::Journal(journal::Error::File { path: PathBuf::new(), doing: "used", source })
-}
-
-/// Makes the run's journal once nobody else works with these containers.
-fn own_journal(
-    options: &Options,
-    run: &str,
-    before: Option<&str>,
-    containers: &[String],
-    entries: &[Entry],
-) -> Result<Journal, Error> {
-    let journals = Journals::in_state(&options.state);
-    let began = Instant::now();
-    loop {
-        match journals.make(run, before, containers, entries)? {
-            Made::Journal(journal) => return Ok(journal),
-            Made::Taken(Ledger { run, begun, .. }) if began.elapsed() >= options.wait => {
-                return Err(Error::Busy { run, begun });
-            }
-            Made::Taken(_) => std::thread::sleep(BUSY_POLL),
-        }
-    }
 }
 
 /// Containers that are not as quiet as they were made, before anything is undone.
