@@ -248,16 +248,6 @@ fn assert_nothing_is_left(scene: &Scene, engine: &Engine, service: &Container, w
 }
 
 #[test]
-fn whatever_a_command_does_it_is_over_in_its_time_and_the_service_is_as_before() {
-    let engine = Engine::named("graph");
-    for some in BAD.chunks(AT_ONCE) {
-        std::thread::scope(|scope| {
-            some.iter().for_each(|bad| _ = scope.spawn(|| bad.check(engine, snapshot)));
-        });
-    }
-}
-
-#[test]
 fn whatever_does_not_listen_is_ended_from_inside_its_container_where_its_processes_cannot_be_seen() {
     let engine = Engine::named("graph");
     let deaf = |bad: &&Bad| bad.script.starts_with("trap '' TERM");
@@ -293,6 +283,14 @@ fn a_holding_command_that_never_answers_is_ended_and_not_said_to_run_on() {
 }
 
 crate::engines::on_every_engine! {
+    fn whatever_a_command_does_it_is_over_in_its_time_and_the_service_is_as_before(engine: &Engine) {
+        for some in BAD.chunks(AT_ONCE) {
+            std::thread::scope(|scope| {
+                some.iter().for_each(|bad| _ = scope.spawn(|| bad.check(engine, snapshot)));
+            });
+        }
+    }
+
     fn a_command_that_is_not_there_is_a_failure_of_the_command_and_not_of_the_engine(engine: &Engine) {
         let scene = Scene::with_repository();
         let options = ["--label", "lifeboat.pre=no-such-program", "--label", "lifeboat.post=true"];

@@ -29,4 +29,5 @@ mod scene;
 mod scenery;
 mod shifted;
 mod story;
+mod tls;
 mod volumes;

@@ -6,9 +6,7 @@ use crate::engines::objects::{Container, Volume};
 use crate::kills::proxy::Proxy;
 use crate::scene::{Done, Scene, binary, tool};
 use serde_json::json;
-use std::path::Path;
-use std::process::{Child, Command, Stdio};
-use std::time::{Duration, Instant};
+use std::process::Command;
 
 #[track_caller]
 fn lifeboat(scene: &Scene, host: &str, arguments: &[&str]) -> Done {
@@ -131,118 +129,6 @@ fn the_oldest_interface_is_enough_for_a_capture_and_its_restore() {
     let is_pinned = |line: &&String| !is_version(line) && !line.contains(" /v1.40/");
     assert_eq!(asked.iter().find(is_pinned), None);
     drop((container, copy));
-}
-
-/// A Docker engine that listens with TLS only, and serves nothing but answers about itself.
-struct TlsEngine {
-    child: Child,
-    host: String,
-    _folder: tempfile::TempDir,
-    certificates: std::path::PathBuf,
-}
-
-/// An authority, an engine's and a user's certificate, in a folder as `DOCKER_CERT_PATH` names one.
-const CERTIFICATES: &str = r#"
-set -e
-key() { openssl ecparam -name prime256v1 -genkey -noout -out "$1"; }
-key ca-key.pem
-openssl req -x509 -new -key ca-key.pem -subj /CN=authority -days 2 -out ca.pem
-for one in server client; do
-    key $one-key.pem
-    openssl req -new -key $one-key.pem -subj /CN=$one -out $one.csr
-    printf 'subjectAltName=IP:127.0.0.1\nextendedKeyUsage=%sAuth' $one >$one.ext
-    openssl x509 -req -in $one.csr -CA ca.pem -CAkey ca-key.pem -CAcreateserial -days 2 -extfile $one.ext -out $one.pem
-done
-mv client.pem cert.pem
-mv client-key.pem key.pem
-"#;
-
-fn certificates(folder: &Path) {
-    std::fs::create_dir_all(folder).unwrap();
-    let made = Command::new("sh").args(["-c", CERTIFICATES]).current_dir(folder).output().unwrap();
-    assert!(made.status.success(), "{}", String::from_utf8_lossy(&made.stderr));
-}
-
-impl TlsEngine {
-    fn start() -> Self {
-        let folder = tempfile::tempdir().unwrap();
-        let pki = folder.path().join("pki");
-        certificates(&pki);
-        let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
-        let address = format!("127.0.0.1:{port}");
-        let at = |name: &str| folder.path().join(name).display().to_string();
-        let mut dockerd = Command::new("dockerd");
-        dockerd.args(["--data-root", &at("data"), "--exec-root", &at("exec"), "--pidfile", &at("pid")]);
-        dockerd.args(["--bridge", "none", "--iptables=false", "--ip6tables=false"]);
-        dockerd.args([
-            "--host",
-            &format!("tcp://{address}"),
-            "--host",
-            &format!("unix://{}", at("engine.sock")),
-        ]);
-        dockerd.args(["--tlsverify", "--tlscacert", &at("pki/ca.pem"), "--tlscert", &at("pki/server.pem")]);
-        dockerd.args(["--tlskey", &at("pki/server-key.pem")]);
-        let log = std::fs::File::create(at("log")).unwrap();
-        dockerd.stdin(Stdio::null()).stdout(log.try_clone().unwrap()).stderr(log);
-        let child = dockerd.spawn().expect("this test needs dockerd");
-        let engine = Self { child, host: format!("tcp://{address}"), certificates: pki, _folder: folder };
-        let local = Engine { name: "tls".into(), url: format!("unix://{}", engine.at("engine.sock")) };
-        let begun = Instant::now();
-        while !local.docker(&["version"]).output().unwrap().status.success() {
-            let log = std::fs::read_to_string(engine.at("log")).unwrap();
-            assert!(begun.elapsed() < Duration::from_secs(60), "the engine does not start: {log}");
-            std::thread::sleep(Duration::from_millis(50));
-        }
-        engine
-    }
-
-    fn at(&self, name: &str) -> String {
-        self.certificates.with_file_name(name).display().to_string()
-    }
-}
-
-impl Drop for TlsEngine {
-    fn drop(&mut self) {
-        // It ends its containerd with itself, which takes a moment; then its folder can go.
-        let _ = Command::new("kill").arg(self.child.id().to_string()).status();
-        let _ = self.child.wait();
-    }
-}
-
-#[test]
-fn an_engine_with_tls_is_told_from_one_without_and_strangers_are_refused() {
-    let engine = TlsEngine::start();
-    let scene = Scene::with_repository();
-    let run = |certificates: Option<&Path>, words: &[&str]| {
-        let mut command = scene.lifeboat();
-        command.env("DOCKER_HOST", &engine.host).args(words);
-        if let Some(folder) = certificates {
-            command.env("DOCKER_TLS_VERIFY", "1").env("DOCKER_CERT_PATH", folder);
-        }
-        Done::of(&mut command)
-    };
-    run(Some(&engine.certificates), &["docker", "ls"]).expect(0).prints(&engine.host);
-    for words in [&["docker", "ls"][..], &["snapshot", "volume:x"]] {
-        // Without TLS, and with an authority that is not the engine's.
-        run(None, words).expect(13).says("speaks TLS").says("Hint: DOCKER_TLS_VERIFY=1");
-        let strangers = scene.path("strangers");
-        certificates(&strangers);
-        run(Some(&strangers), words).expect(13).says("no engine answers at").says("ertificate");
-    }
-    // And TLS with an engine that speaks none.
-    let plain = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
-    let address = format!("tcp://{}", plain.local_addr().unwrap());
-    std::thread::spawn(move || {
-        for stream in plain.incoming() {
-            let _ = std::io::Write::write_all(&mut stream.unwrap(), b"HTTP/1.1 400 Bad Request\r\n\r\n");
-        }
-    });
-    let mut command = scene.lifeboat();
-    command
-        .env("DOCKER_HOST", address)
-        .env("DOCKER_TLS_VERIFY", "1")
-        .env("DOCKER_CERT_PATH", &engine.certificates);
-    Done::of(command.args(["docker", "ls"])).expect(13).says("no engine answers at");
 }
 
 #[test]

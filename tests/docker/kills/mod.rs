@@ -11,7 +11,7 @@
 mod commands;
 mod databases;
 mod elsewhere;
-mod place;
+pub(crate) mod place;
 pub(crate) mod proxy;
 mod restores;
 mod unconfirmed;

@@ -18,12 +18,12 @@ pub(super) const PATIENCE: Duration = Duration::from_secs(120);
 /// Ends at once when it is told to.
 const SERVICE: &str = "trap 'exit 0' TERM; while :; do sleep 0.1; done";
 
-pub(super) fn signal(number: u32, signal: rustix::process::Signal) {
+pub(crate) fn signal(number: u32, signal: rustix::process::Signal) {
     let pid = rustix::process::Pid::from_raw(i32::try_from(number).unwrap()).unwrap();
     let _ = rustix::process::kill_process(pid, signal);
 }
 
-pub(super) fn sigkill(number: u32) {
+pub(crate) fn sigkill(number: u32) {
     signal(number, rustix::process::Signal::KILL);
 }
 
@@ -41,7 +41,7 @@ pub(super) fn killing() -> (Arc<AtomicU32>, Deed) {
 }
 
 /// The supervisor of this state, found by the journal it was given.
-pub(super) fn supervisor(state: &Path) -> Option<u32> {
+pub(crate) fn supervisor(state: &Path) -> Option<u32> {
     let wanted = state.to_str().unwrap().as_bytes();
     std::fs::read_dir("/proc").unwrap().flatten().find_map(|process| {
         let number = process.file_name().to_str()?.parse().ok()?;
@@ -51,7 +51,7 @@ pub(super) fn supervisor(state: &Path) -> Option<u32> {
     })
 }
 
-pub(super) fn journals(state: &Path) -> Vec<PathBuf> {
+pub(crate) fn journals(state: &Path) -> Vec<PathBuf> {
     let Ok(entries) = std::fs::read_dir(state.join("holds")) else { return Vec::new() };
     let paths = entries.map(|entry| entry.unwrap().path());
     paths.filter(|path| path.extension().is_some_and(|suffix| suffix == "jsonl")).collect()
