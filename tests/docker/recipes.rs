@@ -4,6 +4,7 @@
 //! Must stay true: what counts as done is what a client has read, by the time at which it had read it.
 //! Read next: [`versions`] for servers of other versions, which are tried on one engine.
 
+mod fallbacks;
 mod versions;
 mod writer;
 
