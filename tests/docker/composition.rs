@@ -1,9 +1,9 @@
 //! What belongs to a project besides its own containers: files that its files name, networks and volumes that are not its own,
 //! and other projects of its group.
 
-use crate::engines::Engine;
 use crate::engines::objects::{Container, Network, Volume};
-use crate::project::Project;
+use crate::engines::{Engine, compose, on_every_engine, unique};
+use crate::project::{Project, own_net};
 use crate::scene::{Scene, remove, set_mode};
 use std::os::unix::fs::MetadataExt;
 
@@ -125,6 +125,87 @@ fn networks_and_volumes_that_are_not_the_projects_are_made_only_where_they_are_m
     restore().expect(1).says(&format!("volume {} is used by {}", volume.name, user.name));
 }
 
+const NAMED: &str = "
+services:
+  one:
+    image: IMAGE
+    container_name: OWN-NAME
+    command: [sleep, infinity]
+    init: true
+    networks: {back: {ipv4_address: NET.5, aliases: [orders]}, outer: {ipv4_address: NET.133}}
+    volumes: ['outer:/outer', 'own:/own', 'FOLDER:/folder']
+networks: {back: {ipam: {config: [{subnet: NET.0/25}]}}, outer: {external: true, name: NETWORK}}
+volumes: {outer: {external: true, name: VOLUME}, own: {}}
+";
+
+on_every_engine! {
+    fn with_the_file_that_is_written_compose_makes_nothing_of_the_first_project_in_its_copy(engine: &Engine) {
+        let scene = Scene::with_repository();
+        let net = own_net();
+        let (network, volume) = (engine.network(&["--subnet", &format!("{net}.128/25")]), engine.volume());
+        let (own_name, folder) = (unique(), scene.text("folder"));
+        scene.write("folder/file", "first\n");
+        let words = [("NETWORK", &network.name), ("VOLUME", &volume.name), ("OWN-NAME", &own_name), ("FOLDER", &folder), ("NET", &net)];
+        let text = words.iter().fold(NAMED.to_owned(), |text, (word, value)| text.replace(word, value));
+        let project = Project::up_from(&scene, engine, &text);
+        let all = "cat /outer/file /own/file /folder/file";
+        project.exec_in(&own_name, "echo first > /outer/file; echo first > /own/file");
+        project.lifeboat(&["snapshot", &format!("project:{}", project.name)]).expect(0);
+        project.exec_in(&own_name, "for place in outer own folder; do echo newer > /$place/file; done");
+        let is_untouched = || {
+            let first = engine.inspect("container", &own_name);
+            let volumes = [format!("{}_own", project.name), volume.name.clone()];
+            let volumes = volumes.map(|name| engine.inspect("volume", &name)["CreatedAt"].clone());
+            (project.exec_in(&own_name, all), first["Id"].clone(), first["State"]["StartedAt"].clone(), volumes)
+        };
+        let before = is_untouched();
+        assert_eq!(before.0, "newer\nnewer\nnewer");
+        let copy = project.renamed();
+        let outer = Volume::adopt(engine, &format!("{}_{}", copy.name, volume.name));
+        let (project_dir, folder_of_copy) = (scene.text("copy"), scene.text("folder-of-copy"));
+        let map = format!("{folder}={folder_of_copy}");
+        project
+            .lifeboat(&["restore", "latest", "--to", "project:", "--rename", &copy.name, "--project-dir", &project_dir, "--map-path", &map, "--start"])
+            .expect(0)
+            .says("its address in network");
+        let name = format!("{}-{own_name}", copy.name);
+        let is_the_copy = |what: &str| {
+            assert_eq!(copy.exec_in(&name, all), "first\nfirst\nfirst", "{what}");
+            let there = engine.inspect("container", &name);
+            let mut mounts: Vec<String> = there["Mounts"].as_array().unwrap().iter()
+                .map(|mount| mount.get("Name").unwrap_or(&mount["Source"]).as_str().unwrap().to_owned())
+                .collect();
+            mounts.sort();
+            let mut expected = [folder_of_copy.clone(), outer.name.clone(), format!("{}_own", copy.name)];
+            expected.sort();
+            assert_eq!(mounts, expected, "{what}");
+            for (network, own) in [(format!("{}_back", copy.name), true), (network.name.clone(), false)] {
+                let endpoint = &there["NetworkSettings"]["Networks"][&network];
+                let address = endpoint["IPAddress"].as_str().unwrap();
+                assert!(!address.is_empty() && ![format!("{net}.5"), format!("{net}.133")].contains(&address.to_owned()), "{what}: {endpoint}");
+                let aliases = endpoint["Aliases"].as_array().unwrap();
+                assert_eq!(aliases.contains(&"orders".into()), own, "{what}: {endpoint}");
+            }
+            assert_eq!(is_untouched(), before, "{what}");
+        };
+        is_the_copy("restored");
+        let id = || Container::id_of(engine, &name);
+        let more = format!("lifeboat-{}.yml", copy.name);
+        for words in [&["up", "--detach", "-y", "--wait"][..], &["up", "--detach", "--force-recreate", "--wait"], &["down"], &["up", "--detach", "--wait"]] {
+            let old = (words[0] == "up" && engine.has("container", &name)).then(id);
+            compose(engine, &scene.path("copy"), &copy.name, &["compose.yml", &more], words);
+            if words[0] == "up" {
+                assert_ne!(old, Some(id()), "{words:?} made nothing");
+                is_the_copy(&words.join(" "));
+            }
+        }
+        // What is the copy's goes, and only that.
+        compose(engine, &scene.path("copy"), &copy.name, &["compose.yml", &more], &["down", "--volumes"]);
+        assert_eq!(is_untouched(), before);
+        assert!(!engine.has("volume", &format!("{}_own", copy.name)) && engine.has("volume", &outer.name));
+    }
+}
+
 const GROUPED: &str = "
 services:
   one:
@@ -140,10 +221,10 @@ volumes: {data: {}}
 fn a_group_over_several_projects_has_one_moment() {
     let (first_scene, second_scene) = (Scene::with_repository(), Scene::with_repository());
     let engine = Engine::named("graph");
-    let text = GROUPED.replace("GROUP", &crate::engines::unique());
+    let text = GROUPED.replace("GROUP", &unique());
     let first = Project::up_from(&first_scene, engine, &text);
     let second = Project::up_from(&second_scene, engine, &text);
-    let alone = Project::up_from(&second_scene, engine, &GROUPED.replace("GROUP", &crate::engines::unique()));
+    let alone = Project::up_from(&second_scene, engine, &GROUPED.replace("GROUP", &unique()));
     for project in [&first, &second, &alone] {
         project.exec("one", "echo first > /data/file");
     }

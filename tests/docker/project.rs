@@ -50,7 +50,7 @@ impl<'t> Project<'t> {
     fn begin(scene: &'t Scene, engine: &'t Engine, check: &str) -> Self {
         let project = Self::new(scene, engine);
         let port = project.port;
-        let net = format!("10.{}.{}", 100 + port % 100, port / 256);
+        let net = net_of(port);
         let text = project
             .filled(COMPOSE)
             .replace("EXPLICIT", &project.explicit())
@@ -85,7 +85,19 @@ impl<'t> Project<'t> {
 
     #[track_caller]
     pub(crate) fn exec(&self, service: &str, script: &str) -> String {
-        self.engine.say(&["exec", &self.container(service), "sh", "-c", script])
+        self.exec_in(&self.container(service), script)
+    }
+
+    /// The same in a container of any name.
+    #[track_caller]
+    pub(crate) fn exec_in(&self, container: &str, script: &str) -> String {
+        self.engine.say(&["exec", container, "sh", "-c", script])
+    }
+
+    /// Another name for it, under which nothing is yet; what gets it is gone with the test.
+    pub(crate) fn renamed(&self) -> Self {
+        let image = Image::adopt(self.engine, "no-such-image");
+        Self { scene: self.scene, engine: self.engine, name: unique(), image, port: 0 }
     }
 
     #[track_caller]
@@ -220,6 +232,15 @@ pub(crate) fn command(scene: &Scene, engine: &Engine) -> std::process::Command {
     let mut command = scene.lifeboat();
     command.env("DOCKER_HOST", &engine.url).env("LIFEBOAT_COMPOSE", crate::engines::compose_program());
     command
+}
+
+/// The beginning of addresses that no other test has.
+pub(crate) fn own_net() -> String {
+    net_of(free_port())
+}
+
+fn net_of(port: u16) -> String {
+    format!("10.{}.{}", 100 + port % 100, port / 256)
 }
 
 /// A port that nobody has now. Each engine has a network of its own, so tests only meet on one engine.

@@ -1,7 +1,7 @@
 //! Compose projects: captured as a whole, brought back on an engine that has nothing of them, and compose agrees.
 
 use crate::engines::objects::{Container, Image};
-use crate::engines::{Engine, compose, on_every_engine, unique};
+use crate::engines::{Engine, compose, on_every_engine};
 use crate::project::{Project, command};
 use crate::scene::{Done, Scene};
 use serde_json::Value;
@@ -53,7 +53,7 @@ on_every_engine! {
         project.write_data();
         project.lifeboat(&["snapshot", &format!("project:{}", project.name)]).expect(0);
         project.exec("db", "echo newer > /data/orders");
-        let copy = Project { scene: &scene, engine, name: unique(), image: Image::adopt(engine, "no-such-image"), port: 0 };
+        let copy = project.renamed();
         let folder = scene.text("copy");
         project
             .lifeboat(&["restore", "latest", "--to", "project:", "--rename", &copy.name, "--project-dir", &folder, "--wait-healthy", "2m"])
@@ -74,8 +74,13 @@ on_every_engine! {
         assert!(port != project.port.to_string().as_str() && port.is_string(), "{port}");
         let volumes = engine.say(&["volume", "ls", "--quiet"]);
         assert!(volumes.lines().any(|name| name == format!("{}{}", copy.name, "-own")), "{volumes}");
-        let labels = engine.inspect("volume", &format!("{}_data", copy.name))["Labels"].clone();
-        assert!(labels.get("com.docker.compose.config-hash").is_none(), "{labels}");
+        for (kind, key) in [("volume", "data"), ("network", "back"), ("network", "front")] {
+            let labels = |project: &Project<'_>| engine.inspect(kind, &format!("{}_{key}", project.name))["Labels"].clone();
+            let (first, labels) = (labels(&project), labels(&copy));
+            assert_eq!(labels["com.docker.compose.project"], copy.name.as_str(), "{labels}");
+            let hash = "com.docker.compose.config-hash";
+            assert!(first.get(hash).is_some() && labels.get(hash).is_none(), "{first} {labels}");
+        }
         let more = format!("lifeboat-{}.yml", copy.name);
         compose(engine, &scene.path("copy"), &copy.name, &["compose.yml", &more], &["up", "--detach", "-y", "--wait"]);
         assert_eq!(copy.exec("db", "cat /data/orders /own/file"), "ordered\nown");

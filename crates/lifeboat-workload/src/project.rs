@@ -4,7 +4,7 @@
 //! back from what was recorded, even where its compose file is gone; no value of an environment or a secret reaches a plan, a
 //! message or a description.
 //!
-//! Read next: [`description`], [`files`], [`order`]; for the way back [`plan`], [`rename`], [`undo`].
+//! Read next: [`description`], [`files`], [`order`]; for the way back [`plan`], [`rename`], [`override_file`], [`undo`].
 
 pub mod description;
 pub mod digests;
@@ -12,6 +12,7 @@ pub mod drift;
 pub mod files;
 pub mod loading;
 pub mod order;
+pub mod override_file;
 pub mod plan;
 pub mod ports;
 pub mod rename;

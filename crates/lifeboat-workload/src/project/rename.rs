@@ -10,8 +10,10 @@ use crate::engine::views::{Words, text};
 use crate::host_paths::PathMap;
 use serde_json::{Map, Value, json};
 use std::collections::BTreeMap;
-use std::fmt::Write as _;
 use std::path::Path;
+
+/// What the labels begin with that compose gives.
+const COMPOSE_LABELS: &str = "com.docker.compose.";
 
 /// New names by old ones.
 #[derive(Debug, Clone, Default)]
@@ -79,11 +81,15 @@ impl Renaming {
 
     /// Labels of a volume or network.
     pub fn labels(&self, labels: &mut Words) {
-        if self.is_any() {
-            labels.remove(CONFIG_HASH);
-            if let Some(project) = labels.get_mut(PROJECT) {
-                project.clone_from(&self.to);
-            }
+        if !self.is_any() {
+            return;
+        }
+        labels.remove(CONFIG_HASH);
+        match labels.get_mut(PROJECT) {
+            Some(project) if *project == self.from => project.clone_from(&self.to),
+            // The copy of another project's is not that project's, which removes what has its labels.
+            Some(_) => labels.retain(|name, _| !name.starts_with(COMPOSE_LABELS)),
+            None => {}
         }
     }
 
@@ -194,12 +200,12 @@ impl Renaming {
         };
         let all = std::mem::take(networks);
         for (name, mut endpoint) in all {
-            let is_other = self.networks.contains_key(&name);
             let has_static = |pointer: &str| !text(&endpoint, pointer).is_empty();
-            if is_other && (has_static("/IPAMConfig/IPv4Address") || has_static("/IPAMConfig/IPv6Address")) {
+            if has_static("/IPAMConfig/IPv4Address") || has_static("/IPAMConfig/IPv6Address") {
                 remarks.push(format!("{own}: its address in network {name} is the engine's to choose"));
             }
-            if is_other {
+            // Also in a network of somebody else: the first project's container is there.
+            if endpoint.get("IPAMConfig").is_some() {
                 endpoint["IPAMConfig"] = Value::Null;
             }
             for field in ["Aliases", "DNSNames"] {
@@ -229,40 +235,6 @@ impl Renaming {
             }
             networks.insert(self.network(&name).to_owned(), described);
         }
-    }
-
-    /// A file for compose that goes behind the project's own: with it `up` finds what was made.
-    pub fn override_file(
-        &self,
-        volumes: &BTreeMap<String, String>,
-        networks: &BTreeMap<String, String>,
-        ports: &BTreeMap<String, Vec<String>>,
-    ) -> String {
-        let mut text = format!(
-            "# What lifeboat made as `{}` of the project `{}`.\nname: {}\n",
-            self.to, self.from, self.to
-        );
-        let quoted = |word: &str| Value::from(word).to_string();
-        // Writing to a string cannot fail.
-        for (top, all) in [("volumes", volumes), ("networks", networks)] {
-            if !all.is_empty() {
-                let _ = writeln!(text, "{top}:");
-            }
-            for (key, name) in all {
-                let _ = writeln!(text, "  {}:\n    name: {}", quoted(key), quoted(name));
-                if top == "networks" {
-                    let _ = writeln!(text, "    ipam: !reset null");
-                }
-            }
-        }
-        if !ports.is_empty() {
-            let _ = writeln!(text, "services:");
-        }
-        for (service, inner) in ports {
-            let list: Vec<String> = inner.iter().map(|port| quoted(port)).collect();
-            let _ = writeln!(text, "  {}:\n    ports: !override [{}]", quoted(service), list.join(", "));
-        }
-        text
     }
 }
 
@@ -310,12 +282,13 @@ mod tests {
             },
             "Mounts": [{"Type": "volume", "Name": "shop_data"}, {"Type": "bind", "Source": "/srv/site"}],
             "NetworkSettings": {"Networks": {
-                "shop_back": {"IPAMConfig": {"IPv4Address": "10.0.0.5"}, "Aliases": ["shop-db-1", "db"]}, "outer": {},
+                "shop_back": {"IPAMConfig": {"IPv4Address": "10.0.0.5"}, "Aliases": ["shop-db-1", "db"]},
+                "outer": {"IPAMConfig": {"IPv6Address": "fd00::5"}},
             }},
         });
         let map = PathMap::parse(["/srv=/new"]).unwrap();
         let remarks = renaming.change(&mut container, &map);
-        assert_eq!(remarks.len(), 2, "{remarks:?}");
+        assert_eq!(remarks.len(), 3, "{remarks:?}");
         let expected = json!({
             "Name": "/copy-shop-db-1".replace("copy-shop", "copy"), "Config": {"Labels": {PROJECT: "copy"}},
             "HostConfig": {
@@ -325,10 +298,38 @@ mod tests {
             },
             "Mounts": [{"Type": "volume", "Name": "copy_data"}, {"Type": "bind", "Source": "/new/site"}],
             "NetworkSettings": {"Networks": {
-                "copy_back": {"IPAMConfig": null, "Aliases": ["copy-db-1", "db"]}, "outer": {},
+                "copy_back": {"IPAMConfig": null, "Aliases": ["copy-db-1", "db"]}, "outer": {"IPAMConfig": null},
             }},
         });
         assert_eq!(container, expected);
+    }
+
+    #[test]
+    fn a_copy_of_another_projects_volume_is_not_that_projects() {
+        let labels =
+            [(CONFIG_HASH, "1"), (PROJECT, "infra"), ("com.docker.compose.volume", "data"), ("a", "b")];
+        let mut labels: Words = labels.map(|(name, value)| (name.into(), value.into())).into();
+        Renaming::new(&description(), "copy").unwrap().labels(&mut labels);
+        assert_eq!(labels, [("a".to_owned(), "b".to_owned())].into());
+    }
+
+    #[test]
+    fn networks_of_its_own_lose_digest_and_subnets_and_others_stay() {
+        let described = |project: &str, hash: Option<&str>, subnets: Value| {
+            let mut labels = json!({PROJECT: project, "com.docker.compose.network": "back"});
+            hash.into_iter().for_each(|hash| labels[CONFIG_HASH] = Value::from(hash));
+            json!({"Labels": labels, "IPAM": {"Config": subnets}})
+        };
+        let subnets = json!([{"Subnet": "10.0.0.0/24"}]);
+        let outer = described("infra", Some("2"), subnets.clone());
+        let before = json!({"shop_back": described("shop", Some("1"), subnets), "outer": outer});
+        let change = |to: &str| {
+            let mut networks = before.as_object().unwrap().clone();
+            Renaming::new(&description(), to).unwrap().change_networks(&mut networks);
+            Value::Object(networks)
+        };
+        assert_eq!(change("copy"), json!({"copy_back": described("copy", None, json!([])), "outer": outer}));
+        assert_eq!(change("shop"), before);
     }
 
     #[test]

@@ -3,62 +3,50 @@
 use super::run::Run;
 use super::work::{Work, path_map};
 use crate::args::RestoreArgs;
+use crate::commands::containers;
 use crate::ui::{Ui, bytes};
 use anyhow::{Context, Result};
+use lifeboat::workload::project::override_file::{Made, override_file};
 use lifeboat::workload::project::start::{Back, Outcome};
-use lifeboat::workload::project::{SERVICE, ports};
 use serde_json::{Value, json};
-use std::collections::BTreeMap;
 use std::path::Path;
 use std::time::Duration;
 
 impl Run<'_> {
     /// For a project of another name: what compose has to be told besides its files.
     pub(super) fn write_override(&self) -> Result<()> {
-        let renaming = &self.work.renaming;
-        if !renaming.is_any() || self.work.description.compose_files.is_empty() {
+        let (renaming, description) = (&self.work.renaming, &self.work.description);
+        if !renaming.is_any() || description.compose_files.is_empty() {
             return Ok(());
         }
-        let key = |labels: &Value, word: &str| {
-            labels.get(format!("com.docker.compose.{word}")).and_then(Value::as_str).map(str::to_owned)
-        };
-        let (mut volumes, mut networks, mut published) = (BTreeMap::new(), BTreeMap::new(), BTreeMap::new());
-        for (name, (_, recorded)) in &self.work.volumes {
-            if let Some(key) = recorded.labels.get("com.docker.compose.volume") {
-                volumes.insert(key.clone(), name.clone());
-            }
-        }
+        let volumes = self.work.volumes.iter();
+        let volumes = volumes.map(|(name, (_, recorded))| (name.clone(), recorded.labels.clone())).collect();
+        let mut made = Vec::new();
         for member in &self.work.members {
-            for (name, described) in member.recorded.networks() {
-                if let Some(key) = key(&described["Labels"], "network") {
-                    networks.insert(key, name.clone());
-                }
-            }
-            let inner = ports::inner(member.recorded.raw());
-            if let Some(service) = member.facts.label(SERVICE).filter(|_| !inner.is_empty()) {
-                published.insert(service.to_owned(), inner);
-            }
+            let then = containers::files(self.reader, member.source)?.container;
+            made.push(Made {
+                then: serde_json::from_slice(&then).unwrap_or_default(),
+                now: member.recorded.raw(),
+                networks: member.recorded.networks(),
+            });
         }
-        let first = Path::new(&self.work.description.compose_files[0]);
-        let map = path_map(self.call.arguments, &self.work.description)?;
-        let folder = map.place(first).parent().unwrap_or(Path::new("/")).to_owned();
+        let map = path_map(self.call.arguments, description)?;
+        let place = |path: &str| map.place(Path::new(path)).display().to_string();
+        let first = map.place(Path::new(&description.compose_files[0]));
+        let folder = first.parent().unwrap_or(Path::new("/")).to_owned();
         let path = folder.join(format!("lifeboat-{}.yml", renaming.project()));
         std::fs::create_dir_all(&folder)?;
-        std::fs::write(&path, renaming.override_file(&volumes, &networks, &published))
+        std::fs::write(&path, override_file(description, renaming, &volumes, &made))
             .with_context(|| format!("{} cannot be written", path.display()))?;
-        let files = self
-            .work
-            .description
-            .compose_files
-            .iter()
-            .map(|file| format!("-f {}", map.place(Path::new(file)).display()));
-        let files: Vec<String> = files.collect();
-        self.call.ui.say(format!(
-            "For compose: docker compose -p {} {} -f {} up -d",
-            renaming.project(),
-            files.join(" "),
-            path.display()
-        ));
+        let mut words = vec![format!("docker compose -p {}", renaming.project())];
+        // Relative paths in its files begin there.
+        let project_folder = place(&description.folder);
+        if Path::new(&project_folder) != folder {
+            words.push(format!("--project-directory {project_folder}"));
+        }
+        words.extend(description.environment_files.iter().map(|file| format!("--env-file {}", place(file))));
+        words.extend(description.compose_files.iter().map(|file| format!("-f {}", place(file))));
+        self.call.ui.say(format!("For compose: {} -f {} up -d", words.join(" "), path.display()));
         Ok(())
     }
 
