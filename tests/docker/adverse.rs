@@ -43,9 +43,13 @@ on_every_engine! {
 
 #[test]
 fn a_project_comes_back_on_an_older_engine_and_on_another_kind_of_store() {
-    for (from, to, moves) in
-        [("graph", "system", false), ("containerd", "system", true), ("system", "containerd", true)]
-    {
+    for (from, to, moves) in [
+        ("graph", "system", false),
+        ("containerd", "system", true),
+        ("system", "containerd", true),
+        ("graph", "containerd", false),
+        ("containerd", "graph", false),
+    ] {
         let (from, to) = (Engine::named(from), Engine::named(to));
         let scene = Scene::with_repository();
         let project = Project::up_with_checks(&scene, from);
@@ -54,9 +58,17 @@ fn a_project_comes_back_on_an_older_engine_and_on_another_kind_of_store() {
         let newer = moves.then(|| Image::make_as(from, &project.image.name, "newer"));
         snapshot(&project);
         let there = arrived(&project, to);
-        there.lifeboat(&["restore", "latest", "--to", "project:", "--wait-healthy", "2m"]).expect(0);
+        let restore = ["restore", "latest", "--to", "project:"];
+        let plan = there.lifeboat(&[&restore[..], &["--plan", "--json"]].concat()).expect(0).message("plan");
+        let is_other_kind = (from.name == "containerd") != (to.name == "containerd");
+        assert_eq!(plan["remarks"].to_string().contains("its id changes"), is_other_kind, "{plan}");
+        there.lifeboat(&[&restore[..], &["--wait-healthy", "2m"]].concat()).expect(0);
         there.has_data();
         assert_eq!(there.exec("db", "cat /hello"), "project");
+        if !moves {
+            // Compose's labels have the ids that the images have here.
+            assert_eq!(there.changes(), Vec::<String>::new(), "{} to {}", from.name, to.name);
+        }
         let image =
             there.engine.inspect("container", &there.container("web"))["Image"].as_str().unwrap().to_owned();
         drop(newer);
