@@ -7,7 +7,7 @@ use lifeboat::pieces::ChunkError;
 use lifeboat::repo::reader::ChunkReader;
 use lifeboat::snapshot_source::entries_below;
 use lifeboat::workload::engine::Engine as Client;
-use lifeboat::workload::image::description::Description;
+use lifeboat::workload::image::description::{Description, Store};
 use lifeboat::workload::image::load::load;
 use lifeboat::workload::image::plan::{Wanted, plan};
 use lifeboat::workload::image::{LoadStream, Names};
@@ -30,6 +30,17 @@ fn kernel(engine: &Engine, name: &str) -> Value {
         map.retain(|name, _| ["Env", "Cmd", "Labels", "WorkingDir"].contains(&name.as_str()));
     }
     serde_json::json!({"layers": image["RootFS"]["Layers"], "config": config})
+}
+
+/// The digest of an image's configuration, in hexadecimal; only on a graph store is it the image's id.
+#[track_caller]
+fn config(scene: &Scene, engine: &Engine, name: &str) -> String {
+    let saved = scene.text("config.tar");
+    engine.say(&["save", "--output", &saved, name]);
+    let manifest: Value = serde_json::from_slice(&tool("tar", &["-xOf", &saved, "manifest.json"])).unwrap();
+    let path = manifest[0]["Config"].as_str().unwrap();
+    // `HEX.json`, or `blobs/sha256/HEX`.
+    path.rsplit('/').next().unwrap().trim_end_matches(".json").to_owned()
 }
 
 #[track_caller]
@@ -84,6 +95,30 @@ on_every_engine! {
         lifeboat(&scene, engine, &["restore", "latest", "--to", "image:"]).expect(0);
         assert_eq!(second.id(), id);
         says_hello(engine, &second.name, "second");
+    }
+
+    fn a_graph_store_is_given_only_layers_that_it_does_not_have(engine: &Engine) {
+        let scene = Scene::with_repository();
+        let image = Image::make(engine, "on top");
+        let below = engine.inspect("image", "lifeboat-test/base:1");
+        let below = (below["RootFS"]["Layers"].as_array().unwrap().len(), below["Size"].as_u64().unwrap());
+        assert!(below.0 > 0 && below.1 > 16 << 20, "{below:?}");
+        let id = image.id();
+        snapshot(&scene, engine, &image, &[]);
+        image.remove();
+        let restore = |more: &[&str]| {
+            let words = [&["restore", "latest", "--to", "image:", "--json"], more].concat();
+            lifeboat(&scene, engine, &words).expect(0).message("summary")
+        };
+        for said in [restore(&["--plan"])["plan"].clone(), restore(&[])] {
+            let (there, bytes) = (said["layers_there"].as_u64().unwrap(), said["bytes"].as_u64().unwrap());
+            match engine.name.as_str() {
+                "containerd" => assert!(there == 0 && bytes > 16 << 20, "{said}"),
+                _ => assert!(there == below.0 as u64 && bytes < 1 << 20, "{said}"),
+            }
+        }
+        assert_eq!(image.id(), id);
+        says_hello(engine, &image.name, "on top");
     }
 
     fn an_image_without_a_name_comes_back_by_its_id(engine: &Engine) {
@@ -158,6 +193,19 @@ on_every_engine! {
         let stream = |omitted: &HashSet<String>| LoadStream::new(&wrong.description, omitted, Names::Dropped, below, &reader);
         assert_eq!(load(&client, "feed", &wrong, stream).unwrap().id, id);
         says_hello(engine, &image.name, "hollow");
+        if engine.name != "containerd" {
+            // The same layers with another configuration are another image, whatever kind of store they come from.
+            image.remove();
+            for store in [Store::Graph, Store::Containerd] {
+                let mut other = planned.clone();
+                other.description.config = format!("sha256:{}", "0".repeat(64));
+                other.description.store = store;
+                let stream = |omitted: &HashSet<String>| LoadStream::new(&other.description, omitted, Names::Dropped, below, &reader);
+                let error = load(&client, "feed", &other, stream).unwrap_err().to_string();
+                assert!(error.contains("instead of"), "{error}");
+                assert!(!engine.has("image", &image.name) && !engine.has("image", &id));
+            }
+        }
         assert_eq!(engine.say(&["ps", "--all", "--quiet", "--filter", "label=lifeboat.helper=feed"]), "");
     }
 }
@@ -175,6 +223,7 @@ fn between_kinds_of_store_the_layers_and_the_configuration_stay() {
         lifeboat(&scene, to, &["restore", "latest", "--to", "image:"]).expect(0).says("its id changes");
         assert_eq!(kernel(to, &arrived.name), kernel(from, &image.name));
         assert_ne!(arrived.id(), image.id());
+        assert_eq!(config(&scene, to, &arrived.name), config(&scene, from, &image.name));
         says_hello(to, &arrived.name, "travelling");
     }
 }
@@ -195,6 +244,58 @@ fn a_portable_image_shares_its_files_and_gives_up_its_id() {
     lifeboat(&scene, engine, &["restore", "latest", "--to", "image:"]).expect(0);
     assert_eq!(kernel(engine, &second.name), before);
     says_hello(engine, &second.name, "two");
+}
+
+/// Compresses the topmost layer of a saved image in another way than Go does; says how long it is then.
+const OTHER_GZIP: &str = r#"
+import gzip, hashlib, json, os, sys
+folder = sys.argv[1]
+blobs = folder + "/blobs/sha256/"
+def put(entry, content):
+    digest = hashlib.sha256(content).hexdigest()
+    open(blobs + digest, "wb").write(content)
+    entry.update(digest="sha256:" + digest, size=len(content))
+index = json.load(open(folder + "/index.json"))
+manifest = json.load(open(blobs + index["manifests"][0]["digest"][7:]))
+layer = manifest["layers"][-1]
+plain = gzip.decompress(open(blobs + layer["digest"][7:], "rb").read())
+put(layer, gzip.compress(plain, 9))
+put(index["manifests"][0], json.dumps(manifest).encode())
+json.dump(index, open(folder + "/index.json", "w"))
+os.remove(folder + "/manifest.json")
+print(layer["size"])
+"#;
+
+#[test]
+fn how_much_of_an_image_is_stored_as_it_was_compressed_is_told() {
+    let engine = Engine::named("containerd");
+    let scene = Scene::with_repository();
+    let text: Vec<u8> = (0..100_000_u32).flat_map(|number| format!("{number} ").into_bytes()).collect();
+    let image = Image::make_of(
+        engine,
+        &format!("lbt/{}:1", crate::engines::unique()),
+        &[("hello", b"other"), ("text", &text)],
+    );
+    let saved = scene.text("saved.tar");
+    engine.say(&["save", "--output", &saved, &image.name]);
+    image.remove();
+    std::fs::create_dir(scene.path("saved")).unwrap();
+    tool("tar", &["-xf", &saved, "-C", &scene.text("saved")]);
+    let length = tool("python3", &["-c", OTHER_GZIP, &scene.text("saved")]);
+    let length: u64 = String::from_utf8(length).unwrap().trim().parse().unwrap();
+    tool("tar", &["-cf", &saved, "-C", &scene.text("saved"), "."]);
+    engine.say(&["load", "--input", &saved]);
+    let id = image.id();
+    let source = format!("image:{}", image.name);
+    let done = lifeboat(&scene, engine, &["snapshot", &source]).expect(0);
+    done.says("of layers are stored as the engine compressed them").says("--images portable");
+    let told = lifeboat(&scene, engine, &["snapshot", "--json", &source]).expect(0).message("image");
+    assert_eq!(told["layer_bytes_as_they_are"], length, "{told}");
+    assert!(told["layer_bytes_by_file"].as_u64().unwrap() > 1 << 20, "{told}");
+    image.remove();
+    lifeboat(&scene, engine, &["restore", "latest", "--to", "image:"]).expect(0);
+    assert_eq!(image.id(), id);
+    says_hello(engine, &image.name, "other");
 }
 
 /// Takes the last layer of an image out of a containerd store, as a fault would.

@@ -4,9 +4,9 @@
 //! and a container is made of it, which never starts; what does not pass is removed, unless it was there before. Names are
 //! given only after that.
 
+use super::Error;
 use super::description::Description;
-use super::plan::Plan;
-use super::{Error, Images};
+use super::plan::{Plan, expected_id};
 use crate::engine::views::{Image, list};
 use crate::engine::{self, AnonymousVolumes, Engine, ErrorKind};
 use crate::volume::helper_container::{HELPER_LABEL, never_started};
@@ -96,11 +96,11 @@ fn look(engine: &Engine, run: &str, plan: &Plan, id: &str) -> Result<(), Error> 
     if !is_the_same(&image, &plan.description) {
         return Err(broken("its layers are not those of the snapshot".into()));
     }
-    if plan.store == plan.description.store
-        && plan.description.images != Images::Portable
-        && image.id != plan.description.id
+    // On a graph store that is the digest of its configuration, whatever store it comes from.
+    if let Some(expected) =
+        expected_id(&plan.description, plan.store).filter(|expected| image.id != *expected)
     {
-        return Err(broken(format!("it has the id {} instead of {}", image.id, plan.description.id)));
+        return Err(broken(format!("it has the id {} instead of {expected}", image.id)));
     }
     probe(engine, run, id)
 }

@@ -95,7 +95,7 @@ impl Plan {
 }
 
 /// The id that it will have there, where that is known before.
-fn expected_id(description: &Description, store: Store) -> Option<String> {
+pub(super) fn expected_id(description: &Description, store: Store) -> Option<String> {
     match (store, description.store) {
         (Store::Graph, _) => Some(description.config.clone()),
         (Store::Containerd, Store::Containerd) if description.images != Images::Portable => {
