@@ -206,6 +206,52 @@ on_every_engine! {
     }
 }
 
+const CHANGED: &str = "
+services:
+  one:
+    image: IMAGE
+    command: [sleep, infinity]
+    init: true
+    volumes: ['./site:/site']
+";
+
+#[test]
+fn what_compose_would_have_changed_is_recorded_and_told_at_the_restore() {
+    let scene = Scene::with_repository();
+    let engine = Engine::named("graph");
+    scene.write("shop/site/index.html", "welcome\n");
+    let project = Project::up_from(&scene, engine, CHANGED);
+    // Since then nobody ran compose.
+    scene.write("shop/compose.yml", format!("{}    environment: {{A: secret-b}}\n", project.filled(CHANGED)));
+    let source = format!("project:{}", project.name);
+    let done = project.lifeboat(&["snapshot", &source]).expect(0).says("it is not as its files say");
+    let change = format!("Container {} Recreate", project.container("one"));
+    assert!(done.to_string().contains(&change) && !done.to_string().contains("secret-"), "{done}");
+    let done = project.lifeboat(&["snapshot", "--json", &source]).expect(0);
+    let drift = done.message("project")["drift"].clone();
+    assert_eq!(drift["known"], true);
+    let has_change =
+        |drift: &serde_json::Value| drift["changes"].as_array().unwrap().contains(&change.as_str().into());
+    assert!(has_change(&drift), "{drift}");
+    project.wipe();
+    // The site comes to another place.
+    let map = format!("{}={}", scene.text("shop/site"), scene.text("elsewhere"));
+    let words = ["restore", "latest", "--to", "project:", "--map-path", &map];
+    let plan = project.lifeboat(&[&words[..], &["--plan", "--json"]].concat()).expect(0).message("plan");
+    assert!(has_change(&plan["drift"]), "{plan}");
+    project
+        .lifeboat(&[&words[..], &["--start"]].concat())
+        .expect(0)
+        .says("compose would have changed it then")
+        .says(&change);
+    // What compose says is so: it changes the same.
+    assert!(project.changes().join("\n").contains("Recreate"), "{:?}", project.changes());
+    assert_eq!(project.exec("one", "cat /site/index.html; echo $A"), "welcome");
+    let mounts = engine.inspect("container", &project.container("one"))["Mounts"].clone();
+    assert_eq!(mounts[0]["Source"], scene.text("elsewhere").as_str(), "{mounts}");
+    assert!(scene.path("elsewhere/index.html").exists() && !scene.path("shop/site").exists());
+}
+
 const GROUPED: &str = "
 services:
   one:

@@ -30,7 +30,12 @@ on_every_engine! {
         assert_eq!(obstacles(&plan(&project, &[])), Vec::<String>::new());
         let shown = project.lifeboat(&["restore", "latest", "--to", "project:", "--plan"]).expect(0).text();
         assert!(!shown.contains("secret-"), "{shown}");
-        project.lifeboat(&["restore", "latest", "--to", "project:", "--wait-healthy", "2m"]).expect(0).prints("3 containers");
+        let shown = plan(&project, &[]).to_string();
+        assert!(!shown.contains("secret-") && shown.contains("COLOUR"), "{shown}");
+        let done = project.lifeboat(&["restore", "latest", "--to", "project:", "--wait-healthy", "2m", "--json"]).expect(0);
+        assert_eq!(done.message("summary")["containers"].as_array().unwrap().len(), 3);
+        assert!(!done.text().contains("secret-"), "{done}");
+        done.says_not("secret-");
         project.has_data();
         // One of them uses another one's network: compose's digest of it has that one's id in it.
         assert_eq!(project.changes(), Vec::<String>::new());
