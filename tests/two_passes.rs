@@ -136,7 +136,7 @@ impl Bench {
 
 /// Past the time within which a file is read again anyway.
 fn pause() {
-    std::thread::sleep(std::time::Duration::from_millis(60));
+    std::thread::sleep(Duration::from_millis(60));
 }
 
 #[test]
