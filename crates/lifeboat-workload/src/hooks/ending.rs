@@ -17,6 +17,8 @@ pub(super) const VARIABLE: &str = "LIFEBOAT_EXEC";
 /// How long to wait after standard input was closed, after each signal.
 const GRACE: [Duration; 3] = [Duration::from_millis(500), Duration::from_secs(2), Duration::from_secs(2)];
 const POLL: Duration = Duration::from_millis(50);
+/// Nobody starts a process as often as this in between.
+const KILLS_MAX: u32 = 5;
 /// A look may be a command in the container.
 const POLL_MAX: Duration = Duration::from_millis(400);
 
@@ -26,10 +28,8 @@ pub(super) fn end(place: &Place, exec: &str) -> bool {
         return true;
     }
     for (signal, word, grace) in [(Signal::TERM, "TERM", GRACE[1]), (Signal::KILL, "KILL", GRACE[2])] {
-        if signal_local(&place.token, signal) == 0 {
-            // Without a shell in the container there is nothing to try; the verdict comes from looking again.
-            inside(&place.engine, &place.container, &place.token, word);
-        }
+        // Without a shell in the container there may be nothing to try; the verdict comes from looking again.
+        signal_all((&place.engine, &place.container), &place.token, (signal, word));
         if is_over_within(place, exec, grace) {
             return true;
         }
@@ -98,9 +98,7 @@ pub fn end_orphan(engine: &Engine, container: &str, word: &str, grace: Duration)
         Some(_) => {}
     }
     for (signal, name, grace) in [(Signal::TERM, "TERM", GRACE[1]), (Signal::KILL, "KILL", GRACE[2])] {
-        if signal_local(word, signal) == 0 {
-            inside(engine, container, word, name);
-        }
+        signal_all((engine, container), word, (signal, name));
         if is_gone_within(&look, grace) {
             return Orphan::Ended;
         }
@@ -121,6 +119,29 @@ fn is_gone_within(look: &dyn Fn() -> Option<usize>, limit: Duration) -> bool {
             return true;
         }
         pause = (pause * 2).min(POLL_MAX);
+    }
+}
+
+/// Signals all that carries the word, on this machine or in the container. What is killed may have started something since
+/// it was looked at, so there it is looked again.
+fn signal_all((engine, container): (&Engine, &str), word: &str, (signal, name): (Signal, &str)) {
+    let here = || signal_local(word, signal);
+    let inside = || inside(engine, container, word, name).unwrap_or_default();
+    let again = if signal == Signal::KILL { KILLS_MAX - 1 } else { 0 };
+    if here() > 0 {
+        repeat(again, &here);
+    } else if inside() > 0 {
+        repeat(again, &inside);
+    }
+}
+
+fn repeat(count: u32, signal: &dyn Fn() -> usize) {
+    for _ in 0..count {
+        // What was killed is gone by then.
+        std::thread::sleep(POLL);
+        if signal() == 0 {
+            return;
+        }
     }
 }
 
