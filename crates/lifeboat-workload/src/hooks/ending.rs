@@ -17,6 +17,9 @@ pub(super) const VARIABLE: &str = "LIFEBOAT_EXEC";
 /// How long to wait after standard input was closed, after each signal.
 const GRACE: [Duration; 3] = [Duration::from_millis(500), Duration::from_secs(2), Duration::from_secs(2)];
 const POLL: Duration = Duration::from_millis(50);
+/// How long a command in the container may take for that. An engine tells its end seconds late while it waits for the output of
+/// another one that was killed.
+const INSIDE_MAX: Duration = Duration::from_secs(10);
 /// Nobody starts a process as often as this in between.
 const KILLS_MAX: u32 = 5;
 /// A look may be a command in the container.
@@ -183,7 +186,7 @@ fn inside(engine: &Engine, container: &str, token: &str, signal: &str) -> Option
     };
     let mut session = engine.exec(container, &request).ok()?;
     let (began, mut lines) = (Instant::now(), 0);
-    while began.elapsed() < GRACE[1] {
+    while began.elapsed() < INSIDE_MAX {
         match session.output.next(POLL).ok()? {
             NextOutput::End => return (session.exit_code().ok()? == Some(0)).then_some(lines),
             NextOutput::Output(Output::Standard(bytes)) => {
