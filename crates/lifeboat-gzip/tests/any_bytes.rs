@@ -113,14 +113,11 @@ proptest! {
         // The last plain bytes of a stream that is cut off are not needed.
         prop_assume!(!apart.plain.is_empty() && name != "go127");
         let at = at.index(apart.plain.len());
-        if change == 0 {
-            apart.plain.truncate(at);
-            let again = recreate(&apart.plain, &apart.recipe, 10_000);
-            prop_assert_eq!(again.unwrap_err().kind(), ErrorKind::Damaged);
-        } else {
-            apart.plain[at] ^= change;
-            // Another stream, or a recipe that no longer fits.
-            prop_assert!(recreate(&apart.plain, &apart.recipe, 10_000).ok() != Some(stream));
+        match change {
+            0 => apart.plain.truncate(at),
+            _ => apart.plain[at] ^= change,
         }
+        // Another stream, or a recipe that no longer fits: a match at the end may well be as long as what is left.
+        prop_assert!(recreate(&apart.plain, &apart.recipe, 10_000).ok() != Some(stream));
     }
 }
