@@ -15,6 +15,11 @@ use std::time::Duration;
 /// How much longer than its own timeout a container may take to stop before the engine is given up.
 const STOP_MARGIN: Duration = Duration::from_secs(60);
 
+/// What runc says where processes began faster than they were frozen.
+const NOT_FROZEN: &str = "unable to freeze";
+/// How often an engine is asked to pause a container in which that happens.
+const PAUSE_TRIES: u32 = 4;
+
 /// How a container is stopped.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Stopping {
@@ -132,10 +137,23 @@ impl Engine {
         self.wait(&format!("sending {signal} to container {name}"), QUICK, work)
     }
 
-    /// Freezes all processes of a container. Fails where it is not running, or frozen already.
+    /// Freezes all processes of a container. Fails where it is not running, or frozen already. Where the engine's runtime does
+    /// not catch all of them, as on a busy machine, it has let go of those that it caught, and is asked again.
     pub fn pause_container(&self, name: &str) -> Result<()> {
         let name = plain_name(name)?;
-        self.wait(&format!("pausing container {name}"), QUICK, self.bollard().pause_container(name))
+        let mut tries = 1;
+        loop {
+            let answer =
+                self.wait(&format!("pausing container {name}"), QUICK, self.bollard().pause_container(name));
+            match &answer {
+                Err(Error::Refused { message, .. })
+                    if message.contains(NOT_FROZEN) && tries < PAUSE_TRIES =>
+                {
+                    tries += 1;
+                }
+                _ => return answer,
+            }
+        }
     }
 
     /// Lets a container go on. Fails where it is not frozen.

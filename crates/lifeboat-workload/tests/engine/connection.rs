@@ -1,9 +1,10 @@
 //! Connecting, agreeing on a version, and answers that are none.
 
-use crate::fake::{Fake, chunk, says, usual_version, writes, writes_and_hangs};
+use crate::fake::{Act, Fake, answer, chunk, says, usual_version, writes, writes_and_hangs};
 use lifeboat_workload::engine::{Address, Engine, Error, ErrorKind};
 use serde_json::json;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicI32, Ordering};
 use std::time::Duration;
 
 #[test]
@@ -42,6 +43,29 @@ fn whatever_answers_but_is_no_engine_is_refused() {
         let error = Engine::connect_to(fake.address()).unwrap_err();
         assert!(matches!(error.kind(), ErrorKind::Protocol | ErrorKind::Unavailable), "{error:?}");
     }
+}
+
+#[test]
+fn a_container_that_cannot_be_frozen_yet_is_tried_again_and_not_for_ever() {
+    for (refusals, is_paused) in [(0, true), (3, true), (4, false)] {
+        let left = AtomicI32::new(refusals);
+        let act: Act = Arc::new(move |_, stream| match left.fetch_sub(1, Ordering::SeqCst) {
+            1.. => {
+                answer(stream, 500, br#"{"message":"OCI runtime pause failed: unable to freeze: unknown"}"#)
+            }
+            _ => answer(stream, 204, b""),
+        });
+        let fake = Fake::usual(vec![("POST", "/containers/web/pause", act)]);
+        let paused = fake.connect().pause_container("web");
+        assert_eq!(paused.is_ok(), is_paused, "{refusals} refusals: {paused:?}");
+        // Beside the one for the version.
+        assert_eq!(fake.seen().len(), 1 + (refusals as usize + 1).min(4));
+    }
+    // Any other refusal is one.
+    let fake =
+        Fake::usual(vec![("POST", "/containers/web/pause", says(409, json!({"message": "is not running"})))]);
+    fake.connect().pause_container("web").unwrap_err();
+    assert_eq!(fake.seen().len(), 2);
 }
 
 #[test]
