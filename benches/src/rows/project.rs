@@ -36,15 +36,8 @@ const COMPOSE: &str = r#"services:
     healthcheck: {test: [CMD, bash, -c, 'exec 3<>/dev/tcp/localhost/80 && grep -q welcome <&3'], interval: 1s, retries: 60}
 volumes: {data: {}, cache: {}}
 "#;
-/// A web server with one page, for an image that has none.
-const SERVER: &str = r#"use IO::Socket::INET;
-my $server = IO::Socket::INET->new(LocalPort => 80, Listen => 9, ReuseAddr => 1) or die $!;
-while (my $client = $server->accept) {
-    open my $page, '<', '/site/index.html';
-    print $client "HTTP/1.0 200 OK\r\n\r\n", <$page>;
-    close $client;
-}
-"#;
+/// A web server with one page.
+const SERVER: &str = include_str!("../../../crates/xtask/src/engines/images/serve-page.pl");
 /// What Redis holds, about 100 MB.
 const CACHED: &str = "for i = 1, 400000 do redis.call('SET', 'key' .. i, string.rep(i, 40)) end";
 const IMAGES: [&str; 3] = ["postgres", "redis", "base"];

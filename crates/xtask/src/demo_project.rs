@@ -44,15 +44,8 @@ secrets: {token: {file: token}}
 volumes: {orders: {}, cache: {}}
 networks: {back: {}, front: {}}
 "#;
-/// A web server with one page, for an image that has none.
-const SERVER: &str = r#"use IO::Socket::INET;
-my $server = IO::Socket::INET->new(LocalPort => 80, Listen => 9, ReuseAddr => 1) or die $!;
-while (my $client = $server->accept) {
-    open my $page, '<', '/site/index.html';
-    print $client "HTTP/1.0 200 OK\r\n\r\n", <$page>;
-    close $client;
-}
-"#;
+/// A web server with one page.
+const SERVER: &str = include_str!("engines/images/serve-page.pl");
 const IMAGES: [&str; 3] = ["postgres", "redis", "base"];
 /// How long orders come in before anything is protected.
 const WARM_UP: Duration = Duration::from_secs(3);

@@ -6,7 +6,7 @@ use crate::failure::{DONE, Hinted, PARTIAL};
 use crate::ui::Ui;
 use anyhow::{Context, Result};
 use lifeboat::workload::engine::Engine;
-use lifeboat::workload::project::undo::{self, Begun, Made};
+use lifeboat::workload::project::undo::{self, Begun, Dead, Made};
 use lifeboat::workload::quiesce::undo::{How, Undone};
 use lifeboat::workload::recover::{self, Fate, Run};
 use lifeboat::workload::supervisor;
@@ -41,13 +41,9 @@ pub(crate) fn run(
         tell(ui, run);
     }
     let dead = undo::dead(&state);
-    for path in &dead.unreadable {
-        let text = "it is not a note of this lifeboat's: a newer one may have written it; it is left alone";
-        ui.trouble(path.as_os_str(), "recover", text);
-    }
     let left = dead.restores.len() + dead.unreadable.len();
-    let restores_open = dead.unreadable.len()
-        + restores(dead.restores, &state, ui, dry_run, &|begun| go_back(global, ui, begun, interrupted));
+    let restores_open =
+        restores(&dead, &state, ui, dry_run, &|begun| go_back(global, ui, begun, interrupted));
     if let Ok(engine) = &engine
         && !dry_run
     {
@@ -73,18 +69,22 @@ pub(crate) fn run(
 /// Takes back what dead restores of projects made, and where they had begun to write over a project, goes the way back; how
 /// many are left.
 fn restores(
-    dead: Vec<Begun>,
+    dead: &Dead,
     state: &Path,
     ui: &Ui,
     dry_run: bool,
     go_back: &dyn Fn(&Begun) -> Result<u8>,
 ) -> usize {
-    let mut open = 0;
-    for begun in dead {
+    for path in &dead.unreadable {
+        let text = "it is not a note of this lifeboat's: a newer one may have written it; it is left alone";
+        ui.trouble(path.as_os_str(), "recover", text);
+    }
+    let mut open = dead.unreadable.len();
+    for begun in &dead.restores {
         let short = begun.snapshot.get(..8).unwrap_or(&begun.snapshot).to_owned();
         let done = match dry_run {
-            true => Ok(planned(&begun)),
-            false => take_back(state, &begun),
+            true => Ok(planned(begun)),
+            false => take_back(state, begun),
         };
         let is_taken_back = done.is_ok();
         let lines = done.unwrap_or_else(|error| vec![format!("could not be taken back: {error:#}")]);
@@ -98,7 +98,7 @@ fn restores(
             continue;
         }
         let words = begun.words_back().filter(|_| is_taken_back);
-        let outcome = words.as_ref().map_or(Ok(DONE), |_| go_back(&begun));
+        let outcome = words.as_ref().map_or(Ok(DONE), |_| go_back(begun));
         if let (Err(error), Some(words)) = (&outcome, words) {
             eprintln!(
                 "Warning: project {} is stopped, and its volumes may be half restored: {error:#}",

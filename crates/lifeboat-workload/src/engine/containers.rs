@@ -140,17 +140,13 @@ impl Engine {
     /// Freezes all processes of a container. Fails where it is not running, or frozen already. Where the engine's runtime does
     /// not catch all of them, as on a busy machine, it has let go of those that it caught, and is asked again.
     pub fn pause_container(&self, name: &str) -> Result<()> {
-        let name = plain_name(name)?;
-        let mut tries = 1;
+        let (name, mut left) = (plain_name(name)?, PAUSE_TRIES);
         loop {
             let answer =
                 self.wait(&format!("pausing container {name}"), QUICK, self.bollard().pause_container(name));
+            left -= 1;
             match &answer {
-                Err(Error::Refused { message, .. })
-                    if message.contains(NOT_FROZEN) && tries < PAUSE_TRIES =>
-                {
-                    tries += 1;
-                }
+                Err(Error::Refused { message, .. }) if left > 0 && message.contains(NOT_FROZEN) => {}
                 _ => return answer,
             }
         }

@@ -21,7 +21,7 @@ const NETWORK: &str = "com.docker.compose.network";
 #[derive(Debug)]
 pub struct Made<'m> {
     /// The engine's description of the first one.
-    pub then: Value,
+    pub then: &'m Value,
     /// The same, as it was changed.
     pub now: &'m Value,
     /// What it is in, by the names of now.
@@ -87,7 +87,7 @@ impl File {
         // Several have no name of their own.
         if let [one] = all {
             let default = format!("{}-{service}-", description.name);
-            let name = text(&one.then, "/Name");
+            let name = text(one.then, "/Name");
             let number = name.trim_start_matches('/').strip_prefix(&default);
             if !number.is_some_and(|number| number.bytes().all(|byte| byte.is_ascii_digit())) {
                 let now = text(one.now, "/Name");
@@ -99,7 +99,7 @@ impl File {
         if !inner.is_empty() {
             lines.push(format!("ports: !override {}", json!(inner)));
         }
-        if has_static_address(&one.then) {
+        if has_static_address(one.then) {
             lines.push(format!("networks: !override {}", self.networks_of(service, one)));
         }
         let places = self.places(description, one);
@@ -112,7 +112,7 @@ impl File {
     /// The networks of a service, without addresses.
     fn networks_of(&mut self, service: &str, one: &Made<'_>) -> Value {
         let endpoints = one.now.pointer("/NetworkSettings/Networks").and_then(Value::as_object);
-        let id = text(&one.then, "/Id");
+        let id = text(one.then, "/Id");
         let own_words =
             [text(one.now, "/Name").trim_start_matches('/'), service, id.get(..12).unwrap_or_default()]
                 .map(str::to_owned);
@@ -145,7 +145,7 @@ impl File {
     /// What a service mounts that compose's files have somewhere else, each by where it is seen.
     fn places(&mut self, description: &Description, one: &Made<'_>) -> Vec<Value> {
         let mut told = Vec::new();
-        let changed = |pointer| list(&one.then, pointer).zip(list(one.now, pointer));
+        let changed = |pointer| list(one.then, pointer).zip(list(one.now, pointer));
         for (_, now) in changed("/HostConfig/Binds").filter(|(then, now)| then != now) {
             let mut parts = now.as_str().unwrap_or_default().splitn(3, ':');
             let [source, target, options] = std::array::from_fn(|_| parts.next().unwrap_or_default());
@@ -329,7 +329,7 @@ mod tests {
         });
         let networks = networks.as_object().unwrap();
         let members: Vec<Made<'_>> =
-            then.iter().zip(&now).map(|(then, now)| Made { then: then.clone(), now, networks }).collect();
+            then.iter().zip(&now).map(|(then, now)| Made { then, now, networks }).collect();
         let key = |key: &str| Words::from([(VOLUME.to_owned(), key.to_owned())]);
         let volumes = [("copy_data".to_owned(), key("data")), ("copy_infra_data".to_owned(), key("data"))];
         let expected = r#"# What lifeboat made as `copy` of the project `shop`; it goes behind its files.

@@ -97,7 +97,7 @@ impl Renaming {
     pub fn change(&self, container: &mut Value, map: &PathMap) -> Vec<String> {
         let mut remarks = Vec::new();
         self.places(container, map);
-        if !self.is_any() {
+        if !self.is_any() || !container.is_object() {
             return remarks;
         }
         let name = text(container, "/Name").trim_start_matches('/').to_owned();
@@ -193,7 +193,9 @@ impl Renaming {
     fn networks_in(&self, container: &mut Value, remarks: &mut Vec<String>) {
         let own = text(container, "/Name").trim_start_matches('/').to_owned();
         let mode = text(container, "/HostConfig/NetworkMode");
-        container["HostConfig"]["NetworkMode"] = Value::from(self.network(&mode));
+        if let Some(now) = container.pointer_mut("/HostConfig/NetworkMode") {
+            *now = Value::from(self.network(&mode));
+        }
         let old_names: Vec<&String> = self.containers.keys().collect();
         let Some(Value::Object(networks)) = container.pointer_mut("/NetworkSettings/Networks") else {
             return;
@@ -226,12 +228,14 @@ impl Renaming {
             return;
         }
         for (name, mut described) in std::mem::take(networks) {
-            if self.networks.contains_key(&name) {
+            if self.networks.contains_key(&name) && described.is_object() {
                 let mut labels = crate::engine::views::words(&described, "/Labels");
                 self.labels(&mut labels);
                 described["Labels"] = json!(labels);
                 // Its subnets are the first project's.
-                described["IPAM"]["Config"] = json!([]);
+                if let Some(subnets) = described.pointer_mut("/IPAM/Config") {
+                    *subnets = json!([]);
+                }
             }
             networks.insert(self.network(&name).to_owned(), described);
         }
@@ -302,6 +306,30 @@ mod tests {
             }},
         });
         assert_eq!(container, expected);
+    }
+
+    #[test]
+    fn descriptions_of_any_form_are_gone_through() {
+        let renaming = Renaming::new(&description(), "copy").unwrap();
+        let map = PathMap::parse(["/srv=/new"]).unwrap();
+        let odd = [json!(null), json!([]), json!("text"), json!({}), json!({"a": 1})];
+        for one in &odd {
+            let whole = json!({
+                "Name": one, "Config": one, "HostConfig": one, "Mounts": [one], "NetworkSettings": {"Networks": one},
+            });
+            let parts = json!({
+                "Config": {"Labels": one}, "NetworkSettings": {"Networks": {"shop_back": one}},
+                "HostConfig": {"NetworkMode": one, "Binds": [one], "Mounts": [one], "PortBindings": {"80/tcp": [one]}},
+            });
+            for mut container in [one.clone(), whole, parts] {
+                renaming.change(&mut container, &map);
+            }
+            for network in [one.clone(), json!({"IPAM": one, "Labels": one})] {
+                let mut networks = Map::from_iter([("shop_back".to_owned(), network)]);
+                renaming.change_networks(&mut networks);
+                assert!(networks.contains_key("copy_back"));
+            }
+        }
     }
 
     #[test]

@@ -3,7 +3,6 @@
 use super::run::Run;
 use super::work::{Work, path_map};
 use crate::args::RestoreArgs;
-use crate::commands::containers;
 use crate::ui::{Ui, bytes};
 use anyhow::{Context, Result};
 use lifeboat::workload::project::override_file::{Made, override_file};
@@ -21,15 +20,12 @@ impl Run<'_> {
         }
         let volumes = self.work.volumes.iter();
         let volumes = volumes.map(|(name, (_, recorded))| (name.clone(), recorded.labels.clone())).collect();
-        let mut made = Vec::new();
-        for member in &self.work.members {
-            let then = containers::files(self.reader, member.source)?.container;
-            made.push(Made {
-                then: serde_json::from_slice(&then).unwrap_or_default(),
-                now: member.recorded.raw(),
-                networks: member.recorded.networks(),
-            });
-        }
+        let made = self.work.members.iter().map(|member| Made {
+            then: &member.then,
+            now: member.recorded.raw(),
+            networks: member.recorded.networks(),
+        });
+        let made: Vec<Made<'_>> = made.collect();
         let map = path_map(self.call.arguments, description)?;
         let place = |path: &str| map.place(Path::new(path)).display().to_string();
         let first = map.place(Path::new(&description.compose_files[0]));

@@ -34,6 +34,8 @@ use std::path::{Path, PathBuf};
 /// One container that comes back.
 pub(super) struct Member<'s> {
     pub(super) source: &'s Source,
+    /// As it is described, before names and places were changed.
+    pub(super) then: Value,
     pub(super) recorded: Recorded,
     pub(super) facts: Facts,
     pub(super) ran: bool,
@@ -145,7 +147,8 @@ pub(super) fn work<'s>(
         in_place: arguments.in_place,
     };
     found.extend(obstacles(volumes, &coming)?);
-    if !ports::are_ours(volumes.engine()) && recorded.iter().any(|one| !ports::wanted(one.raw()).is_empty()) {
+    let publishes = recorded.iter().any(|one| !ports::wanted(one.raw()).is_empty());
+    if publishes && !ports::are_ours(volumes.engine()) {
         remarks
             .push("whether processes of the engine's machine have its ports cannot be seen from here".into());
     }
@@ -184,10 +187,11 @@ fn missing(
     let comes = |name: &str| images.iter().any(|(source, _)| source.name == name.as_bytes());
     let mut found = Vec::new();
     for member in members {
-        let own = description.images.iter().filter(|one| {
-            one.container.as_bytes() == member.source.name && one.id == member.recorded.image_id
+        let has_image = description.images.iter().any(|one| {
+            one.container.as_bytes() == member.source.name
+                && one.id == member.recorded.image_id
+                && comes(&one.name)
         });
-        let has_image = own.map(|one| comes(&one.name)).max().unwrap_or(false);
         for error in recreate::plan::missing(engine, &member.recorded, snapshot, has_image)? {
             let way_out = error.hint().unwrap_or_default();
             found.push(Obstacle { what: format!("{}: {error}", member.recorded.name), way_out });
@@ -302,7 +306,8 @@ fn members<'s>(
             continue;
         };
         let mut files = containers::files(reader, source)?;
-        let mut raw: Value = serde_json::from_slice(&files.container).unwrap_or_default();
+        let then: Value = serde_json::from_slice(&files.container).unwrap_or_default();
+        let mut raw = then.clone();
         remarks.extend(renaming.change(&mut raw, map));
         files.container = serde_json::to_vec(&raw)?;
         if let Some(text) = &files.networks
@@ -313,7 +318,7 @@ fn members<'s>(
         }
         let recorded = Recorded::read(&files)?;
         let facts = Facts::read(&raw).context("the snapshot's description of a container cannot be used")?;
-        members.push(Member { source, recorded, facts, ran: one.ran });
+        members.push(Member { source, then, recorded, facts, ran: one.ran });
     }
     Ok(members)
 }
