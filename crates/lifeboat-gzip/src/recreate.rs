@@ -19,7 +19,8 @@ use std::io::{Read, Write};
 /// # Guarantees
 ///
 /// With the plain bytes and the recipe of an [`Analyzer`](crate::Analyzer) the stream is the one that it saw. With others there
-/// is an error or some other stream: compare digests.
+/// is an error or some stream: compare digests. Seldom it is the same one all the same, where the recipe says what a copy is
+/// and nobody looks at the plain bytes that it stands for.
 ///
 /// # Errors
 ///

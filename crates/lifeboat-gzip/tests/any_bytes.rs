@@ -117,7 +117,29 @@ proptest! {
             0 => apart.plain.truncate(at),
             _ => apart.plain[at] ^= change,
         }
-        // Another stream, or a recipe that no longer fits: a match at the end may well be as long as what is left.
-        prop_assert!(recreate(&apart.plain, &apart.recipe, 10_000).ok() != Some(stream));
+        match recreate(&apart.plain, &apart.recipe, 10_000) {
+            Err(error) => prop_assert_eq!(error.kind(), ErrorKind::Damaged),
+            // Where the recipe says how long a copy is, and of what, nobody looks at the bytes that it stands for.
+            Ok(made) => prop_assert!(made != stream || (change != 0 && at > 0), "{}: {} {}", name, at, change),
+        }
+    }
+}
+
+#[test]
+fn hardly_any_plain_byte_is_not_needed() {
+    for name in vector_names() {
+        let stream = vector(&name, "gz");
+        let apart = analyze(&stream, stream.len()).unwrap();
+        let step = (apart.plain.len() / 200).max(1);
+        let (mut tried, mut same) = (0, 0);
+        for at in (0..apart.plain.len()).step_by(step) {
+            let mut plain = apart.plain.clone();
+            plain[at] ^= 0x55;
+            tried += 1;
+            same += usize::from(recreate(&plain, &apart.recipe, 10_000).is_ok_and(|made| made == stream));
+        }
+        // The last plain bytes of a stream that is cut off are not needed.
+        let limit = if name == "go127" { tried / 4 } else { 0 };
+        assert!(same <= limit, "{name}: {same} of {tried}");
     }
 }

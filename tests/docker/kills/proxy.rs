@@ -1,6 +1,6 @@
 //! Stands between lifeboat and its engine, and does something at one of the requests.
 //!
-//! Every request comes on a connection of its own, so the k-th connection is the k-th request.
+//! Every request comes on a connection of its own. Connections on which nothing is asked only look for who listens.
 
 use std::io::{Read, Write};
 use std::net::Shutdown;
@@ -131,7 +131,7 @@ impl Shared {
 
 fn serve(shared: &Shared, mut client: UnixStream) {
     let mut buffer = vec![0; 64 << 10];
-    let Ok(count) = client.read(&mut buffer) else { return };
+    let Ok(count @ 1..) = client.read(&mut buffer) else { return };
     let line = buffer[..count].split(|byte| *byte == b'\r').next().unwrap_or_default();
     let is_the_one = shared.note(&String::from_utf8_lossy(line));
     shared.fire(is_the_one, When::Before);
