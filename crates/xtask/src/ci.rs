@@ -1,6 +1,6 @@
 //! Everything that CI checks, in the order that fails soonest.
 //!
-//! Must stay true: CI runs this and nothing else (`.ci/run`), so what passes here passes there. The first failure stops
+//! Must stay true: CI runs this and nothing else (`.ci/run`), so what passes here passes there. The first step that fails stops
 //! the run. The last line counts the tests in the form `N passed, N failed, N skipped`.
 
 use crate::failure::{Failure, Result};
@@ -38,10 +38,11 @@ pub(crate) fn test(place: &Place) -> Result<()> {
 }
 
 /// Unit, integration and documentation tests, those of Docker on all the engines. One program after the other: a container
-/// begins with a copy of all mounts, and a disk that another program cuts off the power of is then not gone.
+/// begins with a copy of all mounts, and a disk that another program cuts off the power of is then not gone. A program that
+/// fails does not keep the others from running: compiling took longer than they do, and all that fails is worth knowing.
 fn run_tests(place: &Place, engines: &engines::InUse) -> Result<Counts> {
     let mut counts = Counts::default();
-    let mut command = place.cargo("test --release --workspace");
+    let mut command = place.cargo("test --release --workspace --no-fail-fast");
     command.envs(engines.environment());
     step::run_watching("tests", &mut command, |line| counts.add(line))?;
     Ok(counts)
