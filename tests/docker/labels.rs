@@ -140,6 +140,7 @@ on_every_engine! {
         let held = service(engine, &[], &held);
         snapshot(&scene, engine, &held, &[]).expect(0);
         assert_eq!(how(&scene, &held)["how"], "held");
+        assert!(how(&scene, &held)["held_millis"].is_u64(), "{}", how(&scene, &held));
         assert_eq!(scene.snapshots().pop().unwrap()["consistency"]["one_moment"], json!(true));
     }
 

@@ -173,6 +173,9 @@ on_every_engine! {
         let (consistency, one) = said(&scene);
         assert_eq!((&one["how"], &consistency["one_moment"]), (&"backup-mode".into(), &true.into()), "{consistency}");
         assert!(one["warnings"].to_string().contains("synchronous_commit is off"), "{one}");
+        // Nobody is paused, and the mode lasts as long as everything is read.
+        assert_eq!(consistency["quiet_millis"], 0, "{consistency}");
+        assert!(one["held_millis"].as_u64().unwrap() > 0, "{one}");
         let known = writer.done_at(moment(&consistency, &one));
         assert!(known >= 20);
         assert!(server.exec(&psql("--command=SELECT 'slots: ' || count(*) FROM pg_replication_slots")).contains("slots: 0"));

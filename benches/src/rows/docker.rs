@@ -164,6 +164,14 @@ struct Round<'r> {
     home: Home,
 }
 
+/// Seconds for which a snapshot kept its services still.
+struct Still {
+    /// Stopped or paused.
+    paused: f64,
+    /// In a mode of their own, or by a command.
+    held: Option<f64>,
+}
+
 /// What was done while the clients wrote. Times are seconds since 1970.
 struct Done {
     undisturbed: (f64, f64),
@@ -171,8 +179,8 @@ struct Done {
     second: (f64, f64),
     first_cost: Metered,
     second_cost: Metered,
-    /// How long each held services, as its snapshot says.
-    held_seconds: (f64, f64),
+    /// How long each kept services still, as its snapshot says.
+    still: (Still, Still),
     added: u64,
     /// Writes that the server had kept before the second, and after.
     kept: (u64, u64),
@@ -201,7 +209,7 @@ impl Round<'_> {
         let begun = now();
         let first_cost = self.bench.run(&self.snapshot())?;
         let first = (begun, now());
-        let held = self.held_seconds()?;
+        let still = self.still()?;
         let before = self.home.stored_bytes()?;
         rustix::fs::sync();
         let kept = self.server.count()?;
@@ -212,12 +220,12 @@ impl Round<'_> {
         // So that the last stall has an end.
         std::thread::sleep(Duration::from_secs(1));
         let added = self.home.stored_bytes()?.saturating_sub(before);
-        let held_seconds = (held, self.held_seconds()?);
-        Ok(Done { undisturbed, first, second, first_cost, second_cost, held_seconds, added, kept })
+        let still = (still, self.still()?);
+        Ok(Done { undisturbed, first, second, first_cost, second_cost, still, added, kept })
     }
 
     /// What the newest snapshot says of its quiet time. Where it is not of one moment, nothing counts.
-    fn held_seconds(&self) -> Result<f64> {
+    fn still(&self) -> Result<Still> {
         let output =
             self.command().args(["snapshots", "--json"]).output().context("cannot list snapshots")?;
         let newest =
@@ -226,7 +234,9 @@ impl Round<'_> {
         let consistency = &newest["consistency"];
         let is_kept = consistency["one_moment"] == Value::Bool(true);
         ensure!(is_kept, "the snapshot is not of one moment: {consistency}");
-        Ok(consistency["quiet_millis"].as_f64().unwrap_or(0.0) / 1e3)
+        let paused = consistency["quiet_millis"].as_f64().unwrap_or(0.0) / 1e3;
+        let held = consistency["containers"][0]["held_millis"].as_f64().map(|millis| millis / 1e3);
+        Ok(Still { paused, held })
     }
 
     fn command(&self) -> Command {
@@ -245,11 +255,19 @@ impl Round<'_> {
         let rate = |(from, to): (f64, f64)| acknowledged.rate(from, to);
         let wait = |(from, to): (f64, f64)| acknowledged.stall(from, to).as_secs_f64();
         let memory = done.first_cost.memory_bytes.max(done.second_cost.memory_bytes);
-        Sample::new("lifeboat snapshot container:NAME")
-            .with("first: time", Unit::Seconds, done.first_cost.seconds)
-            .with("first: paused", Unit::LongestSeconds, done.held_seconds.0)
-            .with("second: time", Unit::Seconds, done.second_cost.seconds)
-            .with("second: paused", Unit::LongestSeconds, done.held_seconds.1)
+        let mut sample = Sample::new("lifeboat snapshot container:NAME");
+        let both = [("first", &done.first_cost, &done.still.0), ("second", &done.second_cost, &done.still.1)];
+        for (what, cost, still) in both {
+            sample = sample.with(&format!("{what}: time"), Unit::Seconds, cost.seconds).with(
+                &format!("{what}: paused"),
+                Unit::LongestSeconds,
+                still.paused,
+            );
+            if let Some(held) = still.held {
+                sample = sample.with(&format!("{what}: held"), Unit::LongestSeconds, held);
+            }
+        }
+        sample
             .with("second: longest wait of a client", Unit::LongestSeconds, wait(done.second))
             .with("second: added", Unit::Bytes, done.added as f64)
             .with("undisturbed: longest wait of a client", Unit::LongestSeconds, wait(done.undisturbed))

@@ -173,15 +173,13 @@ impl Predictor {
         self.searched = None;
     }
 
-    /// Whether enough is known for a prediction.
+    /// Whether enough is known for a prediction, and for any other token that was said in its place.
     #[inline]
     pub(crate) fn is_ready(&mut self) -> bool {
         self.plan();
-        if let Some(fast) = &self.fast {
-            return self.next < fast.planned;
-        }
         let ahead = self.ahead();
-        ahead >= LOOKAHEAD || (self.whole && ahead > 0)
+        let is_planned = self.fast.as_ref().is_none_or(|fast| self.next < fast.planned);
+        is_planned && (ahead >= LOOKAHEAD || (self.whole && ahead > 0))
     }
 
     /// Goes on by bytes that are there.

@@ -37,6 +37,11 @@ fn zlib(plain: &[u8], level: u32) -> Vec<u8> {
     writer.finish().unwrap()
 }
 
+/// Vectors with plain bytes. Of a stream that is cut off, the last ones are not needed.
+fn needed_vectors() -> Vec<String> {
+    vector_names().into_iter().filter(|name| name != "empty" && name != "go127").collect()
+}
+
 /// One of the vectors.
 fn stream() -> impl Strategy<Value = Vec<u8>> {
     select(vector_names()).prop_map(|name| vector(&name, "gz"))
@@ -107,11 +112,9 @@ proptest! {
     }
 
     #[test]
-    fn plain_bytes_that_are_others(name in select(vector_names()), at in any::<Index>(), change in prop_oneof![Just(0u8), any::<u8>()]) {
+    fn plain_bytes_that_are_others(name in select(needed_vectors()), at in any::<Index>(), change in prop_oneof![Just(0u8), any::<u8>()]) {
         let stream = vector(&name, "gz");
         let mut apart = analyze(&stream, stream.len()).unwrap();
-        // The last plain bytes of a stream that is cut off are not needed.
-        prop_assume!(!apart.plain.is_empty() && name != "go127");
         let at = at.index(apart.plain.len());
         match change {
             0 => apart.plain.truncate(at),

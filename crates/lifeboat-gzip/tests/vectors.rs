@@ -105,3 +105,16 @@ fn a_block_may_have_more_tokens_than_a_section() {
         }
     }
 }
+
+#[test]
+fn a_copy_across_pieces_that_go_1_27_would_not_say_waits_for_its_bytes() {
+    let mut stream = vector("go127", "gz");
+    // Behind these, copies begin elsewhere than where a piece does.
+    stream[44_768] ^= 1 << 3;
+    stream[55_946] ^= 1 << 4;
+    let whole = analyze(&stream, stream.len()).unwrap();
+    for push in [1, 4096, 65_535, 98_303] {
+        assert_eq!(analyze(&stream, push).as_ref(), Some(&whole), "{push}");
+        assert_eq!(recreate(&whole.plain, &whole.recipe, push).unwrap(), stream, "{push}");
+    }
+}

@@ -6,9 +6,12 @@
 use super::Work;
 use super::group::Member;
 use crate::facts::State;
+use crate::quiesce::holding::Holding;
 use crate::quiesce::plan::Action;
 use crate::recipes::How;
+use crate::recipes::at_work::AtWork;
 use serde_json::{Value, json};
+use std::time::Duration;
 
 /// A snapshot takes no more: `docs/format/snapshot.md`.
 const MAX: usize = 64 << 10;
@@ -29,7 +32,7 @@ pub(super) fn consistency(work: &Work, group: &[Member]) -> Value {
     let mut claim = json!({
         "moment": at.map(|at| at.to_string()),
         "one_moment": work.is_sound && !work.prepared_badly && !ran_on && work.moment.is_some(),
-        "quiet_millis": report.map(|report| u64::try_from(report.quiet.as_millis()).unwrap_or(u64::MAX)),
+        "quiet_millis": report.map(|report| millis(report.quiet)),
         "containers": containers,
         "spared": spared,
         "trouble": trouble,
@@ -43,6 +46,17 @@ pub(super) fn consistency(work: &Work, group: &[Member]) -> Value {
 }
 
 const RAN_ON: &str = "ran on";
+
+fn millis(time: Duration) -> u64 {
+    u64::try_from(time.as_millis()).unwrap_or(u64::MAX)
+}
+
+/// The longest that a command or a session in a container held the last time.
+fn held_for(work: &Work, id: &str) -> Option<Duration> {
+    let of_recipes = work.recipes.iter().flat_map(AtWork::holding);
+    let all = work.holds.iter().chain(of_recipes).filter(|holding| holding.running().container == id);
+    all.filter_map(Holding::lasted).max()
+}
 
 /// Whether its database needs nobody to hold still.
 fn runs_on(member: Option<&Member>) -> bool {
@@ -75,6 +89,9 @@ fn members(work: &Work, group: &[Member]) -> Vec<Value> {
             (None, None) => "was removed",
         };
         let mut one = json!({"name": facts.name, "how": how, "killed": killed});
+        if let Some(lasted) = held_for(work, &facts.id) {
+            one["held_millis"] = json!(millis(lasted));
+        }
         if let Some(member) = member {
             one["captured"] = json!(member.is_named);
             if !member.preparation.claim.is_null() {

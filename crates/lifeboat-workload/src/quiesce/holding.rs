@@ -9,7 +9,7 @@ use crate::engine::Engine;
 use crate::hooks::{self, Hold, Ran};
 use crate::journal::entry::Running;
 use crate::labels::Command;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// So long one has at most to let go by itself once its run is dead. It may have something to put back, and whomever it
 /// holds waits.
@@ -21,7 +21,9 @@ pub struct Holding {
     command: Command,
     told: String,
     running: Running,
-    hold: Option<Hold>,
+    /// What holds, and since when.
+    hold: Option<(Hold, Instant)>,
+    lasted: Option<Duration>,
 }
 
 /// How a hold came to its end.
@@ -46,7 +48,7 @@ impl Holding {
             command: name.to_owned(),
             grace_millis: u64::try_from(grace.as_millis()).unwrap_or(u64::MAX),
         };
-        Self { command: command.clone(), told: told.to_owned(), running, hold: None }
+        Self { command: command.clone(), told: told.to_owned(), running, hold: None, lasted: None }
     }
 
     /// What a journal says of it.
@@ -64,7 +66,13 @@ impl Holding {
     /// What holds now, if it does.
     #[must_use]
     pub fn hold(&self) -> Option<&Hold> {
-        self.hold.as_ref()
+        self.hold.as_ref().map(|(hold, _)| hold)
+    }
+
+    /// How long it held the last time, from its ready marker until it had let go.
+    #[must_use]
+    pub fn lasted(&self) -> Option<Duration> {
+        self.lasted
     }
 
     /// Holds, once that is on disk.
@@ -84,7 +92,7 @@ impl Holding {
         if let Err(error) = &begun {
             note_failure(session, word, error);
         }
-        Ok(begun.map(|hold| self.hold = Some(hold)))
+        Ok(begun.map(|hold| self.hold = Some((hold, Instant::now()))))
     }
 
     /// Writes to its standard input, and waits until it has said `line`; gives all it said so far, or nothing where it does not
@@ -99,7 +107,7 @@ impl Holding {
         line: &str,
         session: &mut Option<Session>,
     ) -> Result<Option<String>, hooks::Error> {
-        let Some(hold) = &mut self.hold else { return Ok(None) };
+        let Some((hold, _)) = &mut self.hold else { return Ok(None) };
         let said = hold.ask(text, line);
         if let Err(error) = &said {
             self.hold = None;
@@ -110,9 +118,10 @@ impl Holding {
 
     /// Lets go, if it holds.
     pub fn release(&mut self, session: &mut Option<Session>) -> Option<Released> {
-        let hold = self.hold.take()?;
+        let (hold, since) = self.hold.take()?;
         let held = hold.holds();
         let ran = hold.release();
+        self.lasted = Some(since.elapsed());
         let word = &self.running.word;
         match &ran {
             Ok(_) => _ = session.as_mut().map(|session| session.ran(word, "done")),
