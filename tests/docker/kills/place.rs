@@ -82,11 +82,12 @@ pub(super) fn run_whose_engine_dies(
     run: impl FnOnce(&Proxy) -> Child,
 ) -> (Child, Option<Vec<String>>) {
     let kill = engine.killer();
+    let when = at.1;
     let touched = Arc::new(Mutex::new(Vec::new()));
-    let seen = Arc::clone(&touched);
+    let (seen, watched) = (Arc::clone(&touched), state.clone());
     let deed = Box::new(move || {
         kill();
-        *seen.lock().unwrap() = made_quiet(&state);
+        *seen.lock().unwrap() = made_quiet(&watched);
     });
     let proxy = Proxy::start(socket, &engine.url, at, deed);
     let mut run = run(&proxy);
@@ -97,8 +98,15 @@ pub(super) fn run_whose_engine_dies(
     if !proxy.has_fired() {
         return (run, None);
     }
+    let mut touched = touched.lock().unwrap().clone();
+    if when == When::Answered {
+        // It reads the answer first. What it knows by that to be back, it leaves alone.
+        while !proxy.has_gone_on() && run.try_wait().unwrap().is_none() && begun.elapsed() < PATIENCE {
+            std::thread::sleep(Duration::from_millis(5));
+        }
+        touched = made_quiet(&state);
+    }
     engine.restart();
-    let touched = touched.lock().unwrap().clone();
     (run, Some(touched))
 }
 

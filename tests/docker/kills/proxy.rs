@@ -6,7 +6,7 @@ use std::io::{Read, Write};
 use std::net::Shutdown;
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 
 /// Where in a request.
@@ -37,6 +37,8 @@ struct Shared {
     /// The first lines of all requests, in their order.
     lines: Mutex<Vec<String>>,
     fired: AtomicBool,
+    /// How many requests there were by then.
+    asked: AtomicUsize,
     at: At,
     when: When,
     deed: Mutex<Deed>,
@@ -74,6 +76,7 @@ impl Proxy {
             engine: engine.trim_start_matches("unix://").into(),
             lines: Mutex::default(),
             fired: AtomicBool::new(false),
+            asked: AtomicUsize::new(0),
             at,
             when,
             deed: Mutex::new(deed),
@@ -103,6 +106,11 @@ impl Proxy {
         self.shared.fired.load(Ordering::SeqCst)
     }
 
+    /// Whether there was a request since.
+    pub(crate) fn has_gone_on(&self) -> bool {
+        self.has_fired() && self.lines().len() > self.shared.asked.load(Ordering::SeqCst)
+    }
+
     pub(crate) fn host(&self) -> String {
         format!("unix://{}", self.path.display())
     }
@@ -123,6 +131,7 @@ impl Shared {
 
     fn fire(&self, is_the_one: bool, when: When) {
         if is_the_one && self.when == when {
+            self.asked.store(self.lines.lock().unwrap().len(), Ordering::SeqCst);
             (self.deed.lock().unwrap())();
             self.fired.store(true, Ordering::SeqCst);
         }
@@ -159,6 +168,12 @@ fn serve(shared: &Shared, mut client: UnixStream) {
         // Long enough for the engine to begin, and for most to have done nothing yet.
         std::thread::sleep(std::time::Duration::from_millis(1));
         shared.fire(is_the_one, When::Sent);
+        // An engine that died of it has not answered, also where its answer was on its way by then.
+        if UnixStream::connect(&shared.engine).is_err() {
+            let _ = client.shutdown(Shutdown::Both);
+            let _ = forward.join();
+            return;
+        }
     }
     let mut is_first = true;
     while let Ok(count) = engine.read(&mut buffer) {

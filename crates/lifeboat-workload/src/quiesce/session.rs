@@ -267,7 +267,8 @@ impl Session {
             }
             link.limit(self.plan.limit());
         }
-        self.since = Some(Instant::now());
+        // Where nobody is made quiet, nobody waits.
+        self.since = (!self.plan.is_empty()).then(Instant::now);
         self.is_unsure = true;
         let containers = order::quieten(&self.hands, journal, &self.plan)?;
         self.is_unsure = false;
