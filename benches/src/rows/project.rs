@@ -9,7 +9,7 @@ use crate::docker::Engine;
 use crate::meter::Call;
 use crate::results::{RowResult, Unit};
 use crate::rounds::{Participant, Sample};
-use crate::tools::Home;
+use crate::tools::{Home, quietly};
 use anyhow::{Context, Result, ensure};
 use serde_json::Value;
 use std::path::PathBuf;
@@ -55,10 +55,10 @@ struct Project {
 
 impl Drop for Project {
     fn drop(&mut self) {
-        let _ = self.compose(&self.here, &["down", "--volumes"]).output();
-        let _ = self.leave_there();
-        for image in IMAGES {
-            let _ = self.here.say(&["rmi", "--force", &self.image(image)]);
+        for engine in [&self.here, &self.there] {
+            if let Err(error) = self.down(engine) {
+                eprintln!("{} stays on {}: {error:#}", self.name, engine.url);
+            }
         }
     }
 }
@@ -143,11 +143,13 @@ impl Project {
         self.say(engine, &words)?.parse().context("the database does not count")
     }
 
-    /// Nothing of it stays on the other engine.
-    fn leave_there(&self) -> Result<()> {
-        self.say(&self.there, &["down", "--volumes"])?;
+    /// Nothing of it stays on an engine. What it was made of may be gone, so compose goes by its labels.
+    fn down(&self, engine: &Engine) -> Result<()> {
+        let mut compose = Command::new(&self.compose);
+        compose.env("DOCKER_HOST", &engine.url).args(["--project-name", &self.name, "down", "--volumes"]);
+        quietly(&mut compose)?;
         for image in IMAGES {
-            let _ = self.there.say(&["rmi", "--force", &self.image(image)]);
+            let _ = engine.say(&["rmi", "--force", &self.image(image)]);
         }
         Ok(())
     }
@@ -198,7 +200,7 @@ pub(crate) fn project(bench: &Bench) -> Result<RowResult> {
     );
     let lifeboat = Participant::new("lifeboat", |_| {
         let done = round(bench, &project);
-        let left = project.leave_there();
+        let left = project.down(&project.there);
         let done = done?;
         left?;
         Ok(done)
