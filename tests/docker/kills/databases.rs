@@ -120,7 +120,9 @@ impl Databases {
         let containers = newest["consistency"]["containers"].as_array().unwrap().clone();
         for (server, how) in self.servers.iter().zip(["backup-mode", "locked", "saved"]) {
             let one = containers.iter().find(|one| one["name"] == server.name.as_str()).unwrap();
-            assert_eq!(one["claim"]["how"], how, "{one}");
+            // One that its engine had just started again could not be asked yet.
+            let starts = one["warnings"].to_string().contains("could not be asked");
+            assert_eq!(one["claim"]["how"], if starts { "paused" } else { how }, "{one}");
         }
     }
 

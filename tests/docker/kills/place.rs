@@ -74,6 +74,9 @@ pub(super) fn made_quiet(state: &Path) -> Vec<String> {
     last.into_iter().filter(|(_, is_quiet)| *is_quiet).map(|(container, _)| container).collect()
 }
 
+/// So long an engine has to start by itself what its policy starts.
+const ENGINES_TURN: Duration = Duration::from_secs(20);
+
 /// A run whose engine is killed at a request and started again, and what was quiet then, if it came to that.
 pub(super) fn run_whose_engine_dies(
     engine: &KillableEngine,
@@ -237,6 +240,38 @@ impl Place {
         listed.lines().filter(|line| !line.ends_with(" running")).map(str::to_owned).collect()
     }
 
+    /// What the engine tells of its containers, newest last, and the cgroups of the services' processes with what freezes them:
+    /// an engine may be wrong about that.
+    fn happened(&self) -> String {
+        let format = "{{.TimeNano}} {{.Action}} {{.Actor.Attributes.name}} {{.Actor.Attributes.exitCode}}";
+        let now = std::time::UNIX_EPOCH.elapsed().unwrap().as_secs();
+        let (since, until) = ((now - 2 * PATIENCE.as_secs()).to_string(), now.to_string());
+        let words = [
+            "events",
+            "--since",
+            &since,
+            "--until",
+            &until,
+            "--filter",
+            "type=container",
+            "--format",
+            format,
+        ];
+        let frozen = self.services.iter().map(|service| {
+            let process = self.engine.say(&["inspect", "--format", "{{.State.Pid}}", &service.name]);
+            let groups = std::fs::read_to_string(format!("/proc/{process}/cgroup")).unwrap_or_default();
+            let paths = groups.lines().filter_map(|line| line.splitn(3, ':').nth(2));
+            let files = ["/sys/fs/cgroup/freezer", "/sys/fs/cgroup"]
+                .into_iter()
+                .zip(["freezer.state", "cgroup.freeze"]);
+            let mut states =
+                paths.flat_map(|path| files.clone().map(move |(root, file)| format!("{root}{path}/{file}")));
+            let state = states.find_map(|file| std::fs::read_to_string(file).ok()).unwrap_or_default();
+            format!("{} {process} {}", service.name, state.trim())
+        });
+        format!("events:\n{}\nfrozen:\n{}", self.engine.say(&words), frozen.collect::<Vec<_>>().join("\n"))
+    }
+
     pub(super) fn marks(&self) -> usize {
         self.engine.say(&["ps", "--all", "--quiet", "--filter", "label=lifeboat.hold"]).lines().count()
     }
@@ -248,7 +283,11 @@ impl Place {
             if begun.elapsed() > PATIENCE {
                 let left = journals(&self.state());
                 let left: Vec<_> = left.iter().map(std::fs::read_to_string).collect();
-                panic!("it never came to this: {what}; down: {:?}; journals: {left:?}", self.down());
+                let happened = self.happened();
+                panic!(
+                    "it never came to this: {what}; down: {:?}; journals: {left:?}; {happened}",
+                    self.down()
+                );
             }
             std::thread::sleep(Duration::from_millis(25));
         }
@@ -295,7 +334,18 @@ impl Place {
         for service in &self.services {
             service.does("start");
         }
-        self.wait_until("all services run for the next point", || self.down().is_empty());
+        let begun = Instant::now();
+        self.wait_until("all services run for the next point", || {
+            let down = self.down();
+            // One that an engine was just starting again when it was killed may stay so for ever.
+            let hangs = |service: &&Container| {
+                down.iter().any(|line| line.contains(&service.name) && line.ends_with(" restarting"))
+            };
+            if begun.elapsed() > ENGINES_TURN {
+                self.services.iter().filter(hangs).for_each(|service| service.does("restart"));
+            }
+            down.is_empty()
+        });
     }
 
     pub(super) fn clean(&self) {

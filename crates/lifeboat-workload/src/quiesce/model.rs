@@ -1,14 +1,14 @@
 //! A model of an engine that dies, and of a run that dies while it talks to one.
 //!
-//! Must stay true: it is at least as unkind as an engine: requests take effect late, answers are lost, and what ran with the
-//! engine dies with it.
+//! Must stay true: it is at least as unkind as an engine: requests take effect late, answers are lost, what it says of a pause
+//! may be what was before, and what ran with the engine dies with it.
 
 use super::hands::{Hands, Refusal};
 use super::plan::{Action, Step};
 use crate::facts::{Facts, State};
 use crate::journal::entry::{Owed, Running};
 use std::cell::RefCell;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 /// How the process that talks to the engine dies at one of its requests.
@@ -32,6 +32,10 @@ pub(super) struct World {
     pub(super) engine: Option<(u32, u32)>,
     /// What runs when the engine is killed ends well once it starts again, because it is asked to.
     pub(super) is_polite: bool,
+    /// Its runtime's messages come late: what was paused right after it was unpaused looks as if it ran, until time passes.
+    pub(super) lags: bool,
+    unpaused: BTreeSet<String>,
+    looks_running: BTreeSet<String>,
     /// A request that has not arrived yet.
     late: Option<Step>,
     starts: u32,
@@ -123,7 +127,12 @@ impl World {
             Request::Quieten(step) => {
                 let facts = self.containers.get_mut(&step.container).ok_or_else(missing)?;
                 match (step.action, facts.state) {
-                    (Action::Pause, State::Running) => facts.state = State::Paused,
+                    (Action::Pause, State::Running) => {
+                        facts.state = State::Paused;
+                        if self.lags && self.unpaused.contains(&step.container) {
+                            self.looks_running.insert(step.container.clone());
+                        }
+                    }
                     (Action::Pause, _) => return Self::refuse("it cannot be paused"),
                     (Action::Stop, State::Running | State::Paused) => facts.state = State::Exited,
                     (Action::Stop, _) => {}
@@ -132,10 +141,11 @@ impl World {
             }
             Request::Unpause(id) => {
                 let facts = self.containers.get_mut(*id).ok_or_else(missing)?;
-                if facts.state != State::Paused {
+                if facts.state != State::Paused || self.looks_running.contains(*id) {
                     return Self::refuse("it is not paused");
                 }
                 facts.state = State::Running;
+                self.unpaused.insert((*id).to_owned());
                 Ok(())
             }
             Request::Start(id) => {
@@ -188,7 +198,12 @@ impl World {
 impl Hands for Model {
     fn look(&self, container: &str) -> Result<Option<Facts>, Refusal> {
         self.request(&Request::Look)?;
-        Ok(self.0.borrow().containers.get(container).cloned())
+        let world = self.0.borrow();
+        let mut found = world.containers.get(container).cloned();
+        if let Some(facts) = found.as_mut().filter(|_| world.looks_running.contains(container)) {
+            facts.state = State::Running;
+        }
+        Ok(found)
     }
 
     fn quieten(&self, step: &Step) -> Result<(), Refusal> {
@@ -211,5 +226,9 @@ impl Hands for Model {
         self.request(&Request::EndCommand(&running.word)).map(|()| ("ended".into(), true))
     }
 
-    fn pass(&self, _: Duration) {}
+    fn pass(&self, _: Duration) {
+        let mut world = self.0.borrow_mut();
+        world.unpaused.clear();
+        world.looks_running.clear();
+    }
 }

@@ -95,13 +95,15 @@ fn requests_of_a_run() -> u32 {
 fn a_run_that_dies_at_any_request_leaves_nothing_down() {
     let requests = requests_of_a_run();
     let mut points = 0;
-    for death in [Death::Before, Death::After, Death::OnItsWay] {
+    let deaths = [Death::Before, Death::After, Death::OnItsWay];
+    for (death, lags) in deaths.map(|death| [(death, false), (death, true)]).concat() {
         for at in 1..=requests {
             let (around, plan) = service();
             let state = tempfile::tempdir().unwrap();
             let model = Model::with(around);
             let mut journal = begin(state.path(), &plan);
             model.0.borrow_mut().fuel = Some((at, death));
+            model.0.borrow_mut().lags = lags;
             assert!(!run(&model, &mut journal, &plan) || at == requests, "{death:?} at {at} changed nothing");
             drop(journal);
             // Its supervisor, or `recover`.
@@ -128,6 +130,7 @@ fn an_undo_that_dies_at_any_request_is_finished_by_the_next_one() {
                 let (around, plan) = service();
                 let state = tempfile::tempdir().unwrap();
                 let model = Model::with(around);
+                model.0.borrow_mut().lags = second % 2 == 0;
                 let mut journal = begin(state.path(), &plan);
                 model.0.borrow_mut().fuel = Some((at, death));
                 run(&model, &mut journal, &plan);

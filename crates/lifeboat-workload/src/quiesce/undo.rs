@@ -5,7 +5,7 @@
 //! `model_tests.rs` tries it against a model of an engine that dies at every step.
 
 use super::hands::{Hands, Refusal};
-use super::plan::Step;
+use super::plan::{Action, Step};
 use super::remedy::{Progress, Remedy, remedy};
 use crate::facts::{Facts, State};
 use crate::journal::entry::{Entry, Ledger};
@@ -16,6 +16,9 @@ use std::time::{Duration, Instant};
 const ROUNDS: u32 = 60;
 /// How long to wait for a container between two states before the next look.
 const LOOK_AGAIN: Duration = Duration::from_millis(100);
+/// An engine tells of a pause what its runtime's messages say, and these come late: one that tells of an unpausing before can make a
+/// frozen container look as if it ran, until the next message. So often one that was just frozen has to be seen running.
+const LOOKS_FROZEN: u32 = 3;
 /// How often a container that ends again is started before that is reported.
 const STARTS: u32 = 3;
 /// So many rounds a container is tried that the engine refuses to bring back.
@@ -221,6 +224,7 @@ fn mend(
     let mut how = How::Back;
     let mut starts = 0;
     let mut last = None;
+    let mut doubtful = 0;
     for _ in 0..ROUNDS {
         let now = hands.look(&step.container)?;
         let mut wanted = remedy(step, progress, now.as_ref());
@@ -228,7 +232,12 @@ fn mend(
             wanted = after_start(now.as_ref(), starts, wanted, last.as_ref());
         }
         let tried = match wanted {
-            Remedy::Nothing => return Ok(how),
+            Remedy::Nothing if doubtful == 0 => return Ok(how),
+            Remedy::Nothing => {
+                doubtful -= 1;
+                hands.pass(LOOK_AGAIN);
+                Ok(())
+            }
             Remedy::Leave(why) if starts == 0 => return Ok(How::Left(why)),
             Remedy::Leave(why) => return Ok(How::Down(why)),
             Remedy::LookAgain => {
@@ -237,11 +246,16 @@ fn mend(
             }
             Remedy::FinishFirst => {
                 progress = Progress::Did;
+                doubtful = if step.action == Action::Pause { LOOKS_FROZEN } else { 0 };
                 hands.quieten(step)
             }
             Remedy::Unpause => {
                 how = How::Unpaused;
-                hands.unpause(&step.container)
+                let unpaused = hands.unpause(&step.container);
+                if unpaused.is_ok() {
+                    doubtful = 0;
+                }
+                unpaused
             }
             Remedy::Start => {
                 how = How::Started;

@@ -21,7 +21,11 @@ pub(super) fn kind(patient: &Patient<'_>) -> Option<Kind> {
     // Where the engine cannot list the processes, what was asked to run has to do.
     let processes = runs.then(|| patient.engine.container_processes(&patient.facts.id).ok()).flatten();
     let found = match &processes {
-        Some(processes) => processes.iter().find_map(|command| by_program(command)),
+        // In its first seconds an entry point prepares the server that it was asked for: it cannot be asked anything yet, and that
+        // is said.
+        Some(processes) => {
+            processes.iter().find_map(|command| by_program(command)).or_else(|| by_command(patient.facts))
+        }
         None => by_image_or_command(patient.facts),
     };
     found.or_else(|| sqlite::is_in(patient).then_some(Kind::Sqlite))
@@ -53,6 +57,12 @@ fn by_program(command: &str) -> Option<Kind> {
         "redis-server" | "valkey-server" => Kind::Redis,
         _ => return None,
     })
+}
+
+/// By the program that it was asked to run, which is a word of its own: `docker-entrypoint.sh postgres -c …`.
+fn by_command(facts: &Facts) -> Option<Kind> {
+    let words = facts.command.iter().take(3).filter(|word| !word.contains(char::is_whitespace));
+    words.into_iter().find_map(|word| by_program(word))
 }
 
 fn by_image_or_command(facts: &Facts) -> Option<Kind> {
@@ -89,6 +99,22 @@ mod tests {
         assert_eq!(known("redis-server *:6379"), Some(Kind::Redis));
         for other in ["postgres_exporter --web", "postgrest", "/bin/sh -c mysqld", "redis-cli", ""] {
             assert_eq!(known(other), None, "{other}");
+        }
+    }
+
+    #[test]
+    fn what_an_entry_point_was_asked_for_is_recognised_before_it_runs_and_a_job_is_not() {
+        let mut facts = running("db");
+        let mut command = |words: &[&str]| {
+            facts.command = words.iter().map(|word| (*word).to_owned()).collect();
+            by_command(&facts)
+        };
+        assert_eq!(command(&["docker-entrypoint.sh", "mariadbd"]), Some(Kind::Mariadb));
+        assert_eq!(command(&["docker-entrypoint.sh", "postgres", "-c", "fsync=off"]), Some(Kind::Postgresql));
+        for job in
+            [&["sh", "-c", "postgres --version; sleep 9"][..], &["docker-entrypoint.sh", "sleep", "9"], &[]]
+        {
+            assert_eq!(command(job), None, "{job:?}");
         }
     }
 
