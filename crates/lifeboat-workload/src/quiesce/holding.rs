@@ -85,6 +85,7 @@ impl Holding {
         engine: &Engine,
         session: &mut Option<Session>,
     ) -> Result<Result<(), hooks::Error>, session::Error> {
+        self.lasted = None;
         let known = session.as_mut().ok_or_else(session::ended)?;
         known.running(self.running.clone())?;
         let Running { word, container, name, .. } = &self.running;
