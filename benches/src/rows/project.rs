@@ -68,14 +68,16 @@ impl Project {
         format!("{}/{name}:1", self.name)
     }
 
-    fn compose(&self, engine: &Engine, words: &[&str]) -> Command {
+    /// Compose for the project by its name alone, as where its folder is gone.
+    fn by_name(&self, engine: &Engine) -> Command {
         let mut compose = Command::new(&self.compose);
-        compose.env("DOCKER_HOST", &engine.url).stdin(Stdio::null());
+        compose.env("DOCKER_HOST", &engine.url).stdin(Stdio::null()).args(["--project-name", &self.name]);
         compose
-            .args(["--project-name", &self.name])
-            .arg("--file")
-            .arg(self.folder.join("compose.yml"))
-            .args(words);
+    }
+
+    fn compose(&self, engine: &Engine, words: &[&str]) -> Command {
+        let mut compose = self.by_name(engine);
+        compose.arg("--file").arg(self.folder.join("compose.yml")).args(words);
         compose
     }
 
@@ -145,9 +147,7 @@ impl Project {
 
     /// Nothing of it stays on an engine. What it was made of may be gone, so compose goes by its labels.
     fn down(&self, engine: &Engine) -> Result<()> {
-        let mut compose = Command::new(&self.compose);
-        compose.env("DOCKER_HOST", &engine.url).args(["--project-name", &self.name, "down", "--volumes"]);
-        quietly(&mut compose)?;
+        quietly(self.by_name(engine).args(["down", "--volumes"]))?;
         for image in IMAGES {
             let _ = engine.say(&["rmi", "--force", &self.image(image)]);
         }

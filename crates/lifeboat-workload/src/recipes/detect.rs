@@ -66,8 +66,7 @@ fn by_command(facts: &Facts) -> Option<Kind> {
 }
 
 fn by_image_or_command(facts: &Facts) -> Option<Kind> {
-    // Behind an entry point: `docker-entrypoint.sh postgres -c …`.
-    if let Some(kind) = facts.command.iter().take(3).find_map(|word| by_program(word)) {
+    if let Some(kind) = by_command(facts) {
         return Some(kind);
     }
     let name = facts.image.rsplit('/').next().unwrap_or_default();
