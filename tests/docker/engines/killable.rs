@@ -12,6 +12,9 @@ use tempfile::TempDir;
 /// How long an engine may take to start. Nothing is measured by it.
 const START_MAX: Duration = Duration::from_secs(120);
 
+/// What may have led to a failure.
+const REASONS: Duration = Duration::from_secs(300);
+
 /// Where every engine of a machine looks for drivers.
 const PLUGINS: &str = "/run/docker/plugins";
 
@@ -147,8 +150,24 @@ impl Deref for KillableEngine {
     }
 }
 
+impl KillableEngine {
+    /// What it told of its containers in the last minutes, and where its log is kept: with it the reason would be gone.
+    fn keep_reasons(&self) {
+        eprintln!("events of {}:\n{}", self.engine.name, self.engine.told(REASONS));
+        let to =
+            std::env::temp_dir().join(format!("lifeboat-dockerd-{}-{}.log", self.flavour, self.instance));
+        match std::fs::copy(self.run().join("dockerd.log"), &to) {
+            Ok(_) => eprintln!("its log: {}", to.display()),
+            Err(error) => eprintln!("its log is not kept: {error}"),
+        }
+    }
+}
+
 impl Drop for KillableEngine {
     fn drop(&mut self) {
+        if std::thread::panicking() && !self.engine.url.is_empty() {
+            self.keep_reasons();
+        }
         let stop = ["engines", "stop", self.flavour, "--instance", &self.instance];
         if let Err(panic) = std::panic::catch_unwind(|| xtask(&stop)) {
             eprintln!("the engine {} was not stopped: {panic:?}", self.engine.name);

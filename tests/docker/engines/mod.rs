@@ -19,6 +19,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
 
 /// On everything that tests make: who made it.
 const OWNER: &str = "test.owner";
@@ -115,6 +116,17 @@ impl Engine {
         let mut docker = self.docker(words);
         let output = docker.output().unwrap();
         succeeded(&format!("{}: {docker:?}", self.name), &output)
+    }
+
+    /// What became of its containers in the last so long, as it tells it, oldest first.
+    pub fn told(&self, last: Duration) -> String {
+        let format = "{{.TimeNano}} {{.Action}} {{.Actor.Attributes.name}} {{.Actor.Attributes.exitCode}}";
+        let now = std::time::UNIX_EPOCH.elapsed().unwrap();
+        let (since, until) = (now.saturating_sub(last).as_secs().to_string(), now.as_secs().to_string());
+        let times = ["--since", &since, "--until", &until];
+        let words = [&["events"], &times[..], &["--filter", "type=container", "--format", format]].concat();
+        let output = self.docker(&words).output().unwrap();
+        String::from_utf8_lossy(&[output.stdout, output.stderr].concat()).into_owned()
     }
 
     /// What `docker … inspect` says of one thing.

@@ -3,7 +3,10 @@
 //! Must stay true: what lifeboat holds in a server goes with lifeboat, without anybody calling `recover`: no session, no
 //! replication slot, no lock, no file; and no snapshot claims what was not finished.
 
-use super::place::{PATIENCE, clean, journals, killing, run_whose_engine_dies, sigkill, signal, supervisor};
+use super::place::{
+    ENGINES_TURN, PATIENCE, clean, journals, killing, run_whose_engine_dies, sigkill, signal, supervisor,
+    wake,
+};
 use super::proxy::{At, Proxy, When};
 use super::{flavours, points};
 use crate::engines::killable::KillableEngine;
@@ -39,7 +42,8 @@ struct Databases {
 }
 
 fn postgres(engine: &Engine, volume: &Volume, restart: &str) -> Container {
-    let options = ["--restart", restart, "--volume", &volume.at(POSTGRES_DATA)];
+    // The signal of the public images: at the usual one a server waits until its clients go.
+    let options = ["--restart", restart, "--stop-signal", "SIGINT", "--volume", &volume.at(POSTGRES_DATA)];
     let server = engine.run("postgres", &options, &[]);
     server.wait_for(&POSTGRES_ANSWERS);
     server
@@ -90,16 +94,23 @@ impl Databases {
     /// What was quiet when the engine died runs again without anybody's help, and so does what the engine brings back.
     #[track_caller]
     fn assert_back(&self, touched: &[String], what: &str) {
-        let [postgres, mariadb, redis] = &self.servers[..] else { panic!("three") };
-        for (server, answers) in
-            [(postgres, &POSTGRES_ANSWERS[..]), (mariadb, &MARIADB_ANSWERS), (redis, &REDIS_ANSWERS)]
-        {
-            if server.name == mariadb.name && !touched.contains(&server.id()) {
-                // The engine leaves it down, and lifeboat had not touched it.
-                server.does("start");
-            }
+        for server in self.servers.iter().filter(|server| touched.contains(&server.id())) {
             server.wait_until(&format!("{what}: it runs"), || server.state() == "running");
-            server.wait_for(answers);
+        }
+        // Not lifeboat's: the engine leaves one of them down.
+        let down = |server: &&Container| server.state() == "exited";
+        self.servers.iter().filter(down).for_each(|server| server.does("start"));
+        let mut begun = Instant::now();
+        for (server, answers) in
+            self.servers.iter().zip([&POSTGRES_ANSWERS[..], &MARIADB_ANSWERS, &REDIS_ANSWERS])
+        {
+            server.wait_until(&format!("{what}: it answers"), || {
+                if begun.elapsed() > ENGINES_TURN && wake(self.own.as_ref().unwrap(), &self.servers) {
+                    self.servers.iter().filter(down).for_each(|server| server.does("start"));
+                    begun = Instant::now();
+                }
+                server.state() == "running" && server.try_exec(answers).status.success()
+            });
         }
         self.assert_nothing_is_held(what);
     }

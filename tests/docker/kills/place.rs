@@ -75,7 +75,7 @@ pub(super) fn made_quiet(state: &Path) -> Vec<String> {
 }
 
 /// So long an engine has to start by itself what its policy starts.
-const ENGINES_TURN: Duration = Duration::from_secs(20);
+pub(super) const ENGINES_TURN: Duration = Duration::from_secs(20);
 
 /// A run whose engine is killed at a request and started again, and what was quiet then, if it came to that.
 pub(super) fn run_whose_engine_dies(
@@ -243,20 +243,6 @@ impl Place {
     /// What the engine tells of its containers, newest last, and the cgroups of the services' processes with what freezes them:
     /// an engine may be wrong about that.
     fn happened(&self) -> String {
-        let format = "{{.TimeNano}} {{.Action}} {{.Actor.Attributes.name}} {{.Actor.Attributes.exitCode}}";
-        let now = std::time::UNIX_EPOCH.elapsed().unwrap().as_secs();
-        let (since, until) = ((now - 2 * PATIENCE.as_secs()).to_string(), now.to_string());
-        let words = [
-            "events",
-            "--since",
-            &since,
-            "--until",
-            &until,
-            "--filter",
-            "type=container",
-            "--format",
-            format,
-        ];
         let frozen = self.services.iter().map(|service| {
             let process = self.engine.say(&["inspect", "--format", "{{.State.Pid}}", &service.name]);
             let groups = std::fs::read_to_string(format!("/proc/{process}/cgroup")).unwrap_or_default();
@@ -269,7 +255,11 @@ impl Place {
             let state = states.find_map(|file| std::fs::read_to_string(file).ok()).unwrap_or_default();
             format!("{} {process} {}", service.name, state.trim())
         });
-        format!("events:\n{}\nfrozen:\n{}", self.engine.say(&words), frozen.collect::<Vec<_>>().join("\n"))
+        format!(
+            "events:\n{}\nfrozen:\n{}",
+            self.engine.told(2 * PATIENCE),
+            frozen.collect::<Vec<_>>().join("\n")
+        )
     }
 
     pub(super) fn marks(&self) -> usize {
@@ -334,15 +324,12 @@ impl Place {
         for service in &self.services {
             service.does("start");
         }
-        let begun = Instant::now();
+        let mut begun = Instant::now();
         self.wait_until("all services run for the next point", || {
             let down = self.down();
-            // One that an engine was just starting again when it was killed may stay so for ever.
-            let hangs = |service: &&Container| {
-                down.iter().any(|line| line.contains(&service.name) && line.ends_with(" restarting"))
-            };
-            if begun.elapsed() > ENGINES_TURN {
-                self.services.iter().filter(hangs).for_each(|service| service.does("restart"));
+            if !down.is_empty() && begun.elapsed() > ENGINES_TURN && wake(&self.engine, &self.services) {
+                self.services.iter().for_each(|service| service.does("start"));
+                begun = Instant::now();
             }
             down.is_empty()
         });
@@ -351,6 +338,17 @@ impl Place {
     pub(super) fn clean(&self) {
         clean(&self.engine);
     }
+}
+
+/// An engine that is killed while it starts a container again may believe for ever that it still does: nothing but another
+/// death of the engine helps, not even `docker restart`. Whether there was such a container.
+pub(super) fn wake(engine: &KillableEngine, services: &[Container]) -> bool {
+    let hangs = services.iter().any(|service| service.state() == "restarting");
+    if hangs {
+        engine.kill();
+        engine.restart();
+    }
+    hangs
 }
 
 /// Removes helpers of killed runs, so that all runs make the same requests.
