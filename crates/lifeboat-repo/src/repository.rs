@@ -13,7 +13,7 @@ use lifeboat_format::slot::{Argon2Cost, Role, RoleBundle, Secret, Slot};
 use lifeboat_format::{ObjectKey, ObjectKind, RepositoryId, SlotId, Timestamp};
 use lifeboat_store::Store;
 use std::path::PathBuf;
-use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
 /// An open repository; clones share it.
 #[derive(Clone)]
@@ -29,6 +29,8 @@ struct Inner {
     state: Option<PathBuf>,
     set_back: Mutex<Vec<SetBack>>,
     lookup: OnceLock<Lookup>,
+    /// Held by whoever opens the local index; what was opened before it was asked for.
+    opening: Mutex<Option<Lookup>>,
 }
 
 /// One way into a repository.
@@ -130,6 +132,7 @@ impl Repository {
             state: None,
             set_back,
             lookup,
+            opening: Mutex::default(),
         }))
     }
 
@@ -207,17 +210,34 @@ impl Repository {
         Ok(lookup)
     }
 
-    fn open_lookup(&self) -> Result<&Lookup> {
-        let directory = self.0.cache.as_ref().map(|cache| cache.join("index"));
-        let lookup = Lookup::open(self.0.store.clone(), self.0.keys.clone(), directory)?;
-        lookup.sync()?;
-        let is_ours = self.0.lookup.set(lookup).is_ok();
-        let lookup = self.0.lookup.get().expect("it was set just now");
-        if !is_ours {
-            // Another thread was faster. Its instance is the one, and may have been brought up to date before ours was asked for.
-            lookup.sync()?;
+    /// Opens the local index on a thread that has nothing else to do: whoever asks for it waits for the rest of that. Nothing
+    /// is read from the repository, and what goes wrong is told to whoever asks.
+    pub fn open_ahead(&self) {
+        let mut opened = self.opening();
+        if opened.is_none() && self.0.lookup.get().is_none() {
+            *opened = self.opened_lookup().ok();
         }
-        Ok(lookup)
+    }
+
+    fn opening(&self) -> MutexGuard<'_, Option<Lookup>> {
+        self.0.opening.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn opened_lookup(&self) -> Result<Lookup> {
+        let directory = self.0.cache.as_ref().map(|cache| cache.join("index"));
+        Lookup::open(self.0.store.clone(), self.0.keys.clone(), directory)
+    }
+
+    fn open_lookup(&self) -> Result<&Lookup> {
+        let mut ahead = self.opening();
+        if let Some(lookup) = self.0.lookup.get() {
+            // Another thread was faster. Its instance may have been brought up to date before ours was asked for.
+            lookup.sync()?;
+            return Ok(lookup);
+        }
+        let lookup = ahead.take().map_or_else(|| self.opened_lookup(), Ok)?;
+        lookup.sync()?;
+        Ok(self.0.lookup.get_or_init(|| lookup))
     }
 
     /// Notices about the local index, if it was opened.

@@ -6,7 +6,8 @@
 //!
 //! By default the requests that change something are points, and some of the others, on one engine for each sort of kill;
 //! with `LIFEBOAT_TEST_KILLS=some` on all three. With `LIFEBOAT_TEST_KILLS=all` every
-//! request is one at three moments, on all engines, which takes two hours; with `LIFEBOAT_TEST_KILLS=graph` on one of them.
+//! request is one at three moments, on all engines, which takes many hours; with `LIFEBOAT_TEST_KILLS=graph` on one of them.
+//! Where that was cut off, `LIFEBOAT_TEST_KILLS_FROM=NUMBER` goes on at a request; each point is printed when it is reached.
 
 mod commands;
 mod databases;
@@ -57,11 +58,16 @@ fn is_last_pause(line: &str) -> bool {
     line.starts_with("POST") && line.contains("/pause ")
 }
 
+/// Every request at every moment, from the point on that an earlier run came to.
+fn every_point(lines: &[String]) -> Vec<(usize, When)> {
+    let from = std::env::var("LIFEBOAT_TEST_KILLS_FROM").map_or(0, |number| number.parse().unwrap());
+    (from..lines.len()).flat_map(|number| MOMENTS.map(|when| (number, when))).collect()
+}
+
 /// Which requests, and when in them: of those that act, and of the others, one in so many.
 fn points(lines: &[String], (acting, other): (usize, usize)) -> Vec<(usize, When)> {
     if is_thorough() {
-        let all = (0..lines.len()).flat_map(|number| MOMENTS.map(|when| (number, when)));
-        return all.collect();
+        return every_point(lines);
     }
     let (act, rest): (Vec<usize>, Vec<usize>) = (0..lines.len()).partition(|number| acts(&lines[*number]));
     let mut chosen: Vec<usize> = act.into_iter().step_by(acting).collect();

@@ -340,15 +340,22 @@ impl Place {
     }
 }
 
-/// An engine that is killed while it starts a container again may believe for ever that it still does: nothing but another
-/// death of the engine helps, not even `docker restart`. Whether there was such a container.
+/// An engine that is killed while it starts a container again may never come to an end with that: it takes an old task's end
+/// for the new one's, starts it every few seconds, or says `restarting` for ever, and `docker restart` gets no exit event.
+/// Neither does another death of the engine alone help: its containerd keeps the task. Whether there was such a container.
 pub(super) fn wake(engine: &KillableEngine, services: &[Container]) -> bool {
-    let hangs = services.iter().any(|service| service.state() == "restarting");
-    if hangs {
+    let hanging: Vec<&Container> =
+        services.iter().filter(|service| service.state() == "restarting").collect();
+    for service in &hanging {
+        let shim = format!("containerd-shim.* -id {}", service.id());
+        // It may have none just now.
+        let _ = Command::new("pkill").args(["-KILL", "-f", &shim]).status().unwrap();
+    }
+    if !hanging.is_empty() {
         engine.kill();
         engine.restart();
     }
-    hangs
+    !hanging.is_empty()
 }
 
 /// Removes helpers of killed runs, so that all runs make the same requests.

@@ -53,6 +53,9 @@ pub(crate) struct Proxy {
 
 impl Proxy {
     pub(crate) fn start(path: &Path, engine: &str, at: (At, When), deed: Deed) -> Self {
+        if let (At::Number(number), when, true) = (&at.0, at.1, super::is_thorough()) {
+            println!("{engine}: request {number}, {when:?}");
+        }
         Self::begin(path, engine, at, deed, None)
     }
 

@@ -9,7 +9,7 @@
 
 use super::place::{PATIENCE, journals, killing, supervisor};
 use super::proxy::{At, Proxy, When};
-use super::{MOMENTS, flavours, is_thorough};
+use super::{MOMENTS, every_point, flavours, is_thorough};
 use crate::engines::killable::{Container, KillableEngine};
 use crate::engines::objects::{Network, Volume};
 use crate::project::{Project, command};
@@ -37,7 +37,7 @@ fn kind(line: &str) -> String {
 /// Which requests, and when in them.
 fn points(lines: &[String]) -> Vec<(usize, When)> {
     if is_thorough() {
-        return (0..lines.len()).flat_map(|number| MOMENTS.map(|when| (number, when))).collect();
+        return every_point(lines);
     }
     let mut kinds: BTreeMap<String, Vec<usize>> = BTreeMap::new();
     let mut chosen: Vec<usize> = Vec::new();
