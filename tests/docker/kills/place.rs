@@ -77,6 +77,9 @@ pub(super) fn made_quiet(state: &Path) -> Vec<String> {
 /// So long an engine has to start by itself what its policy starts.
 pub(super) const ENGINES_TURN: Duration = Duration::from_secs(20);
 
+/// What an engine says, on standard output, of a container that runs without its files.
+const EXEC_FAILED: &str = "OCI runtime exec failed";
+
 /// A run whose engine is killed at a request and started again, and what was quiet then, if it came to that.
 pub(super) fn run_whose_engine_dies(
     engine: &KillableEngine,
@@ -340,14 +343,19 @@ impl Place {
     }
 }
 
-/// An engine that is killed while it starts a container again may never come to an end with that: it takes an old task's end
-/// for the new one's, starts it every few seconds, or says `restarting` for ever, and `docker restart` gets no exit event.
-/// Neither does another death of the engine alone help: its containerd keeps the task. Whether there was such a container.
+/// An engine that is killed while a container is frozen, or while it starts one again, may lose its way with it: it takes an old
+/// task's end for the new one's, starts it every few seconds, says `restarting` for ever, or takes away the files of one that
+/// runs. `docker restart` gets no exit event then, and another death of the engine alone does not help either: its containerd
+/// keeps the task. Whether there was such a container.
 pub(super) fn wake(engine: &KillableEngine, services: &[Container]) -> bool {
-    let hanging: Vec<&Container> =
-        services.iter().filter(|service| service.state() == "restarting").collect();
+    let is_lost = |service: &&Container| {
+        let exec = service.try_exec(&["true"]);
+        service.state() == "restarting" || String::from_utf8_lossy(&exec.stdout).contains(EXEC_FAILED)
+    };
+    let hanging: Vec<&Container> = services.iter().filter(is_lost).collect();
     for service in &hanging {
         let shim = format!("containerd-shim.* -id {}", service.id());
+        println!("{}: the engine lost its way with {}", engine.url, service.name);
         // It may have none just now.
         let _ = Command::new("pkill").args(["-KILL", "-f", &shim]).status().unwrap();
     }
