@@ -1,7 +1,7 @@
 //! A repository: made by `init`, opened with a password or a key file.
 //!
 //! Must stay true: the config is written last, so a repository exists exactly when its config does; opening reads two or
-//! three small objects and nothing else. The index is opened by whoever needs it first.
+//! three small objects and nothing else. The index is opened by whoever needs it first, or ahead of that.
 
 use crate::chains::{Chains, SetBack};
 use crate::error::{Error, ErrorKind, Result};
