@@ -251,7 +251,8 @@ fn points_in_place(lines: &[String]) -> Vec<(usize, When)> {
     // The first thing that it does is to stop what is there; a capture only pauses.
     let own = lines.iter().position(|line| line.contains("/stop?") || line.contains("/stop ")).unwrap();
     let before = (0..own).step_by((own / 3).max(1)).map(|number| (number, When::Answered));
-    let mut all: Vec<(usize, When)> = before.collect();
+    // A stop is at work in the engine for a while, whoever asked for it.
+    let mut all: Vec<(usize, When)> = before.chain(MOMENTS.map(|when| (own, when))).collect();
     all.extend(
         points(lines).into_iter().filter(|(number, _)| *number >= own && !lines[*number].starts_with("GET")),
     );

@@ -6,6 +6,7 @@
 
 use super::Error;
 use super::loading::Loading;
+use crate::engine::views::Container;
 use crate::engine::{AnonymousVolumes, Engine};
 use crate::recreate::carry_out::UNFINISHED;
 use crate::recreate::derived;
@@ -14,7 +15,7 @@ use serde::{Deserialize, Serialize};
 use std::fs::{File, OpenOptions};
 use std::io::Write;
 use std::path::{Path, PathBuf};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 const FOLDER: &str = "restores";
 /// Digits of a snapshot's id that people are shown.
@@ -215,6 +216,12 @@ pub fn forget(state: &Path, begun: &Begun) {
 
 /// How long a request that a dead run had sent may still be at work in the engine.
 const IN_FLIGHT: Duration = Duration::from_secs(3);
+/// Seconds that a stop waits where a container does not say: as the engine does.
+const STOP_GRACE_SECONDS: u64 = 10;
+/// And where it says that it may take for ever.
+const STOP_GRACE_MOST_SECONDS: u64 = 3600;
+/// How often it is looked whether a stop that was asked for has come.
+const STOP_LOOKS: Duration = Duration::from_millis(200);
 /// How often everything is looked at, where not all of it could be removed.
 const LOOKS: u32 = 3;
 
@@ -231,6 +238,7 @@ pub fn undo(engine: &Engine, begun: &Begun) -> Result<Vec<String>, Error> {
         start_all(engine, begun, &mut done)?;
         return Ok(done);
     }
+    await_stop(engine, begun)?;
     for look in 1..LOOKS {
         match take_back(engine, begun, &mut done) {
             Ok(is_missing) if !is_missing || look > 1 => return Ok(done),
@@ -241,6 +249,30 @@ pub fn undo(engine: &Engine, begun: &Begun) -> Result<Vec<String>, Error> {
     }
     take_back(engine, begun, &mut done)?;
     Ok(done)
+}
+
+/// How long a container that a restore stops may take, before it is killed. What it holds is in the snapshot before.
+pub fn stop_grace(container: &Container) -> Duration {
+    let most =
+        |seconds| u64::try_from(seconds).unwrap_or(STOP_GRACE_MOST_SECONDS).min(STOP_GRACE_MOST_SECONDS);
+    Duration::from_secs(container.stop_timeout_seconds.map_or(STOP_GRACE_SECONDS, most))
+}
+
+/// The stop that was noted last may be on its way, or at work for as long as its container may take: what still runs would be
+/// found well, and be down a moment later. All stops before it were answered.
+fn await_stop(engine: &Engine, begun: &Begun) -> Result<(), Error> {
+    let Some(Made::Aside { id, ran: true, .. } | Made::Stopped { id, ran: true, .. }) = begun.made.last()
+    else {
+        return Ok(());
+    };
+    let began = Instant::now();
+    while let Some(there) = found(engine.container(id))?
+        && there.state.is_running
+        && began.elapsed() < stop_grace(&there) + IN_FLIGHT
+    {
+        std::thread::sleep(STOP_LOOKS);
+    }
+    Ok(())
 }
 
 /// Removes what was set aside; what took its place is there.

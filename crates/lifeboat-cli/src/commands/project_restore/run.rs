@@ -25,8 +25,6 @@ use std::time::{Duration, Instant};
 
 /// How long a project that is started may take, where nothing else is asked for.
 const HEALTHY_MAX: Duration = Duration::from_secs(300);
-/// How long a stop waits where a container does not say: as the engine does. What it holds is in the snapshot before.
-const STOP_GRACE: Duration = Duration::from_secs(10);
 
 /// A restore under way.
 pub(super) struct Run<'r> {
@@ -128,10 +126,8 @@ impl Run<'_> {
                 false => Made::Aside { id, name: name.clone(), ran },
             })?;
             if ran {
-                self.engine().stop_container(
-                    &there.id,
-                    Stopping { grace: member.facts.stop_timeout.unwrap_or(STOP_GRACE) },
-                )?;
+                let grace = undo::stop_grace(&there);
+                self.engine().stop_container(&there.id, Stopping { grace })?;
             }
             if !stays {
                 let aside = format!("{ASIDE}{}-{name}", self.volumes.run());
