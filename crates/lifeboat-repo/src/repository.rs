@@ -1,7 +1,7 @@
 //! A repository: made by `init`, opened with a password or a key file.
 //!
 //! Must stay true: the config is written last, so a repository exists exactly when its config does; opening reads two or
-//! three small objects and nothing else. The index is opened by whoever needs it first, or ahead of that.
+//! three small objects and nothing else. The index is opened by whoever needs it first.
 
 use crate::chains::{Chains, SetBack};
 use crate::error::{Error, ErrorKind, Result};
@@ -13,7 +13,7 @@ use lifeboat_format::slot::{Argon2Cost, Role, RoleBundle, Secret, Slot};
 use lifeboat_format::{ObjectKey, ObjectKind, RepositoryId, SlotId, Timestamp};
 use lifeboat_store::Store;
 use std::path::PathBuf;
-use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 /// An open repository; clones share it.
 #[derive(Clone)]
@@ -29,8 +29,6 @@ struct Inner {
     state: Option<PathBuf>,
     set_back: Mutex<Vec<SetBack>>,
     lookup: OnceLock<Lookup>,
-    /// Held by whoever opens the local index; what was opened before it was asked for.
-    opening: Mutex<Option<Lookup>>,
 }
 
 /// One way into a repository.
@@ -132,7 +130,6 @@ impl Repository {
             state: None,
             set_back,
             lookup,
-            opening: Mutex::default(),
         }))
     }
 
@@ -210,34 +207,17 @@ impl Repository {
         Ok(lookup)
     }
 
-    /// Opens the local index on a thread that has nothing else to do: whoever asks for it waits for the rest of that. Nothing
-    /// is read from the repository, and what goes wrong is told to whoever asks.
-    pub fn open_ahead(&self) {
-        let mut opened = self.opening();
-        if opened.is_none() && self.0.lookup.get().is_none() {
-            *opened = self.opened_lookup().ok();
-        }
-    }
-
-    fn opening(&self) -> MutexGuard<'_, Option<Lookup>> {
-        self.0.opening.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    fn opened_lookup(&self) -> Result<Lookup> {
-        let directory = self.0.cache.as_ref().map(|cache| cache.join("index"));
-        Lookup::open(self.0.store.clone(), self.0.keys.clone(), directory)
-    }
-
     fn open_lookup(&self) -> Result<&Lookup> {
-        let mut ahead = self.opening();
-        if let Some(lookup) = self.0.lookup.get() {
-            // Another thread was faster. Its instance may have been brought up to date before ours was asked for.
-            lookup.sync()?;
-            return Ok(lookup);
-        }
-        let lookup = ahead.take().map_or_else(|| self.opened_lookup(), Ok)?;
+        let directory = self.0.cache.as_ref().map(|cache| cache.join("index"));
+        let lookup = Lookup::open(self.0.store.clone(), self.0.keys.clone(), directory)?;
         lookup.sync()?;
-        Ok(self.0.lookup.get_or_init(|| lookup))
+        let is_ours = self.0.lookup.set(lookup).is_ok();
+        let lookup = self.0.lookup.get().expect("it was set just now");
+        if !is_ours {
+            // Another thread was faster. Its instance is the one, and may have been brought up to date before ours was asked for.
+            lookup.sync()?;
+        }
+        Ok(lookup)
     }
 
     /// Notices about the local index, if it was opened.

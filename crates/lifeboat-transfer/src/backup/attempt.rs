@@ -32,17 +32,28 @@ pub(super) struct Job<'j> {
 pub(super) fn attempt(job: &Job<'_>) -> Result<Outcome> {
     let Job { repository, specs, options, counters, progress, .. } = *job;
     let started = now();
-    let (listed, session) = begin(job)?;
-    let parents = specs.iter().map(|spec| choose_parent(&listed, spec, options));
+    let listed = repository.snapshots()?;
+    for (key, error) in &listed.damaged {
+        progress.notice(&format!("{key} is damaged and cannot be a parent: {error}"));
+    }
+    let chosen: Vec<Option<&ListedSnapshot>> =
+        specs.iter().map(|spec| choose_parent(&listed.snapshots, spec, options)).collect();
+    let roots = chosen
+        .iter()
+        .zip(specs)
+        .filter_map(|(parent, spec)| Some(source_of(&parent.as_ref()?.snapshot, spec)?.root.id));
+    let session_options =
+        SessionOptions { compression_level: options.compression_level, host: options.host_id };
+    let session = Session::begin(repository, session_options, roots.collect())?;
     let mut attempt = Attempt {
         session,
         options,
         counters,
         progress,
         reader: ChunkReader::new(repository),
-        snapshot: first_lines(&listed, options, started),
+        snapshot: first_lines(&listed.snapshots, options, started),
         checkpoints: repository.checkpoints().map(|list| list.snapshots).unwrap_or_default(),
-        members: specs.iter().zip(parents).map(|(spec, parent)| Member::new(spec, parent)).collect(),
+        members: specs.iter().zip(&chosen).map(|(spec, parent)| Member::new(spec, *parent)).collect(),
     };
     let result = match job.quiesce {
         None => attempt.read_once(),
@@ -55,31 +66,9 @@ pub(super) fn attempt(job: &Job<'_>) -> Result<Outcome> {
     }
     let mut outcome = attempt.finish()?;
     if options.kind == SnapshotKind::Full {
-        outcome.silent_changes = silent::report(job, &listed, &outcome.snapshot);
+        outcome.silent_changes = silent::report(job, &listed.snapshots, &outcome.snapshot);
     }
     Ok(outcome)
-}
-
-/// Lists the snapshots, and announces a session that relies on some. The local index is opened meanwhile: that and waiting for
-/// the disk is most of a run that finds little.
-fn begin(job: &Job<'_>) -> Result<(Vec<ListedSnapshot>, Arc<Session>)> {
-    let Job { repository, specs, options, .. } = *job;
-    std::thread::scope(|scope| {
-        scope.spawn(|| repository.open_ahead());
-        let listed = repository.snapshots()?;
-        for (key, error) in &listed.damaged {
-            job.progress.notice(&format!("{key} is damaged and cannot be a parent: {error}"));
-        }
-        let root_of = |spec| {
-            let parent = choose_parent(&listed.snapshots, spec, options)?;
-            Some(source_of(&parent.snapshot, spec)?.root.id)
-        };
-        let roots = specs.iter().filter_map(root_of).collect();
-        let session_options =
-            SessionOptions { compression_level: options.compression_level, host: options.host_id };
-        let session = Session::begin(repository, session_options, roots)?;
-        Ok((listed.snapshots, session))
-    })
 }
 
 /// Everything of a snapshot that is known before the first source is read.
