@@ -4,8 +4,8 @@
 //! replication slot, no lock, no file; and no snapshot claims what was not finished.
 
 use super::place::{
-    ENGINES_TURN, PATIENCE, clean, journals, killing, run_whose_engine_dies, sigkill, signal, supervisor,
-    wake,
+    PATIENCE, clean, journals, killing, run_whose_engine_dies, sigkill, signal, supervisor,
+    wake_after_its_turn,
 };
 use super::proxy::{At, Proxy, When};
 use super::{flavours, points};
@@ -97,18 +97,17 @@ impl Databases {
         for server in self.servers.iter().filter(|server| touched.contains(&server.id())) {
             server.wait_until(&format!("{what}: it runs"), || server.state() == "running");
         }
-        // Not lifeboat's: the engine leaves one of them down.
-        let down = |server: &&Container| server.state() == "exited";
-        self.servers.iter().filter(down).for_each(|server| server.does("start"));
+        // Not lifeboat's: the engine leaves down the one that has no policy.
+        let without_policy = &self.servers[1];
+        if !touched.contains(&without_policy.id()) && without_policy.state() == "exited" {
+            without_policy.does("start");
+        }
         let mut begun = Instant::now();
         for (server, answers) in
             self.servers.iter().zip([&POSTGRES_ANSWERS[..], &MARIADB_ANSWERS, &REDIS_ANSWERS])
         {
             server.wait_until(&format!("{what}: it answers"), || {
-                if begun.elapsed() > ENGINES_TURN && wake(self.own.as_ref().unwrap(), &self.servers) {
-                    self.servers.iter().filter(down).for_each(|server| server.does("start"));
-                    begun = Instant::now();
-                }
+                wake_after_its_turn(&mut begun, self.own.as_ref().unwrap(), &self.servers);
                 server.state() == "running" && server.try_exec(answers).status.success()
             });
         }

@@ -8,6 +8,7 @@
 //! with `LIFEBOAT_TEST_KILLS=some` on all three. With `LIFEBOAT_TEST_KILLS=all` every
 //! request is one at three moments, on all engines, which takes many hours; with `LIFEBOAT_TEST_KILLS=graph` on one of them.
 //! Where that was cut off, `LIFEBOAT_TEST_KILLS_FROM=NUMBER` goes on at a request; each point is printed when it is reached.
+//! What is asserted in the end of all points together may fail then.
 
 mod commands;
 mod databases;

@@ -75,7 +75,7 @@ pub(super) fn made_quiet(state: &Path) -> Vec<String> {
 }
 
 /// So long an engine has to start by itself what its policy starts.
-pub(super) const ENGINES_TURN: Duration = Duration::from_secs(20);
+const ENGINES_TURN: Duration = Duration::from_secs(20);
 
 /// What an engine says, on standard output, of a container that runs without its files.
 const EXEC_FAILED: &str = "OCI runtime exec failed";
@@ -243,9 +243,9 @@ impl Place {
         listed.lines().filter(|line| !line.ends_with(" running")).map(str::to_owned).collect()
     }
 
-    /// What the engine tells of its containers, newest last, and the cgroups of the services' processes with what freezes them:
-    /// an engine may be wrong about that.
-    fn happened(&self) -> String {
+    /// What freezes the processes of the services: an engine may be wrong about that. What it tells itself is printed when it is
+    /// dropped.
+    fn freezers(&self) -> String {
         let frozen = self.services.iter().map(|service| {
             let process = self.engine.say(&["inspect", "--format", "{{.State.Pid}}", &service.name]);
             let groups = std::fs::read_to_string(format!("/proc/{process}/cgroup")).unwrap_or_default();
@@ -258,11 +258,7 @@ impl Place {
             let state = states.find_map(|file| std::fs::read_to_string(file).ok()).unwrap_or_default();
             format!("{} {process} {}", service.name, state.trim())
         });
-        format!(
-            "events:\n{}\nfrozen:\n{}",
-            self.engine.told(2 * PATIENCE),
-            frozen.collect::<Vec<_>>().join("\n")
-        )
+        frozen.collect::<Vec<_>>().join("\n")
     }
 
     pub(super) fn marks(&self) -> usize {
@@ -276,9 +272,9 @@ impl Place {
             if begun.elapsed() > PATIENCE {
                 let left = journals(&self.state());
                 let left: Vec<_> = left.iter().map(std::fs::read_to_string).collect();
-                let happened = self.happened();
+                let freezers = self.freezers();
                 panic!(
-                    "it never came to this: {what}; down: {:?}; journals: {left:?}; {happened}",
+                    "it never came to this: {what}; down: {:?}; journals: {left:?}; freezers:\n{freezers}",
                     self.down()
                 );
             }
@@ -329,12 +325,11 @@ impl Place {
         }
         let mut begun = Instant::now();
         self.wait_until("all services run for the next point", || {
-            let down = self.down();
-            if !down.is_empty() && begun.elapsed() > ENGINES_TURN && wake(&self.engine, &self.services) {
-                self.services.iter().for_each(|service| service.does("start"));
-                begun = Instant::now();
+            let is_well = self.down().is_empty();
+            if !is_well {
+                wake_after_its_turn(&mut begun, &self.engine, &self.services);
             }
-            down.is_empty()
+            is_well
         });
     }
 
@@ -346,24 +341,29 @@ impl Place {
 /// An engine that is killed while a container is frozen, or while it starts one again, may lose its way with it: it takes an old
 /// task's end for the new one's, starts it every few seconds, says `restarting` for ever, or takes away the files of one that
 /// runs. `docker restart` gets no exit event then, and another death of the engine alone does not help either: its containerd
-/// keeps the task. Whether there was such a container.
-pub(super) fn wake(engine: &KillableEngine, services: &[Container]) -> bool {
+/// keeps the task. Where there is such a container once the engine had its turn, it is taken from it, everything is started,
+/// and the engine has another turn.
+pub(super) fn wake_after_its_turn(begun: &mut Instant, engine: &KillableEngine, services: &[Container]) {
+    if begun.elapsed() < ENGINES_TURN {
+        return;
+    }
     let is_lost = |service: &&Container| {
         let exec = service.try_exec(&["true"]);
         service.state() == "restarting" || String::from_utf8_lossy(&exec.stdout).contains(EXEC_FAILED)
     };
-    let hanging: Vec<&Container> = services.iter().filter(is_lost).collect();
-    for service in &hanging {
+    let lost: Vec<&Container> = services.iter().filter(is_lost).collect();
+    for service in &lost {
         let shim = format!("containerd-shim.* -id {}", service.id());
         println!("{}: the engine lost its way with {}", engine.url, service.name);
         // It may have none just now.
         let _ = Command::new("pkill").args(["-KILL", "-f", &shim]).status().unwrap();
     }
-    if !hanging.is_empty() {
+    if !lost.is_empty() {
         engine.kill();
         engine.restart();
+        services.iter().for_each(|service| service.does("start"));
+        *begun = Instant::now();
     }
-    !hanging.is_empty()
 }
 
 /// Removes helpers of killed runs, so that all runs make the same requests.

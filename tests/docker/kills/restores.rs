@@ -254,7 +254,7 @@ fn points_in_place(lines: &[String]) -> Vec<(usize, When)> {
     // A stop is at work in the engine for a while, whoever asked for it.
     let mut all: Vec<(usize, When)> = before.chain(MOMENTS.map(|when| (own, when))).collect();
     all.extend(
-        points(lines).into_iter().filter(|(number, _)| *number >= own && !lines[*number].starts_with("GET")),
+        points(lines).into_iter().filter(|(number, _)| *number > own && !lines[*number].starts_with("GET")),
     );
     all
 }

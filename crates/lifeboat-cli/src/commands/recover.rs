@@ -82,16 +82,18 @@ fn restores(
     let mut open = dead.unreadable.len();
     for begun in &dead.restores {
         let short = begun.snapshot.get(..8).unwrap_or(&begun.snapshot).to_owned();
+        if !ui.json {
+            ui.say(format!("Restore of project {} from snapshot {short} was interrupted", begun.project));
+        }
         let done = match dry_run {
             true => Ok(planned(begun)),
-            false => take_back(state, begun),
+            false => take_back(state, begun, ui),
         };
         let is_taken_back = done.is_ok();
         let lines = done.unwrap_or_else(|error| vec![format!("could not be taken back: {error:#}")]);
         if ui.json {
             ui.emit("restore", json!({"project": begun.project, "snapshot": begun.snapshot, "safety": begun.safety, "items": lines}));
         } else {
-            ui.say(format!("Restore of project {} from snapshot {short} was interrupted", begun.project));
             lines.iter().for_each(|line| ui.say(format!("  {line}")));
         }
         if dry_run {
@@ -118,8 +120,13 @@ fn planned(begun: &Begun) -> Vec<String> {
     lines
 }
 
-fn take_back(state: &Path, begun: &Begun) -> Result<Vec<String>> {
+fn take_back(state: &Path, begun: &Begun, ui: &Ui) -> Result<Vec<String>> {
     let engine = Engine::connect(Some(&begun.engine))?;
+    if let Some((_, name)) = begun.last_stop().filter(|_| !begun.whole) {
+        ui.notice(&format!(
+            "the stop of container {name} may be under way: waiting for as long as that may take"
+        ));
+    }
     let lines = undo::undo(&engine, begun)?;
     undo::settle(state, begun)?;
     Ok(lines)

@@ -38,11 +38,30 @@ impl Drift {
             Ok(Said { is_well: true, errors, .. }) => {
                 Self { known: true, changes: changes(&errors), why: String::new() }
             }
-            // What it says may quote its files.
-            Ok(_) => unknown("compose does not accept its files any more".into()),
+            Ok(_) => unknown(refusal(description, program)),
             Err(error) => unknown(format!("compose cannot be asked: {error}")),
         }
     }
+}
+
+/// Why compose did not answer what it would do; what it says itself may quote its files.
+fn refusal(description: &Description, program: &[OsString]) -> String {
+    let words: Vec<_> = program.iter().map(|word| word.to_string_lossy()).collect();
+    let words = words.join(" ");
+    match answers(program) {
+        true => {
+            format!("`{words} up --detach --dry-run` fails in {}, and tells why there", description.folder)
+        }
+        false => format!("`{words} version` fails: is it installed?"),
+    }
+}
+
+/// Whether it is there at all: `docker` without compose takes the first word for an unknown command.
+fn answers(program: &[OsString]) -> bool {
+    let Some((program, first)) = program.split_first() else { return false };
+    let mut command = Command::new(program);
+    command.args(first).arg("version");
+    run(command).is_ok_and(|said| said.is_well)
 }
 
 /// What compose makes of a project's files, as JSON: with the values of environments. `None` where it cannot be asked.
@@ -120,7 +139,32 @@ fn changes(said: &str) -> Vec<String> {
 
 #[cfg(test)]
 mod tests {
-    use super::changes;
+    use super::{Description, Drift, changes};
+    use std::ffi::OsString;
+
+    fn why(script: &str) -> String {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("compose");
+        std::fs::write(&path, script).unwrap();
+        let program = ["sh".into(), path.into_os_string()];
+        let description = Description {
+            folder: "/srv/shop".into(),
+            compose_files: vec!["/srv/shop/compose.yaml".into()],
+            ..Description::default()
+        };
+        Drift::ask(&description, "unix:///nowhere", &program).why
+    }
+
+    #[test]
+    fn a_compose_that_is_not_there_is_told_from_one_that_fails() {
+        assert!(why("exit 1").contains(" version` fails: is it installed?"));
+        let why = why("case $* in *version) exit 0;; *) echo a secret >&2; exit 15;; esac");
+        assert!(why.contains(" up --detach --dry-run` fails in /srv/shop"), "{why}");
+        assert!(!why.contains("secret"), "{why}");
+        let nobody = [OsString::from("/nonexistent/docker"), "compose".into()];
+        let description = Description { compose_files: vec!["x".into()], ..Description::default() };
+        assert!(Drift::ask(&description, "", &nobody).why.starts_with("compose cannot be asked"));
+    }
 
     #[test]
     fn what_runs_on_is_no_change() {

@@ -8,6 +8,8 @@ use super::Error;
 use super::loading::Loading;
 use crate::engine::views::Container;
 use crate::engine::{AnonymousVolumes, Engine};
+use crate::facts::Facts;
+use crate::quiesce::plan::STOP_TIMEOUT;
 use crate::recreate::carry_out::UNFINISHED;
 use crate::recreate::derived;
 use crate::volume::helper_container::HELPER_LABEL;
@@ -216,10 +218,6 @@ pub fn forget(state: &Path, begun: &Begun) {
 
 /// How long a request that a dead run had sent may still be at work in the engine.
 const IN_FLIGHT: Duration = Duration::from_secs(3);
-/// Seconds that a stop waits where a container does not say: as the engine does.
-const STOP_GRACE_SECONDS: u64 = 10;
-/// And where it says that it may take for ever.
-const STOP_GRACE_MOST_SECONDS: u64 = 3600;
 /// How often it is looked whether a stop that was asked for has come.
 const STOP_LOOKS: Duration = Duration::from_millis(200);
 /// How often everything is looked at, where not all of it could be removed.
@@ -253,18 +251,13 @@ pub fn undo(engine: &Engine, begun: &Begun) -> Result<Vec<String>, Error> {
 
 /// How long a container that a restore stops may take, before it is killed. What it holds is in the snapshot before.
 pub fn stop_grace(container: &Container) -> Duration {
-    let most =
-        |seconds| u64::try_from(seconds).unwrap_or(STOP_GRACE_MOST_SECONDS).min(STOP_GRACE_MOST_SECONDS);
-    Duration::from_secs(container.stop_timeout_seconds.map_or(STOP_GRACE_SECONDS, most))
+    Facts::read(&container.raw).ok().and_then(|facts| facts.stop_timeout).unwrap_or(STOP_TIMEOUT)
 }
 
 /// The stop that was noted last may be on its way, or at work for as long as its container may take: what still runs would be
 /// found well, and be down a moment later. All stops before it were answered.
 fn await_stop(engine: &Engine, begun: &Begun) -> Result<(), Error> {
-    let Some(Made::Aside { id, ran: true, .. } | Made::Stopped { id, ran: true, .. }) = begun.made.last()
-    else {
-        return Ok(());
-    };
+    let Some((id, _)) = begun.last_stop() else { return Ok(()) };
     let began = Instant::now();
     while let Some(there) = found(engine.container(id))?
         && there.state.is_running
@@ -377,6 +370,14 @@ impl Begun {
         let source = format!("{}:project:{}", self.way_back()?.get(..SHORT)?, self.project);
         let words = ["restore", &source, "--to", "project:", "--in-place"];
         Some(words.map(str::to_owned).into())
+    }
+
+    /// The container, by id and name, whose stop may still be under way: of a restore that died right after it was noted.
+    pub fn last_stop(&self) -> Option<(&str, &str)> {
+        match self.made.last()? {
+            Made::Aside { id, name, ran: true } | Made::Stopped { id, name, ran: true } => Some((id, name)),
+            _ => None,
+        }
     }
 
     fn has_aside(&self, wanted: &str) -> bool {

@@ -16,7 +16,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 /// What the engine does for a container that names no time of its own.
-const STOP_TIMEOUT: Duration = Duration::from_secs(10);
+pub(crate) const STOP_TIMEOUT: Duration = Duration::from_secs(10);
 /// A database is not killed in the middle of its shutdown.
 const STOP_TIMEOUT_DATABASE: Duration = Duration::from_secs(60);
 

@@ -131,8 +131,6 @@ pub struct Container {
     pub network_mode: String,
     /// What stops it; empty means `SIGTERM`.
     pub stop_signal: String,
-    /// How long it may take to stop; `None` means the engine's default.
-    pub stop_timeout_seconds: Option<i64>,
     /// Where the writable layer is, in the engine's view; empty where the store does not say.
     pub upper_directory: String,
     /// The answer as it came.
@@ -153,7 +151,6 @@ impl Container {
             restart_policy: text(&raw, "/HostConfig/RestartPolicy/Name"),
             network_mode: text(&raw, "/HostConfig/NetworkMode"),
             stop_signal: text(&raw, "/Config/StopSignal"),
-            stop_timeout_seconds: raw.pointer("/Config/StopTimeout").and_then(Value::as_i64),
             upper_directory: text(&raw, "/GraphDriver/Data/UpperDir"),
             raw,
         };
