@@ -9,6 +9,7 @@ pub mod amend;
 mod announcement;
 pub mod chains;
 pub mod check;
+mod claimed;
 pub mod collect;
 pub mod cursor;
 pub mod diff;

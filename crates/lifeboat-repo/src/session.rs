@@ -6,6 +6,7 @@
 //! Read next: `docs/format/session.md`, [`crate::sink`].
 
 use crate::announcement::Announcement;
+use crate::claimed::Claimed;
 use crate::collect::Condemned;
 use crate::error::{Error, ErrorKind, Result};
 use crate::packer::OpenPack;
@@ -16,7 +17,6 @@ use lifeboat_format::keys::{Keys, SessionKey};
 use lifeboat_format::region::{ChunkKind, Region};
 use lifeboat_format::snapshot::Snapshot;
 use lifeboat_format::{ChunkId, HostId, IndexName, ObjectKey, ObjectKind, SessionId};
-use std::collections::HashSet;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::mpsc::{SyncSender, sync_channel};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -31,7 +31,6 @@ const INDEX_INTERVAL: Duration = Duration::from_secs(60);
 const FINISHING_PACKS: usize = 2;
 /// Empty region buffers that are kept for reuse.
 const SPARE_REGIONS: usize = 8;
-const SHARDS: usize = 16;
 
 /// What a session may be told.
 #[derive(Debug, Clone)]
@@ -59,7 +58,7 @@ pub struct Session {
     id: SessionId,
     key: SessionKey,
     options: SessionOptions,
-    claimed: [Mutex<HashSet<ChunkId>>; SHARDS],
+    claimed: Claimed,
     /// Data packs and tree packs.
     packs: [Mutex<Option<OpenPack>>; 2],
     finisher: Mutex<Option<Finisher>>,
@@ -133,7 +132,7 @@ impl Session {
             id: announcement.session(),
             key,
             options,
-            claimed: Default::default(),
+            claimed: Claimed::default(),
             packs: Default::default(),
             finisher: Mutex::default(),
             failure: Mutex::default(),
@@ -179,13 +178,9 @@ impl Session {
         self.repository.config().parameters.region_bytes as usize
     }
 
-    fn shard(&self, id: &ChunkId) -> &Mutex<HashSet<ChunkId>> {
-        &self.claimed[usize::from(id.0[0]) % SHARDS]
-    }
-
     /// For each chunk, whether the caller must store it: nobody has it, and nobody else was told so.
     pub(crate) fn claim(&self, ids: &[ChunkId]) -> Result<Vec<bool>> {
-        let mut is_new: Vec<bool> = ids.iter().map(|id| !lock(self.shard(id)).contains(id)).collect();
+        let mut is_new: Vec<bool> = ids.iter().map(|id| !self.claimed.has(id)).collect();
         let asked: Vec<ChunkId> =
             ids.iter().zip(&is_new).filter(|(_, is_new)| **is_new).map(|(id, _)| *id).collect();
         if asked.is_empty() {
@@ -194,7 +189,7 @@ impl Session {
         let mut present = self.has(&asked)?.into_iter();
         for (id, is_new) in ids.iter().zip(&mut is_new).filter(|(_, is_new)| **is_new) {
             let present = present.next().expect("the index answers for every id");
-            *is_new = !present && lock(self.shard(id)).insert(*id);
+            *is_new = !present && self.claimed.claim(id);
         }
         Ok(is_new)
     }
@@ -287,7 +282,8 @@ impl Session {
         let indexed = pack.finish(self.keys(), pack_bytes, is_last)?;
         let mut unindexed = lock(&self.unindexed);
         unindexed.packs.push(indexed);
-        if unindexed.is_due() {
+        // The last ones are named together, by who waits for them.
+        if !is_last && unindexed.is_due() {
             let packs = unindexed.take();
             drop(unindexed);
             self.write_index(packs)?;
@@ -298,7 +294,7 @@ impl Session {
     /// Makes packs known: durable first, then in the local index, then forgotten here.
     fn write_index(&self, packs: Vec<IndexedPack>) -> Result<()> {
         let (name, object) = self.put_index(packs)?;
-        self.add_to_cache(name, object)
+        self.hand_over(name, object)
     }
 
     fn put_index(&self, packs: Vec<IndexedPack>) -> Result<(IndexName, IndexObject)> {
@@ -310,13 +306,11 @@ impl Session {
         Ok((name, object))
     }
 
-    fn add_to_cache(&self, name: IndexName, object: IndexObject) -> Result<()> {
+    fn hand_over(&self, name: IndexName, object: IndexObject) -> Result<()> {
         let ids: Vec<ChunkId> = object.packs.iter().flat_map(|pack| pack.ids.iter().copied()).collect();
         // Where the local index cannot take them, they stay in memory: a full cache disk never fails a backup.
         if self.repository.lookup()?.add(name, object)? {
-            for id in ids {
-                lock(self.shard(&id)).remove(&id);
-            }
+            ids.iter().for_each(|id| self.claimed.forget(id));
         }
         Ok(())
     }
@@ -343,7 +337,7 @@ impl Session {
     /// The caller has flushed its sinks. Afterwards the session can go on.
     pub fn settle(self: &Arc<Self>) -> Result<()> {
         if let Some((name, object)) = self.settle_store()? {
-            self.add_to_cache(name, object)?;
+            self.hand_over(name, object)?;
         }
         Ok(())
     }
@@ -400,7 +394,7 @@ impl Session {
         // The local index takes its time, and nothing durable waits for it. If it fails, the next session reads the
         // object again: the snapshot is listed by then, and no failure of a cache may say otherwise.
         std::thread::scope(|scope| {
-            scope.spawn(|| self.add_to_cache(name, object));
+            scope.spawn(|| self.repository.lookup().and_then(|lookup| lookup.add(name, object)));
             self.list(snapshot)
         })
     }

@@ -115,7 +115,7 @@ impl Attempt<'_> {
             return Ok(());
         }
         let run = self.run(Pass::Last);
-        let queue = WorkQueue::new();
+        let queue = WorkQueue::new(run.threads);
         let mut sink = ChunkSink::new(&self.session)?;
         let outcome =
             with_crew(&run, &queue, || match self.stream_archive(&run, &queue, number, spec, parent)? {
@@ -236,7 +236,7 @@ impl Attempt<'_> {
         holding: &mut Holding<'_>,
     ) -> Result<Vec<(usize, Error)>> {
         let run = self.run(Pass::Last);
-        let queue = WorkQueue::deferring();
+        let queue = WorkQueue::deferring(run.threads);
         let mut sink = ChunkSink::new(&self.session)?;
         let mut failed = Vec::new();
         let read = with_crew(&run, &queue, || {

@@ -1,7 +1,9 @@
 //! Work for the threads of a backup: batches of entries, and regions that one thread cut and another may seal.
 //!
-//! Must stay true: memory is bounded. At most [`BATCHES_MAX`] batches are out at once, and a region changes hands only
-//! when somebody is idle; otherwise who cut it seals it. A queue that defers lets [`DEFERRED_REGIONS`] wait even then.
+//! Must stay true: memory is bounded. At most [`BATCHES_MAX`] batches are out at once. A region changes hands when somebody is
+//! idle, or will be soon: when nothing is left to read, [`REGIONS_PER_THREAD`] wait for each of the others, so that nobody waits
+//! for who reads a large file while that one seals. Otherwise who cut it seals it. A queue that defers lets
+//! [`DEFERRED_REGIONS`] wait whatever is left.
 
 use lifeboat_repo::sink::PlainRegion;
 use std::collections::VecDeque;
@@ -12,6 +14,10 @@ pub(crate) const BATCHES_MAX: usize = 32;
 
 /// Regions that wait while services are held still, so that all threads read: 48 MiB of what changed.
 const DEFERRED_REGIONS: usize = 24;
+
+/// Regions that wait for each thread but one. None at all makes a first snapshot of a PostgreSQL cluster 4 % slower on two
+/// cores; four are as good as two.
+const REGIONS_PER_THREAD: usize = 2;
 
 /// What a thread does next.
 pub(crate) enum Work<B> {
@@ -25,6 +31,8 @@ pub(crate) enum Work<B> {
 pub(crate) struct WorkQueue<B> {
     state: Mutex<State<B>>,
     changed: Condvar,
+    /// Regions that may wait when no batch does.
+    room: usize,
 }
 
 struct State<B> {
@@ -41,7 +49,8 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 }
 
 impl<B> WorkQueue<B> {
-    pub(crate) fn new() -> Self {
+    /// A queue for so many threads, of which one may be who fills it.
+    pub(crate) fn new(threads: usize) -> Self {
         let state = State {
             batches: VecDeque::new(),
             regions: VecDeque::new(),
@@ -49,12 +58,13 @@ impl<B> WorkQueue<B> {
             closed: false,
             is_deferring: false,
         };
-        Self { state: Mutex::new(state), changed: Condvar::new() }
+        let room = REGIONS_PER_THREAD * threads.saturating_sub(1);
+        Self { state: Mutex::new(state), changed: Condvar::new(), room }
     }
 
     /// A queue for reading fast: regions wait until [`Self::defer_no_more`], as long as there is room for them.
-    pub(crate) fn deferring() -> Self {
-        let queue = Self::new();
+    pub(crate) fn deferring(threads: usize) -> Self {
+        let queue = Self::new(threads);
         lock(&queue.state).is_deferring = true;
         queue
     }
@@ -78,11 +88,16 @@ impl<B> WorkQueue<B> {
         self.changed.notify_one();
     }
 
-    /// Gives a region to an idle thread or the waiting room, or back.
+    /// Gives a region to an idle thread or the waiting room, or back. Nobody comes any more to what is closed.
     pub(crate) fn offer(&self, region: PlainRegion) -> Option<PlainRegion> {
         let mut state = lock(&self.state);
-        let has_room = state.is_deferring && state.regions.len() < DEFERRED_REGIONS;
-        if !has_room && state.idle <= state.regions.len() + state.batches.len() {
+        let room = match (state.is_deferring, state.batches.is_empty()) {
+            (true, _) => DEFERRED_REGIONS,
+            (false, true) => self.room,
+            (false, false) => 0,
+        };
+        let has_room = state.regions.len() < room;
+        if state.closed || (!has_room && state.idle <= state.regions.len() + state.batches.len()) {
             return Some(region);
         }
         state.regions.push_back(region);
@@ -136,7 +151,7 @@ mod tests {
 
     #[test]
     fn a_batch_is_dropped_when_nobody_will_take_it() {
-        let queue = WorkQueue::new();
+        let queue = WorkQueue::new(2);
         let (early, late) = (Arc::new(()), Arc::new(()));
         queue.submit(early.clone());
         queue.cancel();
@@ -147,7 +162,7 @@ mod tests {
 
     #[test]
     fn reading_goes_before_sealing_while_regions_are_deferred() {
-        let queue = WorkQueue::deferring();
+        let queue = WorkQueue::deferring(1);
         for _ in 0..DEFERRED_REGIONS {
             assert!(queue.offer(PlainRegion::default()).is_none());
         }
@@ -161,8 +176,24 @@ mod tests {
     }
 
     #[test]
-    fn a_region_changes_hands_only_when_somebody_is_idle() {
-        let queue = Arc::new(WorkQueue::<()>::new());
+    fn regions_wait_where_nothing_is_left_to_read_and_somebody_will_come() {
+        let queue = WorkQueue::new(2);
+        for _ in 0..REGIONS_PER_THREAD {
+            assert!(queue.offer(PlainRegion::default()).is_none());
+        }
+        assert!(queue.offer(PlainRegion::default()).is_some(), "the waiting room is full");
+        assert!(matches!(queue.take(), Some(Work::Region(_))));
+        queue.submit(());
+        assert!(queue.offer(PlainRegion::default()).is_some(), "there is something to read");
+        queue.cancel();
+        assert!(queue.offer(PlainRegion::default()).is_some(), "nobody will come");
+        assert!(matches!(queue.take(), Some(Work::Region(_))), "what waits already is sealed");
+        assert!(queue.take().is_none());
+    }
+
+    #[test]
+    fn of_a_single_thread_a_region_changes_hands_only_when_it_is_idle() {
+        let queue = Arc::new(WorkQueue::<()>::new(1));
         assert!(queue.offer(PlainRegion::default()).is_some());
         let taker = std::thread::spawn({
             let queue = queue.clone();

@@ -91,7 +91,7 @@ fn store(
     stream: &mut dyn Read,
     earlier: Option<&Earlier>,
 ) -> Result<(TreeRoot, u64)> {
-    let queue = WorkQueue::<()>::new();
+    let queue = WorkQueue::<()>::new(run.threads);
     let stored = std::thread::scope(|scope| {
         let helpers: Vec<_> = (1..run.threads).map(|_| scope.spawn(|| seal_regions(run, &queue))).collect();
         let stored = (|| {

@@ -83,8 +83,8 @@ impl<'r> TreeSource<'r> {
     ) -> Result<TreeOutcome> {
         loop {
             let mut sink = ChunkSink::new(&self.run.session)?;
-            let (queue, until) = (WorkQueue::new(), Instant::now() + interval);
             let run = self.run;
+            let (queue, until) = (WorkQueue::new(run.threads), Instant::now() + interval);
             let end = match with_crew(run, &queue, || self.feed(&queue, Some(until), &mut sink)) {
                 Err(Error::Interrupted) => End::Interrupted,
                 result => result?,
