@@ -13,6 +13,8 @@ use blake3::platform::Platform;
 
 const BLOCK_BYTES: usize = 1024;
 const LANES_MAX: usize = 16;
+/// No processor has fewer lanes and more than one.
+const LANES_LEAST: usize = 4;
 /// Domain flags of the compression function.
 const CHUNK_START: u8 = 1;
 const CHUNK_END: u8 = 2;
@@ -49,13 +51,19 @@ pub(crate) fn keyed_hashes(key: &Value, inputs: &[&[u8]]) -> Vec<Value> {
         .collect()
 }
 
-/// Chaining values of all blocks: the first blocks of all inputs, then the second ones, and so on.
+/// Chaining values of all blocks. Where an input has enough of them to fill all lanes they are hashed in their order, which is
+/// kind to caches; what is left of each input goes with what is left of the others: the n-th blocks of all of them together.
 fn leaves(lanes: &mut Lanes, inputs: &[&[u8]], spans: &[Span], values: &mut [Value]) {
+    let runs: Vec<usize> =
+        inputs.iter().zip(spans).map(|(input, span)| lanes.runs(input, span, values)).collect();
     let most = spans.iter().map(|span| span.count).max().unwrap_or(0);
-    for number in 0..most {
+    for number in runs.iter().copied().min().unwrap_or(0)..most {
         let start = number * BLOCK_BYTES;
         let mut group = Group::<BLOCK_BYTES>::new([&[0; BLOCK_BYTES]; LANES_MAX], number as u64, KEYED_HASH);
-        for (input, span) in inputs.iter().zip(spans).filter(|(_, span)| number < span.count) {
+        let is_left = |run: usize, span: &Span| (run..span.count).contains(&number);
+        for ((input, span), _) in
+            inputs.iter().zip(spans).zip(&runs).filter(|((_, span), run)| is_left(**run, span))
+        {
             match input[start..].first_chunk() {
                 Some(block) => {
                     group.push(block, span.start + number);
@@ -96,12 +104,14 @@ struct Group<'i, const N: usize> {
     places: [usize; LANES_MAX],
     filled: usize,
     counter: u64,
+    /// Whether the counter is that of the first one, and grows.
+    is_run: bool,
     flags: u8,
 }
 
 impl<'i, const N: usize> Group<'i, N> {
     fn new(inputs: [&'i [u8; N]; LANES_MAX], counter: u64, flags: u8) -> Self {
-        Self { inputs, places: [0; LANES_MAX], filled: 0, counter, flags }
+        Self { inputs, places: [0; LANES_MAX], filled: 0, counter, is_run: false, flags }
     }
 
     fn push(&mut self, input: &'i [u8; N], place: usize) {
@@ -164,6 +174,23 @@ impl Lanes {
         Self { platform: Platform::detect(), key: *key, words }
     }
 
+    /// Hashes the first blocks of one input, as many as fill all lanes once or more; gives how many.
+    fn runs(&mut self, input: &[u8], span: &Span, values: &mut [Value]) -> usize {
+        let lanes = self.platform.simd_degree();
+        if span.count < lanes {
+            return 0;
+        }
+        let mut number = 0;
+        for run in input.as_chunks::<BLOCK_BYTES>().0.chunks_exact(lanes) {
+            let mut group = Group::new([&run[0]; LANES_MAX], number as u64, KEYED_HASH);
+            group.is_run = true;
+            run.iter().enumerate().for_each(|(place, block)| group.push(block, span.start + number + place));
+            self.blocks(&mut group, values);
+            number += lanes;
+        }
+        number
+    }
+
     fn blocks(&mut self, group: &mut Group<'_, BLOCK_BYTES>, values: &mut [Value]) {
         self.run(group, CHUNK_START, CHUNK_END, values);
     }
@@ -174,18 +201,29 @@ impl Lanes {
             return;
         }
         let mut output = [0; 32 * LANES_MAX];
+        let hashed = self.padded(filled);
         self.platform.hash_many(
-            &group.inputs[..filled],
+            &group.inputs[..hashed],
             &self.words,
             group.counter,
-            IncrementCounter::No,
+            if group.is_run { IncrementCounter::Yes } else { IncrementCounter::No },
             group.flags,
             first,
             last,
-            &mut output[..32 * filled],
+            &mut output[..32 * hashed],
         );
         for (place, value) in group.places[..filled].iter().zip(output.as_chunks().0) {
             values[*place] = *value;
+        }
+    }
+
+    /// How many inputs are hashed for so many. Those that do not fill all lanes go half as many at a time, and those below
+    /// [`LANES_LEAST`] one by one, so that hashing another one for nothing is sooner done. All places hold some input.
+    fn padded(&self, filled: usize) -> usize {
+        let rest = filled % self.platform.simd_degree();
+        match rest {
+            0 | 1 => filled,
+            _ => filled - rest + rest.next_power_of_two().max(LANES_LEAST),
         }
     }
 
