@@ -21,11 +21,11 @@ const ALWAYS: [CParameter; 3] = [
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Effort {
     /// zstd's own level 3 fills tables of 512 and 256 KiB, which compete with the region for the processor's second-level
-    /// cache. Smaller ones, and regions of 2 MiB instead of 1, take a tenth less time for the same size: on the sources of
-    /// Linux 6.12, 237.6 instead of 238.3 MB (`docs/decisions/0009-regions-of-two-mebibytes.md`).
+    /// cache. Tables of 128 and 32 KiB, and regions of 2 MiB instead of 1, take a sixth less time for about the same size
+    /// (`docs/decisions/0009-regions-of-two-mebibytes.md`, `docs/decisions/0032-smaller-tables.md`).
     Text,
-    /// One table only. On a PostgreSQL cluster a fifth faster and 2 % smaller, on programs and libraries a tenth faster
-    /// and 1 % larger, on source code 6 % larger (`docs/decisions/0021-effort-by-content.md`).
+    /// One table only, of 64 KiB. On a PostgreSQL cluster a quarter faster and 2 % smaller than with two, on programs and
+    /// libraries a fifth faster and 3 % larger, on source code 7 % larger (`docs/decisions/0021-effort-by-content.md`).
     Binary,
 }
 
@@ -43,8 +43,8 @@ impl Effort {
 
     fn parameters(self) -> [CParameter; 3] {
         let (strategy, hash_log, chain_log) = match self {
-            Self::Text => (Strategy::ZSTD_dfast, 16, 13),
-            Self::Binary => (Strategy::ZSTD_fast, 15, 12),
+            Self::Text => (Strategy::ZSTD_dfast, 15, 13),
+            Self::Binary => (Strategy::ZSTD_fast, 14, 12),
         };
         [CParameter::Strategy(strategy), CParameter::HashLog(hash_log), CParameter::ChainLog(chain_log)]
     }
