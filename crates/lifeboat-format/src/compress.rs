@@ -24,8 +24,8 @@ enum Effort {
     /// cache. Tables of 128 and 32 KiB, and regions of 2 MiB instead of 1, take a sixth less time for about the same size
     /// (`docs/decisions/0009-regions-of-two-mebibytes.md`, `docs/decisions/0032-smaller-tables.md`).
     Text,
-    /// One table only, of 64 KiB. On a PostgreSQL cluster a quarter faster and 2 % smaller than with two, on programs and
-    /// libraries a fifth faster and 3 % larger, on source code 7 % larger (`docs/decisions/0021-effort-by-content.md`).
+    /// One table only, of 64 KiB, which takes more than a quarter less time than two: a PostgreSQL cluster becomes 2 %
+    /// smaller, programs and libraries 3 % larger (`docs/decisions/0021-effort-by-content.md`, `0032-smaller-tables.md`).
     Binary,
 }
 

@@ -54,16 +54,16 @@ pub(crate) fn keyed_hashes(key: &Value, inputs: &[&[u8]]) -> Vec<Value> {
 /// Chaining values of all blocks. Where an input has enough of them to fill all lanes they are hashed in their order, which is
 /// kind to caches; what is left of each input goes with what is left of the others: the n-th blocks of all of them together.
 fn leaves(lanes: &mut Lanes, inputs: &[&[u8]], spans: &[Span], values: &mut [Value]) {
-    let runs: Vec<usize> =
-        inputs.iter().zip(spans).map(|(input, span)| lanes.runs(input, span, values)).collect();
+    let begun: Vec<(&[u8], &Span, usize)> = inputs
+        .iter()
+        .zip(spans)
+        .map(|(input, span)| (*input, span, lanes.run(input, span, values)))
+        .collect();
     let most = spans.iter().map(|span| span.count).max().unwrap_or(0);
-    for number in runs.iter().copied().min().unwrap_or(0)..most {
+    for number in 0..most {
         let start = number * BLOCK_BYTES;
         let mut group = Group::<BLOCK_BYTES>::new([&[0; BLOCK_BYTES]; LANES_MAX], number as u64, KEYED_HASH);
-        let is_left = |run: usize, span: &Span| (run..span.count).contains(&number);
-        for ((input, span), _) in
-            inputs.iter().zip(spans).zip(&runs).filter(|((_, span), run)| is_left(**run, span))
-        {
+        for (input, span, _) in begun.iter().filter(|(_, span, done)| (*done..span.count).contains(&number)) {
             match input[start..].first_chunk() {
                 Some(block) => {
                     group.push(block, span.start + number);
@@ -104,14 +104,12 @@ struct Group<'i, const N: usize> {
     places: [usize; LANES_MAX],
     filled: usize,
     counter: u64,
-    /// Whether the counter is that of the first one, and grows.
-    is_run: bool,
     flags: u8,
 }
 
 impl<'i, const N: usize> Group<'i, N> {
     fn new(inputs: [&'i [u8; N]; LANES_MAX], counter: u64, flags: u8) -> Self {
-        Self { inputs, places: [0; LANES_MAX], filled: 0, counter, is_run: false, flags }
+        Self { inputs, places: [0; LANES_MAX], filled: 0, counter, flags }
     }
 
     fn push(&mut self, input: &'i [u8; N], place: usize) {
@@ -153,7 +151,7 @@ impl Pairs {
         let mut group = Group::new(self.blocks.each_ref(), 0, self.flags);
         group.places = self.places;
         group.filled = self.filled;
-        lanes.run(&mut group, 0, 0, values);
+        lanes.group(&mut group, 0, 0, values);
         self.filled = 0;
     }
 }
@@ -175,27 +173,27 @@ impl Lanes {
     }
 
     /// Hashes the first blocks of one input, as many as fill all lanes once or more; gives how many.
-    fn runs(&mut self, input: &[u8], span: &Span, values: &mut [Value]) -> usize {
-        let lanes = self.platform.simd_degree();
-        if span.count < lanes {
-            return 0;
-        }
-        let mut number = 0;
-        for run in input.as_chunks::<BLOCK_BYTES>().0.chunks_exact(lanes) {
-            let mut group = Group::new([&run[0]; LANES_MAX], number as u64, KEYED_HASH);
-            group.is_run = true;
-            run.iter().enumerate().for_each(|(place, block)| group.push(block, span.start + number + place));
-            self.blocks(&mut group, values);
-            number += lanes;
-        }
-        number
+    fn run(&self, input: &[u8], span: &Span, values: &mut [Value]) -> usize {
+        let blocks: Vec<&[u8; BLOCK_BYTES]> = input.as_chunks().0.iter().take(span.count).collect();
+        let count = blocks.len() - blocks.len() % self.platform.simd_degree();
+        self.platform.hash_many(
+            &blocks[..count],
+            &self.words,
+            0,
+            IncrementCounter::Yes,
+            KEYED_HASH,
+            CHUNK_START,
+            CHUNK_END,
+            values[span.start..][..count].as_flattened_mut(),
+        );
+        count
     }
 
     fn blocks(&mut self, group: &mut Group<'_, BLOCK_BYTES>, values: &mut [Value]) {
-        self.run(group, CHUNK_START, CHUNK_END, values);
+        self.group(group, CHUNK_START, CHUNK_END, values);
     }
 
-    fn run<const N: usize>(&mut self, group: &mut Group<'_, N>, first: u8, last: u8, values: &mut [Value]) {
+    fn group<const N: usize>(&mut self, group: &mut Group<'_, N>, first: u8, last: u8, values: &mut [Value]) {
         let filled = std::mem::take(&mut group.filled);
         if filled == 0 {
             return;
@@ -206,7 +204,7 @@ impl Lanes {
             &group.inputs[..hashed],
             &self.words,
             group.counter,
-            if group.is_run { IncrementCounter::Yes } else { IncrementCounter::No },
+            IncrementCounter::No,
             group.flags,
             first,
             last,

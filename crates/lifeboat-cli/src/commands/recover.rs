@@ -122,7 +122,7 @@ fn planned(begun: &Begun) -> Vec<String> {
 
 fn take_back(state: &Path, begun: &Begun, ui: &Ui) -> Result<Vec<String>> {
     let engine = Engine::connect(Some(&begun.engine))?;
-    if let Some((_, name)) = begun.last_stop().filter(|_| !begun.whole) {
+    if let Some((_, name)) = begun.last_stop() {
         ui.notice(&format!(
             "the stop of container {name} may be under way: waiting for as long as that may take"
         ));

@@ -58,16 +58,23 @@ fn refusal(description: &Description, program: &[OsString]) -> String {
 
 /// Whether it is there at all: `docker` without compose takes the first word for an unknown command.
 fn answers(program: &[OsString]) -> bool {
-    let Some((program, first)) = program.split_first() else { return false };
-    let mut command = Command::new(program);
-    command.args(first).arg("version");
-    run(command).is_ok_and(|said| said.is_well)
+    begin(program).is_some_and(|mut command| {
+        command.arg("version");
+        run(command).is_ok_and(|said| said.is_well)
+    })
 }
 
 /// What compose makes of a project's files, as JSON: with the values of environments. `None` where it cannot be asked.
 pub fn configuration(description: &Description, host: &str, program: &[OsString]) -> Option<String> {
     let said = run(compose(description, host, program, &["config", "--format", "json"]).ok()?).ok()?;
     said.is_well.then_some(said.output)
+}
+
+fn begin(program: &[OsString]) -> Option<Command> {
+    let (program, first) = program.split_first()?;
+    let mut command = Command::new(program);
+    command.args(first);
+    Some(command)
 }
 
 /// Compose, for a project's files; `program` are the words that start it. Or why it cannot be asked.
@@ -77,12 +84,11 @@ fn compose(
     program: &[OsString],
     words: &[&str],
 ) -> Result<Command, &'static str> {
-    let (program, first) = program.split_first().ok_or("no program")?;
+    let mut command = begin(program).ok_or("no program")?;
     if description.compose_files.is_empty() {
         return Err("it is not known from which files it was made");
     }
-    let mut command = Command::new(program);
-    command.args(first).env("DOCKER_HOST", host);
+    command.env("DOCKER_HOST", host);
     command.args(["--project-name", &description.name, "--project-directory", &description.folder]);
     description.compose_files.iter().for_each(|file| _ = command.args(["--file", file]));
     description.environment_files.iter().for_each(|file| _ = command.args(["--env-file", file]));
@@ -142,28 +148,29 @@ mod tests {
     use super::{Description, Drift, changes};
     use std::ffi::OsString;
 
-    fn why(script: &str) -> String {
-        let folder = tempfile::tempdir().unwrap();
+    fn why(script: &str) -> std::io::Result<String> {
+        let folder = tempfile::tempdir()?;
         let path = folder.path().join("compose");
-        std::fs::write(&path, script).unwrap();
+        std::fs::write(&path, script)?;
         let program = ["sh".into(), path.into_os_string()];
         let description = Description {
             folder: "/srv/shop".into(),
             compose_files: vec!["/srv/shop/compose.yaml".into()],
             ..Description::default()
         };
-        Drift::ask(&description, "unix:///nowhere", &program).why
+        Ok(Drift::ask(&description, "unix:///nowhere", &program).why)
     }
 
     #[test]
-    fn a_compose_that_is_not_there_is_told_from_one_that_fails() {
-        assert!(why("exit 1").contains(" version` fails: is it installed?"));
-        let why = why("case $* in *version) exit 0;; *) echo a secret >&2; exit 15;; esac");
+    fn a_compose_that_is_not_there_is_told_from_one_that_fails() -> std::io::Result<()> {
+        assert!(why("exit 1")?.contains(" version` fails: is it installed?"));
+        let why = why("case $* in *version) exit 0;; *) echo a secret >&2; exit 15;; esac")?;
         assert!(why.contains(" up --detach --dry-run` fails in /srv/shop"), "{why}");
         assert!(!why.contains("secret"), "{why}");
         let nobody = [OsString::from("/nonexistent/docker"), "compose".into()];
         let description = Description { compose_files: vec!["x".into()], ..Description::default() };
         assert!(Drift::ask(&description, "", &nobody).why.starts_with("compose cannot be asked"));
+        Ok(())
     }
 
     #[test]

@@ -374,7 +374,7 @@ impl Begun {
 
     /// The container, by id and name, whose stop may still be under way: of a restore that died right after it was noted.
     pub fn last_stop(&self) -> Option<(&str, &str)> {
-        match self.made.last()? {
+        match self.made.last().filter(|_| !self.whole)? {
             Made::Aside { id, name, ran: true } | Made::Stopped { id, name, ran: true } => Some((id, name)),
             _ => None,
         }
