@@ -255,10 +255,10 @@ impl Lookup {
     fn sync_once(&self, index: &Index) -> Result<bool> {
         let stored: BTreeSet<IndexName> = self
             .store
-            .list(ObjectKind::Index)
+            .names(ObjectKind::Index)
             .map_err(Error::store("the index objects cannot be listed"))?
             .iter()
-            .filter_map(|listed| listed.key.name().try_into().ok().map(IndexName))
+            .filter_map(|key| key.name().try_into().ok().map(IndexName))
             .collect();
         let covered = index.covered().map_err(Error::Index)?;
         let (mut failed, mut is_complete) = (None, true);

@@ -72,6 +72,7 @@ fn an_object_of_every_kind_reads_back_whole_and_in_ranges(store: &dyn Store) {
             assert_eq!(buffer, content[offset..offset + bytes]);
         }
         let listed = store.list(kind).expect("a store lists");
+        assert_eq!(store.names(kind).expect("a store lists"), [key.clone()]);
         assert_eq!(listed, [Listed { key, bytes: 1000 }], "each kind lists its own");
     }
 }
@@ -156,6 +157,8 @@ fn a_listing_is_sorted_and_has_lengths(store: &dyn Store) {
             .collect();
         expected.sort();
         assert_eq!(store.list(kind).expect("a store lists"), expected);
+        let names: Vec<ObjectKey> = expected.into_iter().map(|listed| listed.key).collect();
+        assert_eq!(store.names(kind).expect("a store lists"), names);
     }
 }
 

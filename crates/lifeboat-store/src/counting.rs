@@ -127,6 +127,10 @@ impl<S: Store> Store for CountingStore<S> {
         note(&self.counts, Operation::List, kind, 0, self.store.list(kind))
     }
 
+    fn names(&self, kind: ObjectKind) -> Result<Vec<ObjectKey>> {
+        note(&self.counts, Operation::List, kind, 0, self.store.names(kind))
+    }
+
     fn delete(&self, key: &ObjectKey) -> Result<()> {
         note(&self.counts, Operation::Delete, key.kind(), 0, self.store.delete(key))
     }

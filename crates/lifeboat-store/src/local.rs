@@ -254,6 +254,22 @@ impl Store for LocalStore {
         Ok(listed)
     }
 
+    fn names(&self, kind: ObjectKind) -> Result<Vec<ObjectKey>> {
+        let listed = || Ok(self.list(kind)?.into_iter().map(|listed| listed.key).collect());
+        // One file, and many folders: nobody asks for those without their lengths.
+        if matches!(kind, ObjectKind::Config | ObjectKind::Pack) {
+            return listed();
+        }
+        let Some((_, entries)) = self.root.entries(kind.folder())? else { return Ok(Vec::new()) };
+        let objects = entries.iter().filter_map(|(name, file_type)| {
+            ObjectKey::from_hex(kind, name).map(|key| file_type.is_file().then_some(key))
+        });
+        // What is no regular file is an error, and some file systems do not say what is one: each is looked at then.
+        let Some(mut keys) = objects.collect::<Option<Vec<_>>>() else { return listed() };
+        keys.sort_unstable();
+        Ok(keys)
+    }
+
     fn delete(&self, key: &ObjectKey) -> Result<()> {
         let folder = self.unlink(key)?;
         self.sync_deleted(&BTreeSet::from([folder]))

@@ -46,6 +46,11 @@ pub trait Store: Send + Sync + Debug {
     /// an empty list: collection would take it for garbage.
     fn list(&self, kind: ObjectKind) -> Result<Vec<Listed>>;
 
+    /// The same without lengths. A local file system has to be asked for each length, and for names only once a folder.
+    fn names(&self, kind: ObjectKind) -> Result<Vec<ObjectKey>> {
+        Ok(self.list(kind)?.into_iter().map(|listed| listed.key).collect())
+    }
+
     /// Deletes an object, durably. Deleting what is absent is `Ok`, and its absence is durable then, too.
     fn delete(&self, key: &ObjectKey) -> Result<()>;
 
@@ -115,6 +120,10 @@ macro_rules! forward {
 
             fn list(&self, kind: ObjectKind) -> Result<Vec<Listed>> {
                 (**self).list(kind)
+            }
+
+            fn names(&self, kind: ObjectKind) -> Result<Vec<ObjectKey>> {
+                (**self).names(kind)
             }
 
             fn delete(&self, key: &ObjectKey) -> Result<()> {

@@ -153,14 +153,17 @@ fn a_listing_that_fails_is_never_an_empty_one() {
     fs::remove_dir(folder.path().join("index")).unwrap();
     fs::write(folder.path().join("index"), b"").unwrap();
     assert!(store.list(ObjectKind::Index).is_err());
+    assert!(store.names(ObjectKind::Index).is_err());
     // An object that was moved away and linked: skipping it would make it garbage.
     fs::rename(folder.path().join(snapshot(1).path()), folder.path().join("elsewhere")).unwrap();
     symlink(folder.path().join("elsewhere"), folder.path().join(snapshot(1).path())).unwrap();
     assert_eq!(store.list(ObjectKind::Snapshot).unwrap_err().kind(), ErrorKind::Damaged);
+    assert_eq!(store.names(ObjectKind::Snapshot).unwrap_err().kind(), ErrorKind::Damaged);
     // A repository that was removed while it was open.
     fs::remove_dir_all(folder.path()).unwrap();
     for kind in ObjectKind::ALL {
         assert_eq!(problem(store.list(kind)), RepositoryProblem::Missing, "{kind:?}");
+        assert_eq!(problem(store.names(kind)), RepositoryProblem::Missing, "{kind:?}");
     }
 }
 

@@ -141,22 +141,29 @@ impl Root {
 
     /// The folder and its entries' names, for messages where they are not UTF-8: none of ours is. `None` when it is missing.
     pub(super) fn names(&self, folder: &str) -> Result<Option<(OwnedFd, Vec<String>)>> {
+        let names = |entries: Vec<(String, FileType)>| entries.into_iter().map(|(name, _)| name).collect();
+        Ok(self.entries(folder)?.map(|(fd, entries)| (fd, names(entries))))
+    }
+
+    /// The same with what each entry is; some file systems say that it is unknown.
+    pub(super) fn entries(&self, folder: &str) -> Result<Option<(OwnedFd, Vec<(String, FileType)>)>> {
         let error = |errno: Errno| self.error("list", folder, None, errno);
         let fd = match self.open_folder(folder) {
             Ok(fd) => fd,
             Err(Errno::NOENT) => return self.check_present(folder).map(|()| None),
             Err(errno) => return Err(error(errno)),
         };
-        let mut names = Vec::new();
+        let mut found = Vec::new();
         let mut buffer = Vec::with_capacity(NAMES_BYTES);
         let mut entries = RawDir::new(&fd, buffer.spare_capacity_mut());
         while let Some(entry) = entries.next() {
-            match &*entry.map_err(error)?.file_name().to_string_lossy() {
+            let entry = entry.map_err(error)?;
+            match &*entry.file_name().to_string_lossy() {
                 "." | ".." => {}
-                name => names.push(name.to_owned()),
+                name => found.push((name.to_owned(), entry.file_type())),
             }
         }
-        Ok(Some((fd, names)))
+        Ok(Some((fd, found)))
     }
 
     /// The folders below `packs/`, as the bytes that their packs' names begin with.
