@@ -43,9 +43,14 @@ pub(crate) fn test(place: &Place) -> Result<()> {
 fn run_tests(place: &Place, engines: &engines::InUse) -> Result<Counts> {
     let mut counts = Counts::default();
     let mut command = place.cargo("test --release --workspace --no-fail-fast");
-    command.envs(engines.environment());
+    command.envs(engines.environment()).env("RUST_TEST_THREADS", threads().to_string());
     step::run_watching("tests", &mut command, |line| counts.add(line))?;
     Ok(counts)
+}
+
+/// Tests of containers wait for engines half of the time: two for each processor.
+fn threads() -> usize {
+    2 * std::thread::available_parallelism().map_or(1, usize::from)
 }
 
 /// Broken links in documentation are errors. `--lib`, because the program and the library share the name `lifeboat` and

@@ -45,7 +45,7 @@ const fn program(package: &'static str, purpose: &'static str, name: &'static st
 
 /// What compiling needs: RocksDB is C++, and its bindings are made by bindgen.
 const BUILD: &[Requirement] = &[
-    program("g++", "compiles RocksDB", "c++"),
+    program("clang", "compiles RocksDB", "clang++"),
     needs("libclang-dev", "reads RocksDB's header", Probe::Libclang),
 ];
 
