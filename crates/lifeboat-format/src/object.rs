@@ -177,9 +177,11 @@ impl ObjectKey {
         if hex.len() != 2 * kind.name_bytes() {
             return None;
         }
-        let name: Option<Vec<u8>> =
-            hex.as_bytes().chunks_exact(2).map(|pair| Some(digit(pair[0])? << 4 | digit(pair[1])?)).collect();
-        name.map(|name| Self { kind, name })
+        let mut name = vec![0; kind.name_bytes()];
+        for (byte, [high, low]) in name.iter_mut().zip(hex.as_bytes().as_chunks().0) {
+            *byte = digit(*high)? << 4 | digit(*low)?;
+        }
+        Some(Self { kind, name })
     }
 }
 

@@ -126,16 +126,26 @@ impl Database {
         let mut options = ReadOptions::default();
         // Whole scans are rare, and would push out what look-ups need.
         options.fill_cache(false);
-        self.scan_with(options, &[letter], visit)
+        options.set_iterate_range(PrefixRange([letter]));
+        self.scan_with(options, visit)
     }
 
     /// Visits the few records whose keys begin with `prefix`.
     pub(crate) fn scan_few(&self, prefix: &[u8], visit: &mut Visit<'_>) -> Result<()> {
-        self.scan_with(ReadOptions::default(), prefix, visit)
+        let mut options = ReadOptions::default();
+        options.set_iterate_range(PrefixRange(prefix));
+        self.scan_with(options, visit)
     }
 
-    fn scan_with(&self, mut options: ReadOptions, prefix: &[u8], visit: &mut Visit<'_>) -> Result<()> {
-        options.set_iterate_range(PrefixRange(prefix));
+    /// Visits the records from key `first` to key `last`, both included.
+    pub(crate) fn scan_from_to(&self, first: &[u8], last: &[u8], visit: &mut Visit<'_>) -> Result<()> {
+        let mut options = ReadOptions::default();
+        // The end is not in RocksDB's range: no key comes between `last` and this.
+        options.set_iterate_range(first..&[last, &[0]].concat());
+        self.scan_with(options, visit)
+    }
+
+    fn scan_with(&self, options: ReadOptions, visit: &mut Visit<'_>) -> Result<()> {
         let mut iterator = self.db.raw_iterator_opt(options);
         iterator.seek_to_first();
         while let Some((key, value)) = iterator.item() {

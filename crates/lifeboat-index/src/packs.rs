@@ -45,7 +45,20 @@ impl Index {
         let following = |number: &u32| number.checked_add(1).and_then(|next| live.next_from(next));
         let numbers: Vec<u32> =
             std::iter::successors(live.next_from(next), following).take(BATCH_KEYS).collect();
-        self.pack_records(numbers)
+        let (Some(first), Some(last)) = (numbers.first(), numbers.last()) else { return Ok(Vec::new()) };
+        // Neighbours: reading along takes a tenth of the time that asking for each one takes.
+        let mut values = HashMap::new();
+        for database in self.base.iter().chain([&self.top]) {
+            database.scan_from_to(&pack_key(*first), &pack_key(*last), &mut |key, value| {
+                let number = key.last_chunk().map(|number| u32::from_be_bytes(*number));
+                if let Some(number) = number.filter(|number| live.contains(*number)) {
+                    values.insert(number, value.to_vec());
+                }
+                Ok(())
+            })?;
+        }
+        let record = |number| self.decode_pack(number, values.remove(&number));
+        numbers.into_iter().map(record).collect()
     }
 
     /// The records of live packs.

@@ -135,7 +135,7 @@ impl Repository {
 /// Of several objects of one snapshot the one that counts: the greatest revision, and of several of those the greatest
 /// name. It is pinned where any of that revision is: a pin that was acknowledged is not lost to a run that died.
 fn newest_of_each(mut objects: Vec<ListedSnapshot>) -> Vec<ListedSnapshot> {
-    objects.sort_by_key(|listed| (listed.snapshot.id, listed.snapshot.revision, listed.session));
+    objects.sort_by_cached_key(|listed| (listed.snapshot.id, listed.snapshot.revision, listed.session));
     let mut newest: Vec<ListedSnapshot> = Vec::with_capacity(objects.len());
     for mut listed in objects {
         if let Some(last) = newest.pop_if(|last| last.snapshot.id == listed.snapshot.id) {
@@ -156,8 +156,9 @@ impl SnapshotList {
     }
 
     fn sort(&mut self) {
+        // Cached: snapshots are large to move, and are moved once so.
         self.snapshots
-            .sort_by_key(|listed| (listed.snapshot.started, listed.snapshot.sequence, listed.session));
+            .sort_by_cached_key(|listed| (listed.snapshot.started, listed.snapshot.sequence, listed.session));
     }
 
     /// Finds a snapshot: `latest`, `latest~N`, or a unique prefix of an id.
