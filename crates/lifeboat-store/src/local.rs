@@ -261,8 +261,8 @@ impl Store for LocalStore {
             return listed();
         }
         let Some((_, entries)) = self.root.entries(kind.folder())? else { return Ok(Vec::new()) };
-        let objects = entries.iter().filter_map(|(name, file_type)| {
-            ObjectKey::from_hex(kind, name).map(|key| file_type.is_file().then_some(key))
+        let objects = entries.iter().filter_map(|entry| {
+            ObjectKey::from_hex(kind, &entry.name).map(|key| entry.file_type.is_file().then_some(key))
         });
         // What is no regular file is an error, and some file systems do not say what is one: each is looked at then.
         let Some(mut keys) = objects.collect::<Option<Vec<_>>>() else { return listed() };

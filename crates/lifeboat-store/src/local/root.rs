@@ -38,6 +38,13 @@ struct Folders {
     failed: BTreeSet<String>,
 }
 
+/// What a folder says of one of its entries.
+pub(super) struct Entry {
+    pub(super) name: String,
+    /// Some file systems say that it is unknown.
+    pub(super) file_type: FileType,
+}
+
 impl fmt::Debug for Root {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         formatter.debug_tuple("Root").field(&self.path).finish()
@@ -141,12 +148,12 @@ impl Root {
 
     /// The folder and its entries' names, for messages where they are not UTF-8: none of ours is. `None` when it is missing.
     pub(super) fn names(&self, folder: &str) -> Result<Option<(OwnedFd, Vec<String>)>> {
-        let names = |entries: Vec<(String, FileType)>| entries.into_iter().map(|(name, _)| name).collect();
+        let names = |entries: Vec<Entry>| entries.into_iter().map(|entry| entry.name).collect();
         Ok(self.entries(folder)?.map(|(fd, entries)| (fd, names(entries))))
     }
 
-    /// The same with what each entry is; some file systems say that it is unknown.
-    pub(super) fn entries(&self, folder: &str) -> Result<Option<(OwnedFd, Vec<(String, FileType)>)>> {
+    /// The same with what each entry is.
+    pub(super) fn entries(&self, folder: &str) -> Result<Option<(OwnedFd, Vec<Entry>)>> {
         let error = |errno: Errno| self.error("list", folder, None, errno);
         let fd = match self.open_folder(folder) {
             Ok(fd) => fd,
@@ -160,7 +167,7 @@ impl Root {
             let entry = entry.map_err(error)?;
             match &*entry.file_name().to_string_lossy() {
                 "." | ".." => {}
-                name => found.push((name.to_owned(), entry.file_type())),
+                name => found.push(Entry { name: name.to_owned(), file_type: entry.file_type() }),
             }
         }
         Ok(Some((fd, found)))
