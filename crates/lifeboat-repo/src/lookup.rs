@@ -158,14 +158,7 @@ impl Lookup {
     fn missing_from(&self, index: &Index) -> Result<Vec<lifeboat_index::Pack>> {
         let stored = self.stored_packs()?;
         let is_there = |name: &PackName, bytes: u32| stored.get(name) == Some(&u64::from(bytes));
-        let mut missing = Vec::new();
-        for pack in index.packs().map_err(Error::Index)? {
-            let pack = pack.map_err(Error::Index)?;
-            if !is_there(&pack.name, pack.bytes) {
-                missing.push(pack);
-            }
-        }
-        Ok(missing)
+        index.packs_that(|name, bytes| !is_there(name, bytes)).map_err(Error::Index)
     }
 
     fn drop_missing_from(&self, index: &Index) -> Result<()> {

@@ -26,7 +26,12 @@ pub(crate) fn test(place: &Place) -> Result<()> {
             .spawn(|| engines::InUse::begin(place, &engines::flavour::Flavour::ALL, engines::Wanted::All));
         let clippy = "clippy --release --workspace --all-targets -- -D warnings";
         step::run("lints", &mut place.cargo(clippy))?;
-        step::run("tests, compiled", &mut place.cargo("test --release --workspace --no-run"))?;
+        // Programs with them, so that no test compiles the command: for one package alone cargo chooses other features of
+        // what it depends on, and would compile all of that a second time.
+        step::run(
+            "programs and tests, compiled",
+            &mut place.cargo("build --release --workspace --all-targets"),
+        )?;
         let panicked = |_| Err(Failure::new("the thread that prepares the engines panicked"));
         run_tests(place, &engines.join().unwrap_or_else(panicked)?)
     })?;
@@ -44,6 +49,7 @@ fn run_tests(place: &Place, engines: &engines::InUse) -> Result<Counts> {
     let mut counts = Counts::default();
     let mut command = place.cargo("test --release --workspace --no-fail-fast");
     command.envs(engines.environment()).env("RUST_TEST_THREADS", threads().to_string());
+    command.env("LIFEBOAT_TEST_BINARY", place.target.join("release/lifeboat"));
     step::run_watching("tests", &mut command, |line| counts.add(line))?;
     Ok(counts)
 }

@@ -153,6 +153,10 @@ fn check_packs(index: &Index, live: &BTreeMap<PackName, (&IndexedPack, BTreeSet<
         assert!(seen.insert(pack.name), "a pack has two numbers");
     }
     assert_eq!(seen.len(), live.len());
+    let is_wanted = |name: &PackName| name.0[0] < 128;
+    let mut wanted = index.packs()?.collect::<Result<Vec<_>>>()?;
+    wanted.retain(|pack| is_wanted(&pack.name));
+    assert_eq!(index.packs_that(|name, _| is_wanted(name))?, wanted);
     let counts = index.counts()?;
     let chunks: usize = live.values().map(|(pack, _)| pack.ids.len()).sum();
     assert_eq!((counts.packs, counts.chunks_estimate), (live.len() as u64, chunks as u64));
