@@ -36,6 +36,11 @@ impl Remembered {
         Self { folder: folder.map(Path::to_owned), known }
     }
 
+    /// Whether [`Self::get`] has it.
+    pub(crate) fn has(&self, session: &SessionId, object_bytes: u64) -> bool {
+        self.known.get(session).is_some_and(|one| one.object_bytes == object_bytes)
+    }
+
     /// The snapshot of `session`, if one whose object has that length is remembered.
     pub(crate) fn get(&self, session: &SessionId, object_bytes: u64) -> Option<Snapshot> {
         let one = self.known.get(session).filter(|one| one.object_bytes == object_bytes)?;

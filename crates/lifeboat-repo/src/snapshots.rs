@@ -38,6 +38,8 @@ pub struct SnapshotList {
 const PER_THREAD: usize = 64;
 /// Threads that read: where a store is far away, they wait together.
 const THREADS_MAX: usize = 8;
+/// Threads that decode what is remembered, which is no waiting: each more costs more than it takes off.
+const DECODING_THREADS: usize = 2;
 
 fn session_of(key: &ObjectKey) -> SessionId {
     SessionId(key.name().try_into().expect("a snapshot's name has 16 bytes"))
@@ -89,7 +91,9 @@ impl Repository {
         let read = |objects: &[Listed]| -> Vec<Result<(Snapshot, Option<Opened>)>> {
             objects.iter().map(|listed| self.read_snapshot(listed, &remembered)).collect()
         };
-        let read = in_shares(&objects, PER_THREAD, || THREADS_MAX, read);
+        let unread = objects.iter().filter(|listed| !remembered.has(&session_of(&listed.key), listed.bytes));
+        let threads = if unread.count() > PER_THREAD { THREADS_MAX } else { DECODING_THREADS };
+        let read = in_shares(&objects, PER_THREAD, || threads, read);
         let (mut list, mut learnt) = (SnapshotList::default(), Vec::new());
         for (listed, read) in objects.iter().zip(read) {
             let session = session_of(&listed.key);
