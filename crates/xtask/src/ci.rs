@@ -54,7 +54,7 @@ fn run_tests(place: &Place, engines: &engines::InUse) -> Result<Counts> {
     Ok(counts)
 }
 
-/// Tests of containers wait for engines half of the time: two for each processor.
+/// Tests of containers wait for engines: two for each processor.
 fn threads() -> usize {
     2 * std::thread::available_parallelism().map_or(1, usize::from)
 }
