@@ -17,10 +17,6 @@ use lifeboat_format::object::HEADER_BYTES;
 use lifeboat_format::{EnvelopeId, IndexName, PackName};
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
-/// Entries that are placed at once, and threads that ask for them.
-const PLACED_AT_ONCE: usize = ASKING_THREADS * 2 * BATCH_KEYS;
-const ASKING_THREADS: usize = 4;
-
 impl Index {
     /// Takes in index objects; those that are covered already are passed over.
     ///
@@ -209,10 +205,10 @@ impl<'a> Round<'a> {
 
     fn write_chunks(&mut self, chunks: EntrySorter) -> Result<()> {
         let mut placing = Placing { last: None, duplicates: EntrySorter::new(self.scratch.path()) };
-        let mut batch = Vec::with_capacity(PLACED_AT_ONCE);
+        let mut batch = Vec::with_capacity(BATCH_KEYS);
         for entry in chunks.finish()? {
             batch.push(entry?);
-            if batch.len() == PLACED_AT_ONCE {
+            if batch.len() == BATCH_KEYS {
                 self.place(&mut placing, &batch)?;
                 batch.clear();
             }
@@ -226,31 +222,15 @@ impl<'a> Round<'a> {
         Ok(())
     }
 
-    /// Where the chunks of ascending entries lie already. Asked on several threads: at the end of a snapshot they are idle.
-    fn known(&self, batch: &[Entry]) -> Result<Vec<Option<ChunkLocation>>> {
-        if self.before.live.count() == 0 {
-            return Ok(vec![None; batch.len()]);
-        }
-        let ids: Vec<_> = batch.iter().map(Entry::id).collect();
-        if ids.len() <= BATCH_KEYS {
-            return self.index.resolve(&self.before, &ids);
-        }
-        let share = ids.len().div_ceil(ASKING_THREADS);
-        std::thread::scope(|scope| {
-            let (index, before) = (self.index, &self.before);
-            let asked: Vec<_> =
-                ids.chunks(share).map(|ids| scope.spawn(move || index.resolve(before, ids))).collect();
-            let mut known = Vec::with_capacity(batch.len());
-            for asked in asked {
-                known.extend(asked.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))?);
-            }
-            Ok(known)
-        })
-    }
-
     /// Writes ascending entries, or puts them aside where another live copy is the entry already.
     fn place(&mut self, placing: &mut Placing, batch: &[Entry]) -> Result<()> {
-        for (entry, known) in batch.iter().zip(self.known(batch)?) {
+        let known = if self.before.live.count() > 0 {
+            let ids: Vec<_> = batch.iter().map(Entry::id).collect();
+            self.index.resolve(&self.before, &ids)?
+        } else {
+            vec![None; batch.len()]
+        };
+        for (entry, known) in batch.iter().zip(known) {
             let last = placing.last.replace(*entry).filter(|last| last.id() == entry.id());
             match (last, known) {
                 // The same chunk twice in one pack: any of the two will do.
