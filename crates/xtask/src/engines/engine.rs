@@ -278,6 +278,11 @@ impl Engine {
         )
     }
 
+    /// One of the three that everybody uses, and no instance of somebody's own.
+    pub(crate) fn is_shared(&self) -> bool {
+        self.name == self.flavour.word()
+    }
+
     /// Stops the engine and whatever it left. Nothing happens to one that does not run.
     pub(crate) fn stop(&self) -> Result<()> {
         self.end_processes()?;
@@ -287,7 +292,7 @@ impl Engine {
             command("ip", &["netns", "delete", &self.space])?;
         }
         mounts::remove(&self.run)?;
-        if self.name == self.flavour.word() { Ok(()) } else { self.wipe() }
+        if self.is_shared() { Ok(()) } else { self.wipe() }
     }
 
     /// The engine, its containerd, and the shims of containers that a killed engine left behind, in this order.

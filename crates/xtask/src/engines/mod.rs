@@ -97,8 +97,11 @@ pub(crate) fn run(place: &Place, words: &[&str]) -> Result<()> {
         ["start", rest @ ..] => {
             let (engines, wanted) = selected(&folders, rest)?;
             let urls = start(&folders, &engines, wanted)?;
-            // Somebody asked for them by hand: they stay until somebody says otherwise.
-            let _ = std::fs::remove_file(folders.borrowed());
+            // Somebody asked for them by hand: they stay until somebody says otherwise. A test asks for one of its own, which
+            // says nothing of the others.
+            if engines.iter().any(Engine::is_shared) {
+                let _ = std::fs::remove_file(folders.borrowed());
+            }
             urls.iter().for_each(|line| println!("{line}"));
             Ok(())
         }
