@@ -54,9 +54,9 @@ fn run_tests(place: &Place, engines: &engines::InUse) -> Result<Counts> {
     Ok(counts)
 }
 
-/// Tests of containers wait for engines: two for each processor.
+/// Tests of containers wait for engines: one more than there are processors.
 fn threads() -> usize {
-    2 * std::thread::available_parallelism().map_or(1, usize::from)
+    1 + std::thread::available_parallelism().map_or(1, usize::from)
 }
 
 /// Broken links in documentation are errors. `--lib`, because the program and the library share the name `lifeboat` and
