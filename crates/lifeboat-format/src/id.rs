@@ -37,12 +37,11 @@ macro_rules! name_type {
 
             fn from_str(text: &str) -> Result<Self> {
                 let mut bytes = [0; $bytes];
-                let digits = text.as_bytes();
-                if digits.len() != 2 * $bytes {
+                if text.len() != 2 * $bytes {
                     return Err(Error::damaged(stringify!($name), "a name has another length"));
                 }
-                for (byte, pair) in bytes.iter_mut().zip(digits.chunks_exact(2)) {
-                    *byte = hex_digit(pair[0])? << 4 | hex_digit(pair[1])?;
+                if !read_hex(text, &mut bytes) {
+                    return Err(Error::damaged("name", "not a lower-case hexadecimal digit"));
                 }
                 Ok(Self(bytes))
             }
@@ -71,13 +70,24 @@ pub fn hex(bytes: &[u8]) -> String {
     text
 }
 
+/// Fills `bytes` from as many pairs of digits; `false` where there are not exactly so many, or something else among them.
 /// Only lower case: a name has one spelling, so that two file names never mean one object.
-fn hex_digit(digit: u8) -> Result<u8> {
-    match digit {
-        b'0'..=b'9' => Ok(digit - b'0'),
-        b'a'..=b'f' => Ok(digit - b'a' + 10),
-        _ => Err(Error::damaged("name", "not a lower-case hexadecimal digit")),
+pub(crate) fn read_hex(text: &str, bytes: &mut [u8]) -> bool {
+    const NO_DIGIT: u8 = 16;
+    let digit = |byte: u8| match byte {
+        b'0'..=b'9' => byte - b'0',
+        b'a'..=b'f' => byte - b'a' + 10,
+        _ => NO_DIGIT,
+    };
+    let pairs = text.as_bytes().as_chunks::<2>().0;
+    // Listings read thousands: what is no digit is asked for once, so that there is no branch in the loop.
+    let mut seen = 0;
+    for (byte, [high, low]) in bytes.iter_mut().zip(pairs) {
+        let (high, low) = (digit(*high), digit(*low));
+        seen |= high | low;
+        *byte = high << 4 | low;
     }
+    text.len() == 2 * bytes.len() && seen < NO_DIGIT
 }
 
 name_type!(

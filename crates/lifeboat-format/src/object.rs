@@ -1,6 +1,6 @@
 //! How objects are named and framed. `docs/format/README.md#objects`
 
-use crate::id::hex;
+use crate::id::{hex, read_hex};
 use crate::limits::SMALL_OBJECT_BYTES_MAX;
 use crate::wire::Reader;
 use crate::{Error, Result};
@@ -169,23 +169,8 @@ impl ObjectKey {
 
     /// Reads a name in hexadecimal; `None` when it is not one of this kind (a stray file).
     pub fn from_hex(kind: ObjectKind, hex: &str) -> Option<Self> {
-        const NO_DIGIT: u8 = 16;
-        let digit = |byte: u8| match byte {
-            b'0'..=b'9' => byte - b'0',
-            b'a'..=b'f' => byte - b'a' + 10,
-            _ => NO_DIGIT,
-        };
-        if hex.len() != 2 * kind.name_bytes() {
-            return None;
-        }
-        // Listings read thousands: what is no digit is asked for once, so that there is no branch in the loop.
-        let (mut name, mut seen) = (vec![0; kind.name_bytes()], 0);
-        for (byte, [high, low]) in name.iter_mut().zip(hex.as_bytes().as_chunks().0) {
-            let (high, low) = (digit(*high), digit(*low));
-            seen |= high | low;
-            *byte = high << 4 | low;
-        }
-        (seen < NO_DIGIT).then_some(Self { kind, name })
+        let mut name = vec![0; kind.name_bytes()];
+        read_hex(hex, &mut name).then_some(Self { kind, name })
     }
 }
 

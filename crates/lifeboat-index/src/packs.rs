@@ -43,24 +43,24 @@ impl Index {
 
     /// All live packs, in no order that means anything. One that is added or retired meanwhile may be missing.
     pub fn packs(&self) -> Result<Packs<'_>> {
-        Ok(Packs { index: self, objects: self.objects_by_number()?, next: 0, page: Vec::new().into_iter() })
+        Ok(Packs { records: self.records(), objects: self.objects_by_number()? })
     }
 
     /// The live packs that are `wanted` by their names and lengths. Where they are few this is several times as fast as
     /// [`Self::packs`]: who lists a pack is read only then.
     pub fn packs_that(&self, wanted: impl Fn(&PackName, u32) -> bool) -> Result<Vec<Pack>> {
-        let (mut found, mut next) = (Vec::new(), 0);
-        loop {
-            let page = self.pack_page(&self.state().live, next)?;
-            let Some((last, _)) = page.last() else { break };
-            next = last.saturating_add(1);
-            found.extend(page.into_iter().filter(|(_, record)| wanted(&record.name, record.bytes)));
-        }
+        let is_wanted = |record: &PackRecord| wanted(&record.name, record.bytes);
+        let records = self.records().filter(|one| one.as_ref().map_or(true, |(_, record)| is_wanted(record)));
+        let found = records.collect::<Result<Vec<_>>>()?;
         if found.is_empty() {
             return Ok(Vec::new());
         }
         let objects = self.objects_by_number()?;
         Ok(found.into_iter().map(|(number, record)| Pack::new(number, record, &objects)).collect())
+    }
+
+    fn records(&self) -> Records<'_> {
+        Records { index: self, next: 0, page: Vec::new().into_iter() }
     }
 
     fn objects_by_number(&self) -> Result<HashMap<u32, IndexName>> {
@@ -105,14 +105,28 @@ impl Index {
 
 /// Iterates over live packs.
 pub struct Packs<'a> {
-    index: &'a Index,
+    records: Records<'a>,
     objects: HashMap<u32, IndexName>,
-    next: u32,
-    page: std::vec::IntoIter<(u32, PackRecord)>,
 }
 
 impl Iterator for Packs<'_> {
     type Item = Result<Pack>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        let record = self.records.next()?;
+        Some(record.map(|(number, record)| Pack::new(number, record, &self.objects)))
+    }
+}
+
+/// Iterates over the records of live packs.
+struct Records<'a> {
+    index: &'a Index,
+    next: u32,
+    page: std::vec::IntoIter<(u32, PackRecord)>,
+}
+
+impl Iterator for Records<'_> {
+    type Item = Result<(u32, PackRecord)>;
 
     fn next(&mut self) -> Option<Self::Item> {
         if self.page.len() == 0 {
@@ -131,6 +145,6 @@ impl Iterator for Packs<'_> {
         }
         let (number, record) = self.page.next()?;
         self.next = number.saturating_add(1);
-        Some(Ok(Pack::new(number, record, &self.objects)))
+        Some(Ok((number, record)))
     }
 }

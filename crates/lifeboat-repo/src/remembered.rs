@@ -36,9 +36,9 @@ impl Remembered {
         Self { folder: folder.map(Path::to_owned), known }
     }
 
-    /// Whether [`Self::get`] has it.
-    pub(crate) fn has(&self, session: &SessionId, object_bytes: u64) -> bool {
-        self.known.get(session).is_some_and(|one| one.object_bytes == object_bytes)
+    /// How many there are.
+    pub(crate) fn count(&self) -> usize {
+        self.known.len()
     }
 
     /// The snapshot of `session`, if one whose object has that length is remembered.

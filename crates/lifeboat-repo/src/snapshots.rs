@@ -91,8 +91,8 @@ impl Repository {
         let read = |objects: &[Listed]| -> Vec<Result<(Snapshot, Option<Opened>)>> {
             objects.iter().map(|listed| self.read_snapshot(listed, &remembered)).collect()
         };
-        let unread = objects.iter().filter(|listed| !remembered.has(&session_of(&listed.key), listed.bytes));
-        let threads = if unread.count() > PER_THREAD { THREADS_MAX } else { DECODING_THREADS };
+        let unread = objects.len().saturating_sub(remembered.count());
+        let threads = if unread > PER_THREAD { THREADS_MAX } else { DECODING_THREADS };
         let read = in_shares(&objects, PER_THREAD, || threads, read);
         let (mut list, mut learnt) = (SnapshotList::default(), Vec::new());
         for (listed, read) in objects.iter().zip(read) {

@@ -48,7 +48,10 @@ pub(crate) fn test(place: &Place) -> Result<()> {
 fn run_tests(place: &Place, engines: &engines::InUse) -> Result<Counts> {
     let mut counts = Counts::default();
     let mut command = place.cargo("test --release --workspace --no-fail-fast");
-    command.envs(engines.environment()).env("RUST_TEST_THREADS", threads().to_string());
+    command.envs(engines.environment());
+    if std::env::var_os("RUST_TEST_THREADS").is_none() {
+        command.env("RUST_TEST_THREADS", threads().to_string());
+    }
     command.env("LIFEBOAT_TEST_BINARY", place.target.join("release/lifeboat"));
     step::run_watching("tests", &mut command, |line| counts.add(line))?;
     Ok(counts)

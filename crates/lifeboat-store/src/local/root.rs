@@ -165,9 +165,7 @@ impl Root {
         let mut entries = RawDir::new(&fd, buffer.spare_capacity_mut());
         while let Some(entry) = entries.next() {
             let entry = entry.map_err(error)?;
-            let name = entry.file_name();
-            // The first way is the faster one, and there are thousands.
-            let name = name.to_str().map_or_else(|_| name.to_string_lossy().into_owned(), str::to_owned);
+            let name = entry.file_name().to_string_lossy().into_owned();
             if !matches!(name.as_str(), "." | "..") {
                 found.push(Entry { name, file_type: entry.file_type() });
             }
