@@ -129,10 +129,11 @@ pub(crate) fn show(place: &Place, demo: &Demo) -> Result<()> {
     let row = |what: &str, value: String| println!("  {what:<58} {value:>12}");
     row("snapshot of the whole project", seconds(first));
     row("from nothing to a healthy project", seconds(restored_in));
-    row("orders acknowledged before the snapshot", before.to_string());
+    row("orders acknowledged before the command was given", before.to_string());
     row("orders in the restored project", orders.to_string());
     println!(
-        "\nNo acknowledged order is missing, every service is healthy, and compose would change nothing."
+        "\nNo acknowledged order is missing, every service is healthy, and compose would change nothing.\nThe orders went on \
+         while the snapshot was prepared: those that came in until the database was captured are in it, too."
     );
     Ok(())
 }

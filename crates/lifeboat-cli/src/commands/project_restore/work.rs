@@ -18,6 +18,7 @@ use lifeboat::workload::image;
 use lifeboat::workload::project::description::{DESCRIPTION_BYTES_MAX, Description};
 use lifeboat::workload::project::digests::Digests;
 use lifeboat::workload::project::plan::{Coming, Obstacle, obstacles};
+use lifeboat::workload::project::ports::Port;
 use lifeboat::workload::project::rename::Renaming;
 use lifeboat::workload::project::{DIGESTS_FILE, PROJECT_FILE, order, ports};
 use lifeboat::workload::recreate;
@@ -147,11 +148,7 @@ pub(super) fn work<'s>(
         in_place: arguments.in_place,
     };
     found.extend(obstacles(volumes, &coming)?);
-    let publishes = recorded.iter().any(|one| !ports::wanted(one.raw()).is_empty());
-    if publishes && !ports::are_ours(volumes.engine()) {
-        remarks
-            .push("whether processes of the engine's machine have its ports cannot be seen from here".into());
-    }
+    remarks.extend(unseen_ports(volumes.engine(), &recorded));
     if description.drift.known && !description.drift.changes.is_empty() {
         remarks.push(format!("compose would have changed it then: {}", description.drift.changes.join("; ")));
     }
@@ -168,6 +165,20 @@ pub(super) fn work<'s>(
         remarks,
         snapshot,
     })
+}
+
+/// Which ports may be taken by a process that is none of the engine's and cannot be seen from here.
+fn unseen_ports(engine: &Engine, containers: &[Recorded]) -> Option<String> {
+    let wanted: BTreeSet<Port> = containers.iter().flat_map(|one| ports::wanted(one.raw())).collect();
+    if wanted.is_empty() || ports::are_ours(engine) {
+        return None;
+    }
+    let shown: Vec<String> = wanted.iter().map(Port::to_string).collect();
+    let shown = shown.join(", ");
+    Some(format!(
+        "the engine's network is not this process's: a process outside of containers that has {shown} there is not \
+         seen; `ss -ltunp` on the engine's machine shows it"
+    ))
 }
 
 /// The volumes of the snapshot, by name.
