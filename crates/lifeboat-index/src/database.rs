@@ -72,7 +72,6 @@ impl Database {
     pub(crate) fn open_read_only(directory: &Path, cache: &BlockCache) -> Result<Self> {
         let mut options = options(cache);
         options.set_max_open_files(-1);
-        options.set_max_file_opening_threads(1);
         let column_family = ColumnFamilyDescriptor::new(COLUMN_FAMILY, options.clone());
         let db = DB::open_cf_descriptors_read_only(&options, directory, [column_family], false)
             .map_err(|error| Error::database(directory, error))?;
@@ -211,6 +210,8 @@ fn options(cache: &BlockCache) -> Options {
     // Nothing is ever put into the memtable; RocksDB wants one all the same.
     options.set_write_buffer_size(64 << 10);
     options.set_max_write_buffer_number(2);
+    // RocksDB's own choice is 16 threads, started even for one table; they take longer than opening a few.
+    options.set_max_file_opening_threads(1);
     options.set_paranoid_checks(true);
     options.set_skip_stats_update_on_db_open(true);
     options.set_stats_dump_period_sec(0);

@@ -283,7 +283,7 @@ impl Index {
 
     /// The index objects in a stage.
     pub(crate) fn objects(&self, stage: ObjectStage) -> Result<BTreeMap<IndexName, ObjectRecord>> {
-        let mut objects = BTreeMap::new();
+        let mut objects = Vec::new();
         for database in self.base.iter().chain([&self.top]) {
             database.scan(OBJECT, &mut |key, value| {
                 let name = key.get(1..).and_then(|name| name.try_into().ok()).map(IndexName);
@@ -291,12 +291,12 @@ impl Index {
                 let (Some(name), Some(record)) = (name, record) else {
                     return Err(database.corrupt("the record of an index object is damaged"));
                 };
-                objects.insert(name, record);
+                objects.push((name, record));
                 Ok(())
             })?;
         }
-        objects.retain(|_, record| record.stage == stage);
-        Ok(objects)
+        keep_latest(&mut objects);
+        Ok(objects.into_iter().filter(|(_, record)| record.stage == stage).collect())
     }
 
     pub(crate) fn decode_number(&self, bytes: &[u8]) -> Result<u32> {
@@ -356,4 +356,17 @@ impl Index {
         *self.census.lock().unwrap_or_else(PoisonError::into_inner) = census;
         Ok(())
     }
+}
+
+/// Sorts records by key; of those of one key the last counts: what a reader wrote over its base comes after it. Each layer
+/// was read in order, so this is mostly a look at them.
+pub(crate) fn keep_latest<K: Ord, R>(records: &mut Vec<(K, R)>) {
+    records.sort_by(|one, other| one.0.cmp(&other.0));
+    records.dedup_by(|later, kept| {
+        let is_same = later.0 == kept.0;
+        if is_same {
+            std::mem::swap(later, kept);
+        }
+        is_same
+    });
 }

@@ -1,9 +1,9 @@
 //! The live packs, page by page: there may be more than fit memory.
 
-use crate::Result;
-use crate::index::{BATCH_KEYS, Index};
+use crate::index::{BATCH_KEYS, Index, keep_latest};
 use crate::live::LiveSet;
 use crate::record::{ObjectStage, PackNumber, PackRecord, name_key, pack_key};
+use crate::{Error, Result};
 use lifeboat_format::{IndexName, PackName};
 use std::collections::HashMap;
 
@@ -75,18 +75,22 @@ impl Index {
             std::iter::successors(live.next_from(next), following).take(BATCH_KEYS).collect();
         let (Some(first), Some(last)) = (numbers.first(), numbers.last()) else { return Ok(Vec::new()) };
         // Neighbours: reading along takes a tenth of the time that asking for each one takes.
-        let mut values = HashMap::new();
+        let mut found = Vec::with_capacity(numbers.len());
         for database in self.base.iter().chain([&self.top]) {
             database.scan_from_to(&pack_key(*first), &pack_key(*last), &mut |key, value| {
                 let number = key.last_chunk().map(|number| u32::from_be_bytes(*number));
                 if let Some(number) = number.filter(|number| live.contains(*number)) {
-                    values.insert(number, value.to_vec());
+                    found.push((number, self.decode_record(value)?));
                 }
                 Ok(())
             })?;
         }
-        let record = |number| self.decode_pack(number, values.remove(&number));
-        numbers.into_iter().map(record).collect()
+        keep_latest(&mut found);
+        let missing = numbers.iter().zip(&found).find(|(number, (found, _))| *number != found);
+        match missing.map(|(number, _)| number).or(numbers.get(found.len())) {
+            Some(number) => Err(self.lacks_pack(*number)),
+            None => Ok(found),
+        }
     }
 
     /// The records of live packs.
@@ -97,9 +101,16 @@ impl Index {
     }
 
     pub(crate) fn decode_pack(&self, number: u32, value: Option<Vec<u8>>) -> Result<(u32, PackRecord)> {
-        let value = value.ok_or_else(|| self.corrupt(format!("it has no record of pack {number}")))?;
-        let record = PackRecord::decode(&value).map_err(|error| self.corrupt(error.to_string()))?;
-        Ok((number, record))
+        let value = value.ok_or_else(|| self.lacks_pack(number))?;
+        Ok((number, self.decode_record(&value)?))
+    }
+
+    fn decode_record(&self, value: &[u8]) -> Result<PackRecord> {
+        PackRecord::decode(value).map_err(|error| self.corrupt(error.to_string()))
+    }
+
+    fn lacks_pack(&self, number: u32) -> Error {
+        self.corrupt(format!("it has no record of pack {number}"))
     }
 }
 
