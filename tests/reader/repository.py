@@ -34,10 +34,10 @@ class Repository:
     def names(self, kind: int) -> Iterator[tuple[bytes, Path]]:
         """The objects of one kind; what has another name is somebody's temporary file."""
         folder = self.path / FOLDERS[kind]
-        for path in sorted(folder.glob("??/*" if kind == PACK else "*")):
+        for path in sorted(folder.glob("?/*" if kind == PACK else "*")):
             text = path.name
             if len(text) == 2 * NAME_BYTES[kind] and set(text) <= set("0123456789abcdef") and path.is_file():
-                if kind != PACK or path.parent.name == text[:2]:
+                if kind != PACK or path.parent.name == text[:1]:
                     yield bytes.fromhex(text), path
 
     def master(self, repository: bytes, secret: Secret) -> bytes:
@@ -75,7 +75,7 @@ class Repository:
 
     def check_pack(self, name: bytes) -> tuple[mmap.mmap, Directory]:
         """A pack's bytes and its own directory; the whole pack is hashed, once."""
-        path = self.path / "packs" / name.hex()[:2] / name.hex()
+        path = self.path / "packs" / name.hex()[:1] / name.hex()
         try:
             with path.open("rb") as file:
                 data = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
@@ -114,6 +114,8 @@ class Repository:
             found = session, read_snapshot(SNAPSHOT, self.keys, session, path.read_bytes())
             known = newest.get(found[1].id, found)
             older, newer = sorted([known, found], key=lambda pair: (pair[1].revision, pair[0]))
-            newer[1].pinned |= older[1].pinned and older[1].revision == newer[1].revision
+            if older[1].revision == newer[1].revision:
+                newer[1].pinned |= older[1].pinned
+                newer[1].tags = sorted({*newer[1].tags, *older[1].tags})
             newest[found[1].id] = newer
         yield from newest.values()

@@ -62,12 +62,17 @@ macro_rules! random_name {
 
 /// Bytes as lower-case hexadecimal digits, as names are spelled. Listings spell thousands of names: no formatter here.
 pub fn hex(bytes: &[u8]) -> String {
+    let mut text = String::with_capacity(2 * bytes.len());
+    push_hex(bytes, &mut text);
+    text
+}
+
+/// The same behind what is in `text`.
+pub(crate) fn push_hex(bytes: &[u8], text: &mut String) {
     const DIGITS: [char; 16] =
         ['0', '1', '2', '3', '4', '5', '6', '7', '8', '9', 'a', 'b', 'c', 'd', 'e', 'f'];
     let digits = |byte: &u8| [DIGITS[usize::from(byte >> 4)], DIGITS[usize::from(byte & 15)]];
-    let mut text = String::with_capacity(2 * bytes.len());
     text.extend(bytes.iter().flat_map(digits));
-    text
 }
 
 /// Fills `bytes` from as many pairs of digits; `false` where there are not exactly so many, or something else among them.

@@ -1,6 +1,6 @@
 //! How objects are named and framed. `docs/format/README.md#objects`
 
-use crate::id::{hex, read_hex};
+use crate::id::{hex, push_hex, read_hex};
 use crate::limits::SMALL_OBJECT_BYTES_MAX;
 use crate::wire::Reader;
 use crate::{Error, Result};
@@ -12,6 +12,8 @@ pub const MAGIC: [u8; 8] = *b"lifeboat";
 pub const HEADER_BYTES: usize = 12;
 /// BLAKE3 of everything before it, at the end of objects that are not named by their content.
 pub const CHECKSUM_BYTES: usize = 32;
+/// The longest of [`ObjectKind::name_bytes`].
+const NAME_BYTES_MAX: usize = 32;
 
 /// What an object is. The number is its byte on disk, the name its folder.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -121,7 +123,8 @@ impl ObjectKind {
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct ObjectKey {
     kind: ObjectKind,
-    name: Vec<u8>,
+    /// Zeros behind the bytes that the kind's names have. Not on the heap: listings hold thousands.
+    name: [u8; NAME_BYTES_MAX],
 }
 
 impl ObjectKey {
@@ -131,7 +134,9 @@ impl ObjectKey {
     /// When the name has another length than the kind's names have.
     pub fn new(kind: ObjectKind, name: &[u8]) -> Self {
         assert_eq!(name.len(), kind.name_bytes(), "a {} has names of one length", kind.noun());
-        Self { kind, name: name.to_vec() }
+        let mut key = Self { kind, name: [0; NAME_BYTES_MAX] };
+        key.name[..name.len()].copy_from_slice(name);
+        key
     }
 
     /// The repository's config.
@@ -146,22 +151,28 @@ impl ObjectKey {
 
     /// Its raw name.
     pub fn name(&self) -> &[u8] {
-        &self.name
+        &self.name[..self.kind.name_bytes()]
     }
 
     /// Its name as hexadecimal digits: the last component of [`Self::path`].
     pub fn hex(&self) -> String {
-        hex(&self.name)
+        hex(self.name())
     }
 
-    /// Where it lies below the repository's root: `packs/4f/4f1c…`, `snapshots/9ae0…`, `config`.
+    /// The same into `text`, in the place of what was there.
+    pub fn write_hex(&self, text: &mut String) {
+        text.clear();
+        push_hex(self.name(), text);
+    }
+
+    /// Where it lies below the repository's root: `packs/4/4f1c…`, `snapshots/9ae0…`, `config`.
     pub fn path(&self) -> String {
         let folder = self.kind.folder();
         match self.kind {
             ObjectKind::Config => folder.to_owned(),
             ObjectKind::Pack => {
                 let hex = self.hex();
-                format!("{folder}/{}/{hex}", &hex[..2])
+                format!("{folder}/{}/{hex}", &hex[..1])
             }
             _ => format!("{folder}/{}", self.hex()),
         }
@@ -169,8 +180,8 @@ impl ObjectKey {
 
     /// Reads a name in hexadecimal; `None` when it is not one of this kind (a stray file).
     pub fn from_hex(kind: ObjectKind, hex: &str) -> Option<Self> {
-        let mut name = vec![0; kind.name_bytes()];
-        read_hex(hex, &mut name).then_some(Self { kind, name })
+        let mut name = [0; NAME_BYTES_MAX];
+        read_hex(hex, &mut name[..kind.name_bytes()]).then_some(Self { kind, name })
     }
 }
 
@@ -280,7 +291,7 @@ mod tests {
     #[test]
     fn a_key_reads_back_from_its_path() {
         let key = ObjectKey::new(ObjectKind::Pack, &[0xab; 32]);
-        assert_eq!(key.path(), format!("packs/ab/{}", "ab".repeat(32)));
+        assert_eq!(key.path(), format!("packs/a/{}", "ab".repeat(32)));
         assert_eq!(ObjectKey::from_hex(ObjectKind::Pack, &key.hex()), Some(key));
         assert_eq!(ObjectKey::from_hex(ObjectKind::Pack, "tmp-1"), None);
         let digits = "0123456789abcdef";

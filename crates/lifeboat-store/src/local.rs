@@ -1,4 +1,4 @@
-//! Objects as files: `packs/4f/4f1c…`, `snapshots/9ae0…`, `config`.
+//! Objects as files: `packs/4/4f1c…`, `snapshots/9ae0…`, `config`.
 //!
 //! How a name becomes durable: write to a temporary name in `tmp/`, fsync the file, rename it into place without
 //! replacing, fsync the folder, and the parent of a folder that is new. `tests/syscalls.rs` checks this order and what
@@ -24,21 +24,21 @@ use crate::store::check_length;
 use crate::{Error, Listed, RepositoryProblem, Result, Spool, Store};
 use layout::Found;
 use lifeboat_format::{ObjectKey, ObjectKind};
-use root::{Root, fan_of_folder, folder_of, is_regular, length};
-use rustix::fs::{AtFlags, Mode, OFlags, fstat, openat, statat, unlinkat};
+use root::{Root, fan_of, fan_of_folder, folder_of, is_regular, length};
+use rustix::fs::{AtFlags, FileType, Mode, OFlags, fstat, openat, statat, unlinkat};
 use rustix::io::Errno;
 use std::collections::BTreeSet;
 use std::fs::File;
 use std::io::Read;
+use std::os::fd::OwnedFd;
 use std::path::Path;
 use std::sync::Arc;
 use temporary::{LocalSpool, Temporary};
 
 /// Threads that list, where there are as many processors.
 const LISTING_THREADS_MAX: usize = 8;
-/// Names, and folders of packs, that are worth a thread.
+/// Names that are worth a thread.
 const NAMES_PER_THREAD: usize = 256;
-const FOLDERS_PER_THREAD: usize = 32;
 
 /// A folder of a local or mounted file system. Clones share it; several processes may use it at once.
 ///
@@ -135,27 +135,34 @@ impl LocalStore {
         Ok(())
     }
 
-    /// The objects of one folder.
-    fn list_folder(&self, kind: ObjectKind, folder: &str, names_a_thread: usize) -> Result<Vec<Listed>> {
-        let Some((fd, names)) = self.root.names(folder)? else { return Ok(Vec::new()) };
-        // A pack in another pack's folder would not be found by its key.
+    /// Gives `visit` each object in a folder, with what the file system says it is. `None` when the folder is missing.
+    fn each_key(
+        &self,
+        kind: ObjectKind,
+        folder: &str,
+        mut visit: impl FnMut(ObjectKey, FileType),
+    ) -> Result<Option<OwnedFd>> {
         let fan = fan_of_folder(folder);
-        let listed = |name: &String| -> Option<Result<Listed>> {
-            let key = ObjectKey::from_hex(kind, name)?;
-            if fan.is_some_and(|fan| key.name()[0] != fan) {
-                return None;
+        self.root.each_entry(folder, |name, file_type| {
+            let key = name.to_str().ok().and_then(|name| ObjectKey::from_hex(kind, name));
+            // A pack in another pack's folder would not be found by its key.
+            if let Some(key) = key.filter(|key| fan.is_none_or(|fan| fan_of(key) == fan)) {
+                visit(key, file_type);
             }
-            match statat(&fd, name.as_str(), AtFlags::SYMLINK_NOFOLLOW) {
-                Ok(stat) if is_regular(&stat) => Some(Ok(Listed { key, bytes: length(&stat) })),
-                // Skipping it would turn what somebody moved away and linked here into something absent.
-                Ok(_) => Some(Err(self.damaged(&key, "it is not a regular file"))),
-                // Deleted since the folder was read.
-                Err(Errno::NOENT) => None,
-                Err(errno) => Some(Err(self.root.error("list", &key.path(), Some(&key), errno))),
-            }
-        };
-        let list = |names: &[String]| names.iter().filter_map(listed).collect::<Vec<_>>();
-        in_shares(&names, names_a_thread, listing_threads, list).into_iter().collect()
+        })
+    }
+
+    /// The object `key`, in the folder that is open as `fd`; `name` is room for its name. `None`: it was deleted since the
+    /// folder was read.
+    fn listed(&self, fd: &OwnedFd, key: &ObjectKey, name: &mut String) -> Option<Result<Listed>> {
+        key.write_hex(name);
+        match statat(fd, name.as_str(), AtFlags::SYMLINK_NOFOLLOW) {
+            Ok(stat) if is_regular(&stat) => Some(Ok(Listed { key: key.clone(), bytes: length(&stat) })),
+            // Skipping it would turn what somebody moved away and linked here into something absent.
+            Ok(_) => Some(Err(self.damaged(key, "it is not a regular file"))),
+            Err(Errno::NOENT) => None,
+            Err(errno) => Some(Err(self.root.error("list", &key.path(), Some(key), errno))),
+        }
     }
 }
 
@@ -231,25 +238,29 @@ impl Store for LocalStore {
     }
 
     fn list(&self, kind: ObjectKind) -> Result<Vec<Listed>> {
-        let mut listed = Vec::new();
-        match kind {
+        let folders = match kind {
             ObjectKind::Config => {
                 let key = ObjectKey::config();
-                match self.bytes(&key) {
-                    Ok(bytes) => listed.push(Listed { key, bytes }),
-                    Err(Error::NotFound { .. }) => self.root.check_present("config")?,
-                    Err(error) => return Err(error),
-                }
+                return match self.bytes(&key) {
+                    Ok(bytes) => Ok(vec![Listed { key, bytes }]),
+                    Err(Error::NotFound { .. }) => self.root.check_present("config").map(|()| Vec::new()),
+                    Err(error) => Err(error),
+                };
             }
-            ObjectKind::Pack => {
-                let list = |fan: &u8| self.list_folder(kind, &root::fan_folder(*fan), usize::MAX);
-                let folders = in_shares(&self.root.fans()?, FOLDERS_PER_THREAD, listing_threads, |fans| {
-                    fans.iter().map(list).collect()
-                });
-                listed = folders.into_iter().collect::<Result<Vec<_>>>()?.concat();
-            }
-            _ => listed = self.list_folder(kind, kind.folder(), NAMES_PER_THREAD)?,
+            ObjectKind::Pack => self.root.fans()?.into_iter().map(root::fan_folder).collect(),
+            _ => vec![kind.folder().to_owned()],
+        };
+        let (mut fds, mut keys) = (Vec::with_capacity(folders.len()), Vec::new());
+        for folder in folders {
+            let number = fds.len();
+            fds.extend(self.each_key(kind, &folder, |key, _| keys.push((number, key)))?);
         }
+        let list = |keys: &[(usize, ObjectKey)]| -> Vec<Result<Listed>> {
+            let mut name = String::new();
+            keys.iter().filter_map(|(number, key)| self.listed(&fds[*number], key, &mut name)).collect()
+        };
+        let listed = in_shares(&keys, NAMES_PER_THREAD, listing_threads, list);
+        let mut listed = listed.into_iter().collect::<Result<Vec<_>>>()?;
         listed.sort_unstable();
         Ok(listed)
     }
@@ -260,12 +271,15 @@ impl Store for LocalStore {
         if matches!(kind, ObjectKind::Config | ObjectKind::Pack) {
             return listed();
         }
-        let Some((_, entries)) = self.root.entries(kind.folder())? else { return Ok(Vec::new()) };
-        let objects = entries.iter().filter_map(|entry| {
-            ObjectKey::from_hex(kind, &entry.name).map(|key| entry.file_type.is_file().then_some(key))
-        });
+        let (mut keys, mut are_files) = (Vec::new(), true);
+        self.each_key(kind, kind.folder(), |key, file_type| {
+            are_files &= file_type.is_file();
+            keys.push(key);
+        })?;
         // What is no regular file is an error, and some file systems do not say what is one: each is looked at then.
-        let Some(mut keys) = objects.collect::<Option<Vec<_>>>() else { return listed() };
+        if !are_files {
+            return listed();
+        }
         keys.sort_unstable();
         Ok(keys)
     }

@@ -134,12 +134,14 @@ fn strays_are_not_listed() {
         fs::write(folder.path().join("snapshots").join(stray), b"stray").unwrap();
     }
     fs::create_dir(folder.path().join("snapshots/folder")).unwrap();
-    fs::create_dir(folder.path().join("packs/AB")).unwrap();
-    fs::create_dir(folder.path().join("packs/cd")).unwrap();
+    fs::create_dir(folder.path().join("packs/A")).unwrap();
+    fs::create_dir(folder.path().join("packs/ab")).unwrap();
+    fs::create_dir(folder.path().join("packs/c")).unwrap();
     fs::write(folder.path().join("packs/README"), b"stray").unwrap();
     // Under a name that its key does not lead to.
-    fs::write(folder.path().join("packs/cd").join(pack(0xab).hex()), b"stray").unwrap();
-    fs::write(folder.path().join("packs/AB").join(pack(0xab).hex()), b"stray").unwrap();
+    fs::write(folder.path().join("packs/c").join(pack(0xab).hex()), b"stray").unwrap();
+    fs::write(folder.path().join("packs/A").join(pack(0xab).hex()), b"stray").unwrap();
+    fs::write(folder.path().join("packs/ab").join(pack(0xab).hex()), b"stray").unwrap();
     let keys = |kind| store.list(kind).unwrap().into_iter().map(|found| found.key).collect::<Vec<_>>();
     assert_eq!(keys(ObjectKind::Snapshot), [snapshot(0xab)]);
     assert_eq!(keys(ObjectKind::Pack), [pack(0xab)]);

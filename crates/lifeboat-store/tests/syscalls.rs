@@ -109,7 +109,7 @@ fn a_file_is_synced_before_it_is_named_and_its_folder_after() {
         let written = *run.positions(&["write(", "/tmp/spool-"]).last().unwrap();
         let synced = run.position(&["fsync(", "<ROOT/tmp/spool-"]);
         let named = run.position(&["renameat2(", "RENAME_NOREPLACE", " = 0"]);
-        let folder = run.position(&["fsync(", "<ROOT/packs/ab>"]);
+        let folder = run.position(&["fsync(", "<ROOT/packs/a>"]);
         let parent = run.position(&["fsync(", "<ROOT/packs>"]);
         assert!(written < synced && synced < named && named < folder && folder < parent, "{:#?}", run.calls);
         assert_eq!(run.fsyncs(), 3, "file, new folder, its parent: {:#?}", run.calls);

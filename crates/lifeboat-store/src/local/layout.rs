@@ -1,6 +1,6 @@
 //! Which folders a repository has, and what a path holds that may be one.
 
-use super::root::{Root, TMP, fan_of, folder_mode, io_error};
+use super::root::{Root, TMP, folder_mode, io_error, read_fan};
 use crate::{Error, ErrorKind, RepositoryProblem, Result};
 use lifeboat_format::{ObjectKey, ObjectKind};
 use rustix::io::Errno;
@@ -76,7 +76,7 @@ fn content(root: &Root, kind: ObjectKind) -> Result<Content> {
     };
     // The folders below `packs/` are made with the first pack in each.
     let is_object = |name: &String| {
-        ObjectKey::from_hex(kind, name).is_some() || (kind == ObjectKind::Pack && fan_of(name).is_some())
+        ObjectKey::from_hex(kind, name).is_some() || (kind == ObjectKind::Pack && read_fan(name).is_some())
     };
     Ok(match names.first() {
         _ if names.iter().any(is_object) => Content::Objects,

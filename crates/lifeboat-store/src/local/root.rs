@@ -6,6 +6,7 @@ use lifeboat_format::{ObjectKey, ObjectKind};
 use rustix::fs::{AtFlags, FileType, Mode, OFlags, RawDir, Stat, fstat, fsync, mkdirat, openat, statat};
 use rustix::io::Errno;
 use std::collections::BTreeSet;
+use std::ffi::CStr;
 use std::fmt;
 use std::io;
 use std::os::fd::OwnedFd;
@@ -15,6 +16,9 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 
 /// Names of a folder that are read at once.
 const NAMES_BYTES: usize = 32 << 10;
+/// Folders of packs, one for each first digit. They keep a folder below some ten thousand names in a repository of some
+/// terabytes; more of them would cost whoever lists the packs more than listing these.
+const FANS: usize = 16;
 /// Where objects are written before they have a name.
 pub(super) const TMP: &str = "tmp";
 
@@ -33,16 +37,9 @@ pub(super) struct Root {
 
 struct Folders {
     /// Folders below `packs/` whose names are known to be durable.
-    durable_fans: [bool; 256],
+    durable_fans: [bool; FANS],
     /// Folders whose fsync failed. A later fsync may succeed without having written what the first one lost.
     failed: BTreeSet<String>,
-}
-
-/// What a folder says of one of its entries.
-pub(super) struct Entry {
-    pub(super) name: String,
-    /// Some file systems say that it is unknown.
-    pub(super) file_type: FileType,
 }
 
 impl fmt::Debug for Root {
@@ -59,7 +56,7 @@ impl Root {
             Errno::NOTDIR => problem(path, RepositoryProblem::NotDirectory),
             errno => io_error("open", path.to_owned(), None, errno),
         })?;
-        let folders = Mutex::new(Folders { durable_fans: [false; 256], failed: BTreeSet::new() });
+        let folders = Mutex::new(Folders { durable_fans: [false; FANS], failed: BTreeSet::new() });
         Ok(Self { path: path.to_owned(), fd, link_only: AtomicBool::new(false), folders })
     }
 
@@ -109,7 +106,7 @@ impl Root {
     pub(super) fn sync_folder_of(&self, key: &ObjectKey) -> Result<()> {
         self.sync_folder(&folder_of(key))?;
         let ObjectKind::Pack = key.kind() else { return Ok(()) };
-        if self.folders().durable_fans[usize::from(key.name()[0])] {
+        if self.folders().durable_fans[usize::from(fan_of(key))] {
             return Ok(());
         }
         // Whoever made it may have died before its sync. One sync covers all that are there now, so that a process pays
@@ -148,35 +145,38 @@ impl Root {
 
     /// The folder and its entries' names, for messages where they are not UTF-8: none of ours is. `None` when it is missing.
     pub(super) fn names(&self, folder: &str) -> Result<Option<(OwnedFd, Vec<String>)>> {
-        let names = |entries: Vec<Entry>| entries.into_iter().map(|entry| entry.name).collect();
-        Ok(self.entries(folder)?.map(|(fd, entries)| (fd, names(entries))))
+        let mut names = Vec::new();
+        let fd = self.each_entry(folder, |name, _| names.push(name.to_string_lossy().into_owned()))?;
+        Ok(fd.map(|fd| (fd, names)))
     }
 
-    /// The same with what each entry is.
-    pub(super) fn entries(&self, folder: &str) -> Result<Option<(OwnedFd, Vec<Entry>)>> {
+    /// Gives `visit` each entry's name and, where the file system says it, what it is. `None` when the folder is missing.
+    pub(super) fn each_entry(
+        &self,
+        folder: &str,
+        mut visit: impl FnMut(&CStr, FileType),
+    ) -> Result<Option<OwnedFd>> {
         let error = |errno: Errno| self.error("list", folder, None, errno);
         let fd = match self.open_folder(folder) {
             Ok(fd) => fd,
             Err(Errno::NOENT) => return self.check_present(folder).map(|()| None),
             Err(errno) => return Err(error(errno)),
         };
-        let mut found = Vec::new();
         let mut buffer = Vec::with_capacity(NAMES_BYTES);
         let mut entries = RawDir::new(&fd, buffer.spare_capacity_mut());
         while let Some(entry) = entries.next() {
             let entry = entry.map_err(error)?;
-            let name = entry.file_name().to_string_lossy().into_owned();
-            if !matches!(name.as_str(), "." | "..") {
-                found.push(Entry { name, file_type: entry.file_type() });
+            if !matches!(entry.file_name().to_bytes(), b"." | b"..") {
+                visit(entry.file_name(), entry.file_type());
             }
         }
-        Ok(Some((fd, found)))
+        Ok(Some(fd))
     }
 
-    /// The folders below `packs/`, as the bytes that their packs' names begin with.
+    /// The folders below `packs/`, as the digits that their packs' names begin with.
     pub(super) fn fans(&self) -> Result<Vec<u8>> {
         let names = self.names(ObjectKind::Pack.folder())?.map(|(_, names)| names).unwrap_or_default();
-        Ok(names.iter().filter_map(|name| fan_of(name)).collect())
+        Ok(names.iter().filter_map(|name| read_fan(name)).collect())
     }
 
     /// Fails when the root itself was removed: then what is missing says nothing about what is in it.
@@ -216,24 +216,29 @@ pub(super) fn io_error(
 pub(super) fn folder_of(key: &ObjectKey) -> String {
     match key.kind() {
         ObjectKind::Config => String::new(),
-        ObjectKind::Pack => fan_folder(key.name()[0]),
+        ObjectKind::Pack => fan_folder(fan_of(key)),
         kind => kind.folder().to_owned(),
     }
 }
 
-/// The folder of the packs whose names begin with `fan`.
+/// The folder of the packs whose names begin with the digit `fan`.
 pub(super) fn fan_folder(fan: u8) -> String {
-    format!("{}/{fan:02x}", ObjectKind::Pack.folder())
+    format!("{}/{fan:x}", ObjectKind::Pack.folder())
 }
 
-/// The byte that the packs in `folder` begin with; `None` for a folder of another kind.
+/// The digit that a pack's name begins with.
+pub(super) fn fan_of(key: &ObjectKey) -> u8 {
+    key.name()[0] >> 4
+}
+
+/// The digit that the packs in `folder` begin with; `None` for a folder of another kind.
 pub(super) fn fan_of_folder(folder: &str) -> Option<u8> {
-    folder.strip_prefix(ObjectKind::Pack.folder())?.strip_prefix('/').and_then(fan_of)
+    folder.strip_prefix(ObjectKind::Pack.folder())?.strip_prefix('/').and_then(read_fan)
 }
 
-/// The byte that the packs in a folder called `name` begin with; `None` for strays.
-pub(super) fn fan_of(name: &str) -> Option<u8> {
-    u8::from_str_radix(name, 16).ok().filter(|fan| name == format!("{fan:02x}"))
+/// The digit that the packs in a folder called `name` begin with; `None` for strays.
+pub(super) fn read_fan(name: &str) -> Option<u8> {
+    u8::from_str_radix(name, 16).ok().filter(|fan| name == format!("{fan:x}"))
 }
 
 pub(super) fn is_regular(stat: &Stat) -> bool {
