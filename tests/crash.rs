@@ -173,7 +173,7 @@ fn a_crash_at_any_change_of_a_snapshot_harms_nothing() {
     let (whole, result) = stage.run(FaultPlan::none());
     result.unwrap();
     let puts = whole.steps().iter().filter(|step| step.operation != Operation::Delete).count();
-    assert!(puts >= 6, "intent, two packs, index, draft, snapshot: {:?}", whole.steps());
+    assert!(puts >= 5, "intent, pack, index, draft, snapshot: {:?}", whole.steps());
     for number in 0..whole.operations() {
         for fault in CRASHES {
             let (store, result) = stage.run(FaultPlan::at(number, fault));

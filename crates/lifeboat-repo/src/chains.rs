@@ -4,8 +4,7 @@
 //! said, and whoever reads that knows whether somebody forgot snapshots elsewhere. The file is a cache: `docs/format/snapshot.md`
 //! says what its lines are.
 
-use crate::snapshots::SnapshotList;
-use lifeboat_format::snapshot::Snapshot;
+use lifeboat_format::snapshot::Head;
 use lifeboat_format::{HostId, RepositoryId, SnapshotId};
 use std::collections::{BTreeMap, HashSet};
 use std::fmt;
@@ -45,11 +44,11 @@ pub struct Chains {
     seen: BTreeMap<HostId, Newest>,
 }
 
-fn newest_of_each<'s>(snapshots: impl IntoIterator<Item = &'s Snapshot>) -> BTreeMap<HostId, Newest> {
+fn newest_of_each(heads: impl Iterator<Item = Head>) -> BTreeMap<HostId, Newest> {
     let mut newest = BTreeMap::new();
-    for snapshot in snapshots {
-        let own = (snapshot.sequence, snapshot.id);
-        let last = newest.entry(snapshot.host_id).or_insert(own);
+    for head in heads {
+        let own = (head.sequence, head.id);
+        let last = newest.entry(head.host_id).or_insert(own);
         *last = own.max(*last);
     }
     newest
@@ -69,26 +68,23 @@ impl Chains {
         Self { file, seen: text.lines().filter_map(read).collect() }
     }
 
-    /// The hosts whose newest snapshot that was seen is gone, without a newer one. A listing with damaged objects says
-    /// nothing: one of them may be it.
-    pub fn set_back(&self, list: &SnapshotList) -> Vec<SetBack> {
-        if !list.damaged.is_empty() {
-            return Vec::new();
-        }
-        let newest = newest_of_each(list.iter());
-        let listed: HashSet<SnapshotId> = list.snapshots.iter().map(|listed| listed.snapshot.id).collect();
+    /// The hosts whose newest snapshot that was seen is not in a whole listing, without a newer one.
+    pub fn set_back(&self, listed: impl Iterator<Item = Head> + Clone) -> Vec<SetBack> {
+        let newest = newest_of_each(listed.clone());
         let is_behind = |(host, seen): (&HostId, &Newest)| {
-            let found = newest.get(host).map_or(0, |(number, _)| *number);
-            let is_gone = found <= seen.0 && !listed.contains(&seen.1);
+            let last = newest.get(host);
+            let found = last.map_or(0, |(number, _)| *number);
+            let is_gone =
+                found <= seen.0 && last != Some(seen) && !listed.clone().any(|head| head.id == seen.1);
             is_gone.then_some(SetBack { host: *host, seen: *seen, found })
         };
         self.seen.iter().filter_map(is_behind).collect()
     }
 
     /// Remembers what is listed where it is newer than what was seen.
-    pub fn learn<'s>(&mut self, snapshots: impl IntoIterator<Item = &'s Snapshot>) {
+    pub fn learn(&mut self, listed: impl Iterator<Item = Head>) {
         let before = self.seen.clone();
-        for (host, newest) in newest_of_each(snapshots) {
+        for (host, newest) in newest_of_each(listed) {
             let last = self.seen.entry(host).or_insert(newest);
             if newest.0 > last.0 {
                 *last = newest;
@@ -100,8 +96,8 @@ impl Chains {
     }
 
     /// Takes what is listed for all there is: what is gone went on purpose.
-    pub fn accept(&mut self, list: &SnapshotList) {
-        self.seen = newest_of_each(list.iter());
+    pub fn accept(&mut self, listed: impl Iterator<Item = Head>) {
+        self.seen = newest_of_each(listed);
         self.save();
     }
 
@@ -134,56 +130,50 @@ impl Chains {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::error::Error;
-    use crate::snapshots::ListedSnapshot;
-    use lifeboat_format::{ObjectKey, SessionId};
+    use lifeboat_format::snapshot::Snapshot;
 
-    fn list(chain: &[(u8, u64)]) -> SnapshotList {
-        let listed = |(host, sequence): &(u8, u64)| {
+    fn list(chain: &[(u8, u64)]) -> std::vec::IntoIter<Head> {
+        let head = |(host, sequence): &(u8, u64)| {
             let id = SnapshotId([*host, *sequence as u8, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0]);
-            let snapshot = Snapshot { sequence: *sequence, ..Snapshot::new(id, HostId([*host; 16])) };
-            ListedSnapshot { session: SessionId(id.0), replaces: Vec::new(), snapshot }
+            Head { sequence: *sequence, ..Snapshot::new(id, HostId([*host; 16])).head() }
         };
-        SnapshotList { snapshots: chain.iter().map(listed).collect(), damaged: Vec::new() }
+        chain.iter().map(head).collect::<Vec<_>>().into_iter()
     }
 
     #[test]
     fn a_shorter_chain_is_noticed_by_whoever_saw_the_longer_one() {
         let (state, repository) = (tempfile::tempdir().unwrap(), RepositoryId([1; 16]));
         let open = || Chains::open(state.path(), repository);
-        open().learn(list(&[(1, 1), (1, 2), (2, 7)]).iter());
-        assert_eq!(open().set_back(&list(&[(1, 2), (2, 7)])), []);
-        assert_eq!(open().set_back(&list(&[(1, 3), (2, 9)])), []);
-        let back = open().set_back(&list(&[(1, 1)]));
+        open().learn(list(&[(1, 1), (1, 2), (2, 7)]));
+        assert_eq!(open().set_back(list(&[(1, 2), (2, 7)])), []);
+        assert_eq!(open().set_back(list(&[(1, 3), (2, 9)])), []);
+        let back = open().set_back(list(&[(1, 1)]));
         assert_eq!(back.iter().map(|back| (back.seen.0, back.found)).collect::<Vec<_>>(), [(2, 1), (7, 0)]);
         // Seeing the old state does not make it the newest that was seen.
-        open().learn(list(&[(1, 1)]).iter());
-        assert_eq!(open().set_back(&list(&[(1, 1)])).len(), 2);
+        open().learn(list(&[(1, 1)]));
+        assert_eq!(open().set_back(list(&[(1, 1)])).len(), 2);
         // Going on from the old state does not make up for what is gone.
-        let mut forked = list(&[(1, 1), (1, 2), (2, 7)]);
-        forked.snapshots[1].snapshot.id = SnapshotId([77; 16]);
-        assert_eq!(open().set_back(&forked)[0].to_string().split(" was here").count(), 2);
-        assert_eq!(open().set_back(&list(&[(1, 1), (1, 3), (2, 7)])), []);
-        // A listing that is not whole says nothing.
-        let damaged = (ObjectKey::config(), Error::WrongKey { slots: 1 });
-        assert_eq!(open().set_back(&SnapshotList { damaged: vec![damaged], ..list(&[]) }), []);
+        let mut forked: Vec<Head> = list(&[(1, 1), (1, 2), (2, 7)]).collect();
+        forked[1].id = SnapshotId([77; 16]);
+        assert_eq!(open().set_back(forked.into_iter())[0].to_string().split(" was here").count(), 2);
+        assert_eq!(open().set_back(list(&[(1, 1), (1, 3), (2, 7)])), []);
         // Somebody who did not see the newer state, and another repository, have nothing to say.
-        assert_eq!(Chains::open(state.path(), RepositoryId([2; 16])).set_back(&list(&[])), []);
+        assert_eq!(Chains::open(state.path(), RepositoryId([2; 16])).set_back(list(&[])), []);
     }
 
     #[test]
     fn what_was_forgotten_on_purpose_is_not_missed() {
         let state = tempfile::tempdir().unwrap();
         let mut chains = Chains::open(state.path(), RepositoryId([1; 16]));
-        chains.learn(list(&[(1, 1), (1, 2)]).iter());
-        chains.learn(list(&[(2, 5)]).iter());
+        chains.learn(list(&[(1, 1), (1, 2)]));
+        chains.learn(list(&[(2, 5)]));
         let newest = chains.seen[&HostId([1; 16])].1;
         chains.forget([newest].into_iter());
-        assert_eq!(Chains::open(state.path(), RepositoryId([1; 16])).set_back(&list(&[(1, 1), (2, 5)])), []);
-        chains.learn(list(&[(1, 1)]).iter());
-        assert_eq!(chains.set_back(&list(&[])).len(), 2);
-        chains.accept(&list(&[(1, 1)]));
-        assert_eq!(Chains::open(state.path(), RepositoryId([1; 16])).set_back(&list(&[(1, 1)])), []);
+        assert_eq!(Chains::open(state.path(), RepositoryId([1; 16])).set_back(list(&[(1, 1), (2, 5)])), []);
+        chains.learn(list(&[(1, 1)]));
+        assert_eq!(chains.set_back(list(&[])).len(), 2);
+        chains.accept(list(&[(1, 1)]));
+        assert_eq!(Chains::open(state.path(), RepositoryId([1; 16])).set_back(list(&[(1, 1)])), []);
     }
 
     #[test]
@@ -193,6 +183,6 @@ mod tests {
         std::fs::create_dir(state.path().join("chains")).unwrap();
         std::fs::write(state.path().join("chains").join(repository.to_string()), b"\xff nonsense\n1 2 3\n")
             .unwrap();
-        assert_eq!(Chains::open(state.path(), repository).set_back(&list(&[])), []);
+        assert_eq!(Chains::open(state.path(), repository).set_back(list(&[])), []);
     }
 }

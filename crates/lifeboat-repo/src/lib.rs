@@ -14,6 +14,7 @@ pub mod collect;
 pub mod cursor;
 pub mod diff;
 mod error;
+pub mod history;
 pub mod host;
 pub mod lists;
 pub mod lookup;

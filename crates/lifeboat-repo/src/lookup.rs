@@ -8,8 +8,8 @@ use lifeboat_format::index::IndexObject;
 use lifeboat_format::keys::Keys;
 use lifeboat_format::{ChunkId, IndexName, ObjectKey, ObjectKind, PackName};
 use lifeboat_index::{ErrorKind, Index, Options, RegionLocation};
-use lifeboat_store::Store;
-use std::collections::{BTreeSet, HashMap};
+use lifeboat_store::{Listed, Store};
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
@@ -115,7 +115,11 @@ impl Lookup {
             )),
         }
         self.sync_index(&index)?;
-        if self.is_compared.load(Ordering::Relaxed) { self.drop_missing_from(&index) } else { Ok(()) }
+        if self.is_compared.load(Ordering::Relaxed) {
+            self.drop_missing_from(&index, &stored_packs(self.store.as_ref())?)
+        } else {
+            Ok(())
+        }
     }
 
     /// Takes in what other writers stored since the last time, and drops what collections removed.
@@ -144,10 +148,15 @@ impl Lookup {
     /// Compares the packs that the index names with those that are stored, and forgets the chunks of packs that are
     /// missing or have another length: a writer that relied on them would acknowledge what cannot be restored.
     pub(crate) fn drop_missing_packs(&self) -> Result<()> {
+        self.drop_packs_missing_in(&stored_packs(self.store.as_ref())?)
+    }
+
+    /// The same where they were listed already.
+    pub(crate) fn drop_packs_missing_in(&self, stored: &StoredPacks) -> Result<()> {
         self.is_compared.store(true, Ordering::Relaxed);
         let failed = {
             let index = self.index.read().unwrap_or_else(PoisonError::into_inner);
-            match self.drop_missing_from(&index) {
+            match self.drop_missing_from(&index, stored) {
                 Err(Error::Index(error)) => error,
                 result => return result,
             }
@@ -155,19 +164,19 @@ impl Lookup {
         self.replace_index(failed)
     }
 
-    fn missing_from(&self, index: &Index) -> Result<Vec<lifeboat_index::Pack>> {
-        let stored = self.stored_packs()?;
+    fn missing_from(index: &Index, stored: &StoredPacks) -> Result<Vec<lifeboat_index::Pack>> {
         let is_there = |name: &PackName, bytes: u32| stored.get(name) == Some(&u64::from(bytes));
         index.packs_that(|name, bytes| !is_there(name, bytes)).map_err(Error::Index)
     }
 
-    fn drop_missing_from(&self, index: &Index) -> Result<()> {
-        if self.missing_from(index)?.is_empty() {
+    fn drop_missing_from(&self, index: &Index, stored: &StoredPacks) -> Result<()> {
+        if Self::missing_from(index, stored)?.is_empty() {
             return Ok(());
         }
-        // A collection may have deleted them since the index was read: then no index object names them any more.
+        // A collection may have deleted them since the index was read: then no index object names them any more. Or
+        // somebody stored them since the packs were listed.
         self.sync_index(index)?;
-        let missing = self.missing_from(index)?;
+        let missing = Self::missing_from(index, &stored_packs(self.store.as_ref())?)?;
         if missing.is_empty() {
             return Ok(());
         }
@@ -184,12 +193,6 @@ impl Lookup {
         self.sync_index(index)
     }
 
-    fn stored_packs(&self) -> Result<HashMap<PackName, u64>> {
-        let listed = self.store.list(ObjectKind::Pack).map_err(Error::store("the packs cannot be listed"))?;
-        let name = |listed: &lifeboat_store::Listed| listed.key.name().try_into().ok().map(PackName);
-        Ok(listed.iter().filter_map(|listed| Some((name(listed)?, listed.bytes))).collect())
-    }
-
     /// Whether a pack is not stored, as far as that can be told.
     pub(crate) fn is_gone(&self, pack: &PackName) -> bool {
         let found = self.store.bytes(&ObjectKey::new(ObjectKind::Pack, &pack.0));
@@ -199,7 +202,7 @@ impl Lookup {
     /// How many packs are stored that only the index objects `gone` named. A collection leaves none: it puts another
     /// object first.
     fn unnamed_without(&self, index: &Index, gone: &[IndexName]) -> Result<usize> {
-        let stored = self.stored_packs()?;
+        let stored = stored_packs(self.store.as_ref())?;
         let mut unnamed = 0;
         for pack in index.packs().map_err(Error::Index)? {
             let pack = pack.map_err(Error::Index)?;
@@ -405,6 +408,16 @@ impl Lookup {
     pub fn counts(&self) -> Result<lifeboat_index::Counts> {
         self.with_index(Index::counts)
     }
+}
+
+/// The packs that are stored, with their lengths.
+pub(crate) type StoredPacks = BTreeMap<PackName, u64>;
+
+/// Lists them.
+pub(crate) fn stored_packs(store: &dyn Store) -> Result<StoredPacks> {
+    let listed = store.list(ObjectKind::Pack).map_err(Error::store("the packs cannot be listed"))?;
+    let name = |listed: &Listed| PackName(listed.key.name().try_into().expect("a pack's name has 32 bytes"));
+    Ok(listed.iter().map(|listed| (name(listed), listed.bytes)).collect())
 }
 
 fn open_index(keys: &Keys, directory: Option<&PathBuf>, notices: &mut Vec<String>) -> Result<Index> {

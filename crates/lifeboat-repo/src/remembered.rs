@@ -10,7 +10,6 @@
 use lifeboat_format::SessionId;
 use lifeboat_format::keys::Keys;
 use lifeboat_format::snapshot::remembered::{self, Builder, REMEMBERED_BYTES_MAX, Remembered as One};
-use lifeboat_format::snapshot::{Opened, Snapshot};
 use std::collections::HashMap;
 use std::fs::{File, OpenOptions};
 use std::io::{Read, Write};
@@ -36,40 +35,32 @@ impl Remembered {
         Self { folder: folder.map(Path::to_owned), known }
     }
 
-    /// How many there are.
-    pub(crate) fn count(&self) -> usize {
-        self.known.len()
+    /// What is remembered of the object of `session`, whatever length that has now.
+    pub(crate) fn get(&self, session: &SessionId) -> Option<&One> {
+        self.known.get(session)
     }
 
-    /// The snapshot of `session`, if one whose object has that length is remembered.
-    pub(crate) fn get(&self, session: &SessionId, object_bytes: u64) -> Option<Snapshot> {
-        let one = self.known.get(session).filter(|one| one.object_bytes == object_bytes)?;
-        one.opened.snapshot().ok()
+    /// It is another object now, or none.
+    pub(crate) fn forget(&mut self, session: &SessionId) {
+        self.known.remove(session);
     }
 
-    /// Remembers what was read from the repository, if it is worth a file, and forgets what is not `listed` any more.
+    /// Remembers what was read from the repository, in the file if that is worth it, and forgets there what is not `listed`
+    /// any more.
     ///
     /// The folder is not made: commands that need no index leave nothing behind.
-    pub(crate) fn learn(
-        mut self,
-        keys: &Keys,
-        read: Vec<(SessionId, u64, Opened)>,
-        is_listed: impl Fn(&SessionId) -> bool,
-    ) {
-        if read.len() < UNKNOWN_MAX {
-            return;
+    pub(crate) fn learn(&mut self, keys: &Keys, read: Vec<One>, is_listed: impl Fn(&SessionId) -> bool) {
+        let folder = self.folder.as_ref().filter(|folder| read.len() >= UNKNOWN_MAX && folder.is_dir());
+        if let Some(folder) = folder {
+            let mut builder = Builder::default();
+            self.known.values().filter(|one| is_listed(&one.session)).for_each(|one| _ = builder.add(one));
+            // Where it is full, what is new is read again every time, and the file is not written again for nothing.
+            if read.iter().filter(|one| builder.add(one)).count() >= UNKNOWN_MAX {
+                // A cache that cannot be written is a cache that is not there.
+                let _ = write(folder, &builder.seal(keys));
+            }
         }
-        let Some(folder) = self.folder.filter(|folder| folder.is_dir()) else { return };
-        let mut builder = Builder::default();
-        read.iter().for_each(|(session, ..)| _ = self.known.remove(session));
-        self.known.retain(|session, one| is_listed(session) && builder.add(one));
-        let read =
-            read.into_iter().map(|(session, object_bytes, opened)| One { session, object_bytes, opened });
-        // Where it is full, what is new is read again every time, and the file is not written again for nothing.
-        if read.filter(|one| builder.add(one)).count() >= UNKNOWN_MAX {
-            // A cache that cannot be written is a cache that is not there.
-            let _ = write(&folder, &builder.seal(keys));
-        }
+        self.known.extend(read.into_iter().map(|one| (one.session, one)));
     }
 }
 
@@ -97,6 +88,7 @@ fn write(folder: &Path, bytes: &[u8]) -> std::io::Result<()> {
 mod tests {
     use super::*;
     use lifeboat_format::seal::{Key, Suite};
+    use lifeboat_format::snapshot::{Opened, Snapshot};
     use lifeboat_format::{HostId, ObjectKind, RepositoryId, SnapshotId};
 
     fn keys() -> Keys {
@@ -119,8 +111,8 @@ mod tests {
     }
 
     fn learned(folder: &Path, numbers: std::ops::Range<usize>, is_listed: impl Fn(&SessionId) -> bool) {
-        let read = numbers.map(|number| (session(number), 100, opened(number))).collect();
-        open(folder).learn(&keys(), read, is_listed);
+        let one = |number| One { session: session(number), object_bytes: 100, opened: opened(number) };
+        open(folder).learn(&keys(), numbers.map(one).collect(), is_listed);
     }
 
     #[test]
@@ -129,15 +121,10 @@ mod tests {
         learned(folder.path(), 0..UNKNOWN_MAX - 1, |_| true);
         assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 0, "too few for a file");
         learned(folder.path(), 0..UNKNOWN_MAX, |_| true);
-        assert_eq!(open(folder.path()).get(&session(3), 100), Some(opened(3).snapshot().unwrap()));
-        assert_eq!(
-            open(folder.path()).get(&session(4), 99),
-            None,
-            "an object of another length is another one"
-        );
+        assert_eq!(open(folder.path()).get(&session(3)).unwrap().opened, opened(3));
         learned(folder.path(), 100..100 + UNKNOWN_MAX, |found| *found != session(3));
-        assert_eq!(open(folder.path()).get(&session(3), 100), None);
-        assert!([4, 100].iter().all(|number| open(folder.path()).get(&session(*number), 100).is_some()));
+        assert_eq!(open(folder.path()).get(&session(3)), None);
+        assert!([4, 100].iter().all(|number| open(folder.path()).get(&session(*number)).is_some()));
     }
 
     #[test]
@@ -149,7 +136,7 @@ mod tests {
         std::fs::write(folder.path().join("snapshots.new"), b"half").unwrap();
         learned(folder.path(), 0..20, |_| true);
         learned(folder.path(), 0..20, |_| true);
-        assert!(open(folder.path()).get(&session(1), 100).is_some());
+        assert!(open(folder.path()).get(&session(1)).is_some());
         assert!(!folder.path().join("snapshots.new").exists());
     }
 }

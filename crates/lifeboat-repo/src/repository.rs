@@ -14,6 +14,7 @@ use lifeboat_format::{ObjectKey, ObjectKind, RepositoryId, SlotId, Timestamp};
 use lifeboat_store::Store;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::thread::JoinHandle;
 
 /// An open repository; clones share it.
 #[derive(Clone)]
@@ -29,6 +30,27 @@ struct Inner {
     state: Option<PathBuf>,
     set_back: Mutex<Vec<SetBack>>,
     lookup: OnceLock<Lookup>,
+    opening: Opening,
+}
+
+/// The local index on its way, on a thread that nobody leaves behind: at the end of the process it would lose what it stands on.
+#[derive(Default)]
+struct Opening(Mutex<Option<JoinHandle<Result<Lookup>>>>);
+
+impl Opening {
+    /// What came of it; `None` where nothing was begun.
+    fn finish(&self) -> Option<Result<Lookup>> {
+        let thread = self.0.lock().unwrap_or_else(PoisonError::into_inner).take()?;
+        Some(thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)))
+    }
+}
+
+impl Drop for Opening {
+    fn drop(&mut self) {
+        let thread = self.0.get_mut().unwrap_or_else(PoisonError::into_inner).take();
+        // Whoever wanted the index is gone already; a panic over it was printed.
+        let _ = thread.map(JoinHandle::join);
+    }
 }
 
 /// One way into a repository.
@@ -130,6 +152,7 @@ impl Repository {
             state: None,
             set_back,
             lookup,
+            opening: Opening::default(),
         }))
     }
 
@@ -207,9 +230,22 @@ impl Repository {
         Ok(lookup)
     }
 
-    fn open_lookup(&self) -> Result<&Lookup> {
+    fn lookup_opener(&self) -> impl FnOnce() -> Result<Lookup> + Send + 'static {
         let directory = self.0.cache.as_ref().map(|cache| cache.join("index"));
-        let lookup = Lookup::open(self.0.store.clone(), self.0.keys.clone(), directory)?;
+        let (store, keys) = (self.0.store.clone(), self.0.keys.clone());
+        move || Lookup::open(store, keys, directory)
+    }
+
+    /// Begins to open the local index, for who will need it and has other things to do first. It is mostly waiting.
+    pub fn open_lookup_ahead(&self) {
+        let mut opening = self.0.opening.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if self.0.lookup.get().is_none() && opening.is_none() {
+            *opening = Some(std::thread::spawn(self.lookup_opener()));
+        }
+    }
+
+    fn open_lookup(&self) -> Result<&Lookup> {
+        let lookup = self.0.opening.finish().unwrap_or_else(|| self.lookup_opener()())?;
         lookup.sync()?;
         let is_ours = self.0.lookup.set(lookup).is_ok();
         let lookup = self.0.lookup.get().expect("it was set just now");

@@ -9,6 +9,7 @@ use crate::announcement::Announcement;
 use crate::claimed::Claimed;
 use crate::collect::Condemned;
 use crate::error::{Error, ErrorKind, Result};
+use crate::lookup::stored_packs;
 use crate::packer::OpenPack;
 use crate::repository::Repository;
 use crate::sink::PlainRegion;
@@ -29,6 +30,9 @@ const CHUNKS_PER_INDEX: usize = 64 << 10;
 const INDEX_INTERVAL: Duration = Duration::from_secs(60);
 /// Packs that wait for their fsync; more would only move the wait.
 const FINISHING_PACKS: usize = 2;
+/// A region of trees or lists that takes less than this part of a full one lies beside the data: a session that stores little
+/// writes one pack, which costs a store half the calls, and every later session half the looking.
+const BESIDE_DATA_DIVISOR: u32 = 8;
 /// Empty region buffers that are kept for reuse.
 const SPARE_REGIONS: usize = 8;
 
@@ -59,7 +63,7 @@ pub struct Session {
     key: SessionKey,
     options: SessionOptions,
     claimed: Claimed,
-    /// Data packs and tree packs.
+    /// Data packs, with trees in small regions, and tree packs.
     packs: [Mutex<Option<OpenPack>>; 2],
     finisher: Mutex<Option<Finisher>>,
     failure: Mutex<Option<Error>>,
@@ -125,7 +129,12 @@ impl Session {
                 return Err(error);
             }
         };
-        repository.synced_lookup()?.drop_missing_packs()?;
+        // Each pack may be looked at before the index is read or after it, but not before the condemned lists.
+        let (lookup, packs) = std::thread::scope(|scope| {
+            let packs = scope.spawn(|| stored_packs(repository.store()));
+            (repository.synced_lookup(), packs.join().expect("listing does not panic"))
+        });
+        lookup?.drop_packs_missing_in(&packs?)?;
         let key = repository.keys().new_session();
         let session = Arc::new(Self {
             repository: repository.clone(),
@@ -227,9 +236,12 @@ impl Session {
         self.stored.chunks[kind as usize - 1].fetch_add(ids.len() as u64, Ordering::Relaxed);
         self.stored.plain_bytes.fetch_add(u64::from(region.head.plain_bytes), Ordering::Relaxed);
         self.stored.stored_bytes.fetch_add(stored.len() as u64, Ordering::Relaxed);
-        let pack_bytes = self.repository.config().parameters.pack_bytes;
-        let mut slot = lock(&self.packs[usize::from(kind != ChunkKind::Data)]);
-        let full = slot.take_if(|pack| !pack.fits(region.head.stored_bytes, ids.len(), pack_bytes));
+        let parameters = &self.repository.config().parameters;
+        let is_beside_data = kind == ChunkKind::Data
+            || region.head.stored_bytes < parameters.region_bytes / BESIDE_DATA_DIVISOR;
+        let mut slot = lock(&self.packs[usize::from(!is_beside_data)]);
+        let full =
+            slot.take_if(|pack| !pack.fits(region.head.stored_bytes, ids.len(), parameters.pack_bytes));
         let pack = match &mut *slot {
             Some(pack) => pack,
             None => match OpenPack::begin(self.repository.store(), self.key.envelope()) {
@@ -420,7 +432,7 @@ impl Session {
             .put(&key(ObjectKind::Snapshot), &listed)
             .map_err(Error::store("the snapshot cannot be listed"))?;
         if let Some(mut chains) = self.repository.chains() {
-            chains.learn([snapshot]);
+            chains.learn(std::iter::once(snapshot.head()));
         }
         self.clean_up(&[ObjectKind::Draft, ObjectKind::Checkpoint]);
         Ok(())

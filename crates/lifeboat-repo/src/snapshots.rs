@@ -2,15 +2,16 @@
 //!
 //! Must stay true: what exists is what the store lists now. Objects are opened under their session's name, or remembered
 //! from an earlier listing that did; so a listing costs the store one operation and a bounded number of reads, however many
-//! snapshots there are. Read next: [`crate::remembered`].
+//! snapshots there are. Read next: [`crate::remembered`], [`crate::history`].
 
 use crate::chains::SetBack;
 use crate::error::{Error, Result};
 use crate::remembered::Remembered;
 use crate::repository::Repository;
-use lifeboat_format::snapshot::{Opened, Snapshot, Source, SourceKind};
+use lifeboat_format::snapshot::remembered::Remembered as One;
+use lifeboat_format::snapshot::{Head, Snapshot, Source, SourceKind};
 use lifeboat_format::{ObjectKey, ObjectKind, SessionId, TreePath};
-use lifeboat_store::{Listed, in_shares};
+use lifeboat_store::in_shares;
 use std::collections::HashSet;
 use std::path::PathBuf;
 
@@ -35,13 +36,14 @@ pub struct SnapshotList {
 }
 
 /// Objects that one thread reads: fewer are not worth starting another one.
-const PER_THREAD: usize = 64;
+const READ_PER_THREAD: usize = 8;
 /// Threads that read: where a store is far away, they wait together.
 const THREADS_MAX: usize = 8;
-/// Threads that decode what is remembered, which is no waiting: each more costs more than it takes off.
+/// Objects that one thread decodes, and threads that do: it is no waiting, so each more costs more than it takes off.
+const DECODED_PER_THREAD: usize = 64;
 const DECODING_THREADS: usize = 2;
 
-fn session_of(key: &ObjectKey) -> SessionId {
+pub(crate) fn session_of(key: &ObjectKey) -> SessionId {
     SessionId(key.name().try_into().expect("a snapshot's name has 16 bytes"))
 }
 
@@ -52,11 +54,17 @@ impl Repository {
         let mut list = self.read_snapshots(ObjectKind::Snapshot, Remembered::open(folder, self.keys()))?;
         list.snapshots = newest_of_each(list.snapshots);
         list.sort();
-        if let Some(mut chains) = self.chains() {
-            self.note_set_back(chains.set_back(&list));
-            chains.learn(list.iter());
-        }
+        self.watch_chains(list.heads(), list.damaged.is_empty());
         Ok(list)
+    }
+
+    /// Looks whether a chain of snapshots became shorter. A listing with damaged objects says nothing: one of them may be
+    /// what seems to be gone.
+    pub(crate) fn watch_chains(&self, heads: impl Iterator<Item = Head> + Clone, is_whole: bool) {
+        if let Some(mut chains) = self.chains() {
+            self.note_set_back(if is_whole { chains.set_back(heads.clone()) } else { Vec::new() });
+            chains.learn(heads);
+        }
     }
 
     /// Takes what is listed now for all there is: what this machine saw before and is gone is not missed any more.
@@ -64,7 +72,7 @@ impl Repository {
         let list = self.snapshots()?;
         list.demand_sound()?;
         if let Some(mut chains) = self.chains() {
-            chains.accept(&list);
+            chains.accept(list.heads());
         }
         Ok(self.take_set_back())
     }
@@ -86,44 +94,65 @@ impl Repository {
         self.read_snapshots(ObjectKind::Checkpoint, Remembered::default())
     }
 
-    fn read_snapshots(&self, kind: ObjectKind, remembered: Remembered) -> Result<SnapshotList> {
-        let objects = self.store().list(kind).map_err(Error::store("the snapshots cannot be listed"))?;
-        let read = |objects: &[Listed]| -> Vec<Result<(Snapshot, Option<Opened>)>> {
-            objects.iter().map(|listed| self.read_snapshot(listed, &remembered)).collect()
+    fn read_snapshots(&self, kind: ObjectKind, mut remembered: Remembered) -> Result<SnapshotList> {
+        let listed = self.store().list(kind).map_err(Error::store("the snapshots cannot be listed"))?;
+        let objects: Vec<_> = listed.into_iter().map(|listed| (listed.key, Some(listed.bytes))).collect();
+        let mut list =
+            SnapshotList { snapshots: Vec::new(), damaged: self.read_unknown(&objects, &mut remembered) };
+        let decode = |objects: &[(ObjectKey, Option<u64>)]| -> Vec<Option<Result<ListedSnapshot>>> {
+            objects.iter().map(|(key, _)| decoded(key, &remembered)).collect()
         };
-        let unread = objects.len().saturating_sub(remembered.count());
-        let threads = if unread > PER_THREAD { THREADS_MAX } else { DECODING_THREADS };
-        let read = in_shares(&objects, PER_THREAD, || threads, read);
-        let (mut list, mut learnt) = (SnapshotList::default(), Vec::new());
-        for (listed, read) in objects.iter().zip(read) {
-            let session = session_of(&listed.key);
-            match read {
-                Ok((snapshot, opened)) => {
-                    learnt.extend(opened.map(|opened| (session, listed.bytes, opened)));
-                    list.snapshots.push(ListedSnapshot { session, replaces: Vec::new(), snapshot });
-                }
-                // It may have been forgotten between the listing and the reading.
-                Err(error) if error.kind() == crate::ErrorKind::NotFound => {}
-                Err(error) => list.damaged.push((listed.key.clone(), error)),
+        let decoded = in_shares(&objects, DECODED_PER_THREAD, || DECODING_THREADS, decode);
+        for ((key, _), decoded) in objects.iter().zip(decoded) {
+            match decoded {
+                Some(Ok(listed)) => list.snapshots.push(listed),
+                Some(Err(error)) => list.damaged.push((key.clone(), error)),
+                None => {}
             }
         }
-        let sessions: HashSet<SessionId> = objects.iter().map(|listed| session_of(&listed.key)).collect();
-        remembered.learn(self.keys(), learnt, |session| sessions.contains(session));
         list.sort();
         Ok(list)
     }
 
-    /// A snapshot, and what was opened for it where it was not remembered.
-    fn read_snapshot(&self, listed: &Listed, remembered: &Remembered) -> Result<(Snapshot, Option<Opened>)> {
-        let (key, session) = (&listed.key, session_of(&listed.key));
-        if let Some(snapshot) = remembered.get(&session, listed.bytes) {
-            return Ok((snapshot, None));
+    /// Reads those of `objects` that are not remembered, or remembered with another length than is given; says which are
+    /// damaged, and remembers the others.
+    pub(crate) fn read_unknown(
+        &self,
+        objects: &[(ObjectKey, Option<u64>)],
+        remembered: &mut Remembered,
+    ) -> Vec<(ObjectKey, Error)> {
+        let is_unknown = |(key, bytes): &&(ObjectKey, Option<u64>)| {
+            remembered
+                .get(&session_of(key))
+                .is_none_or(|one| bytes.is_some_and(|bytes| one.object_bytes != bytes))
+        };
+        let unknown: Vec<&ObjectKey> = objects.iter().filter(is_unknown).map(|(key, _)| key).collect();
+        let read = |keys: &[&ObjectKey]| keys.iter().map(|key| self.read_object(key)).collect();
+        let read = in_shares(&unknown, READ_PER_THREAD, || THREADS_MAX, read);
+        let (mut learnt, mut damaged) = (Vec::new(), Vec::new());
+        for (key, read) in unknown.into_iter().zip(read) {
+            match read {
+                Ok(one) => learnt.push(one),
+                // It may have been forgotten between the listing and the reading.
+                Err(error) if error.kind() == crate::ErrorKind::NotFound => {}
+                Err(error) => damaged.push((key.clone(), error)),
+            }
+            // What was remembered under its name is another object.
+            remembered.forget(&session_of(key));
         }
+        if !learnt.is_empty() {
+            let sessions: HashSet<SessionId> = objects.iter().map(|(key, _)| session_of(key)).collect();
+            remembered.learn(self.keys(), learnt, |session| sessions.contains(session));
+        }
+        damaged
+    }
+
+    fn read_object(&self, key: &ObjectKey) -> Result<One> {
+        let session = session_of(key);
         let bytes = self.store().get(key).map_err(Error::store(format!("{key} cannot be read")))?;
-        let opened = Snapshot::open(key.kind(), self.keys(), session, &bytes);
-        opened
-            .and_then(|opened| Ok((opened.snapshot()?, Some(opened))))
-            .map_err(Error::format(format!("{key} cannot be read")))
+        let opened = Snapshot::open(key.kind(), self.keys(), session, &bytes)
+            .map_err(Error::format(format!("{key} cannot be read")))?;
+        Ok(One { session, object_bytes: bytes.len() as u64, opened })
     }
 
     /// Whether a snapshot is still listed.
@@ -136,15 +165,28 @@ impl Repository {
     }
 }
 
+/// A snapshot that was read or remembered; `None` for one that is neither.
+pub(crate) fn decoded(key: &ObjectKey, remembered: &Remembered) -> Option<Result<ListedSnapshot>> {
+    let session = session_of(key);
+    let snapshot = remembered.get(&session)?.opened.snapshot();
+    let listed = snapshot.map(|snapshot| ListedSnapshot { session, replaces: Vec::new(), snapshot });
+    Some(listed.map_err(Error::format(format!("{key} cannot be read"))))
+}
+
 /// Of several objects of one snapshot the one that counts: the greatest revision, and of several of those the greatest
-/// name. It is pinned where any of that revision is: a pin that was acknowledged is not lost to a run that died.
+/// name. It is pinned where any of that revision is, and has the tags of them all: what was acknowledged is not lost to a run
+/// that died, or that is about to withdraw because somebody else was at it.
 fn newest_of_each(mut objects: Vec<ListedSnapshot>) -> Vec<ListedSnapshot> {
     objects.sort_by_cached_key(|listed| (listed.snapshot.id, listed.snapshot.revision, listed.session));
     let mut newest: Vec<ListedSnapshot> = Vec::with_capacity(objects.len());
     for mut listed in objects {
         if let Some(last) = newest.pop_if(|last| last.snapshot.id == listed.snapshot.id) {
-            listed.snapshot.pinned |=
-                last.snapshot.pinned && last.snapshot.revision == listed.snapshot.revision;
+            if last.snapshot.revision == listed.snapshot.revision {
+                listed.snapshot.pinned |= last.snapshot.pinned;
+                listed.snapshot.tags.extend(last.snapshot.tags);
+                listed.snapshot.tags.sort();
+                listed.snapshot.tags.dedup();
+            }
             listed.replaces = last.replaces;
             listed.replaces.push(last.session);
         }
@@ -154,9 +196,9 @@ fn newest_of_each(mut objects: Vec<ListedSnapshot>) -> Vec<ListedSnapshot> {
 }
 
 impl SnapshotList {
-    /// The snapshots, oldest first.
-    pub(crate) fn iter(&self) -> impl Iterator<Item = &Snapshot> {
-        self.snapshots.iter().map(|listed| &listed.snapshot)
+    /// What tells the snapshots from each other, oldest first.
+    fn heads(&self) -> impl Iterator<Item = Head> + Clone {
+        self.snapshots.iter().map(|listed| listed.snapshot.head())
     }
 
     fn sort(&mut self) {

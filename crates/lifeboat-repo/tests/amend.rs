@@ -84,7 +84,12 @@ fn pin(pinned: bool) -> Amendment {
 fn only(repository: &Repository) -> Snapshot {
     let mut list = repository.snapshots().unwrap();
     assert!(list.damaged.is_empty() && list.snapshots.len() == 1, "{list:?}");
-    list.snapshots.remove(0).snapshot
+    let listed = list.snapshots.remove(0);
+    // Of several objects a writer takes the same one.
+    let history = repository.history().unwrap();
+    assert_eq!(history.newest(|_| true).map(|newest| newest.session), Some(listed.session));
+    assert!(history.newest(|snapshot| snapshot.id != listed.snapshot.id).is_none());
+    listed.snapshot
 }
 
 fn count(store: &MemoryStore, kind: ObjectKind) -> usize {
@@ -212,7 +217,8 @@ fn several_objects_of_a_snapshot_are_one_and_go_together() {
     put(&repository, &of("greatest", 2, false), SessionId([9; 16]));
     assert!(!only(&repository).pinned);
     put(&repository, &of("rival", 2, true), SessionId([8; 16]));
-    assert_eq!(only(&repository), of("greatest", 2, true));
+    let tags = vec!["greatest".to_owned(), "rival".to_owned()];
+    assert_eq!(only(&repository), Snapshot { tags, ..of("greatest", 2, true) });
     assert_eq!(check(&repository, Depth::Data, &Progress::default()).unwrap().snapshots, 1);
     let list = repository.snapshots().unwrap();
     let plan = plan_named(&list.snapshots, &HashSet::from([id]), Grouping::default(), true);
@@ -222,6 +228,20 @@ fn several_objects_of_a_snapshot_are_one_and_go_together() {
     let plan = plan_named(&list.snapshots, &HashSet::from([id]), Grouping::default(), true);
     apply(&repository, &plan).unwrap();
     assert_eq!(count(&store, ObjectKind::Snapshot), 0);
+}
+
+/// One of two was acknowledged, the other one is about to withdraw; which is which cannot be seen.
+#[test]
+fn who_changes_a_snapshot_beside_two_others_loses_no_tag_of_theirs() {
+    let (store, id) = with_snapshot();
+    let repository = open(store.clone());
+    let with = |tag: &str| Snapshot { tags: vec![tag.to_owned()], revision: 1, ..only(&repository) };
+    let (first, second) = (with("first"), with("second"));
+    put(&repository, &first, SessionId([8; 16]));
+    put(&repository, &second, SessionId([9; 16]));
+    amend(&repository, id, &add("third"), HOST).unwrap().unwrap();
+    assert_eq!(only(&repository).tags, ["first", "second", "third"]);
+    assert_eq!(count(&store, ObjectKind::Snapshot), 1);
 }
 
 #[test]

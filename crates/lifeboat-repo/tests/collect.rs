@@ -315,7 +315,7 @@ fn many_small_packs_and_index_objects_are_merged() {
     for number in 0..20 {
         store_files(&repository, number..number + 1).unwrap();
     }
-    assert!(packs(&store).len() >= 40 && store.list(ObjectKind::Index).unwrap().len() >= 20);
+    assert!(packs(&store).len() >= 20 && store.list(ObjectKind::Index).unwrap().len() >= 20);
     gc(&open(store.clone())).unwrap();
     assert!(packs(&store).len() <= 5, "{}", packs(&store).len());
     assert!(store.list(ObjectKind::Index).unwrap().len() <= 4);

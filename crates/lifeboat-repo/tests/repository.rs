@@ -119,6 +119,21 @@ fn full_packs_have_exactly_their_size_and_no_two_packs_share_a_name() {
 }
 
 #[test]
+fn small_trees_lie_beside_the_data_and_large_ones_in_packs_of_their_own() {
+    for (tree_bytes, packs) in [(5_000, 1), (50_000, 2)] {
+        let store = MemoryStore::new();
+        let repository = init(&store);
+        let session = begin(&repository);
+        let mut sink = ChunkSink::new(&session).unwrap();
+        sink.add(ChunkKind::Tree, &noise(&repository, 1, tree_bytes)).unwrap();
+        sink.add(ChunkKind::Data, &noise(&repository, 2, 10_000)).unwrap();
+        sink.flush().unwrap();
+        session.settle().unwrap();
+        assert_eq!(store.list(ObjectKind::Pack).unwrap().len(), packs, "{tree_bytes} bytes of trees");
+    }
+}
+
+#[test]
 fn the_same_data_again_stores_no_pack() {
     let store = CountingStore::new(MemoryStore::new());
     let store = Arc::new(store);
@@ -244,6 +259,16 @@ fn snapshots_are_found_by_age_and_by_unique_prefix() {
     assert!(matches!(found(""), Err(Error::NoSnapshot(_))));
     assert!(matches!(found("latestx"), Err(Error::NoSnapshot(_))));
     assert!(ids.contains(&found("latest~2").unwrap()));
+    // A writer, which decodes no more than it asks for, sees them in the same order.
+    let history = repository.history().unwrap();
+    let mut seen = Vec::new();
+    history.newest(|snapshot| {
+        seen.push(snapshot.id);
+        false
+    });
+    assert_eq!(seen, list.snapshots.iter().rev().map(|listed| listed.snapshot.id).collect::<Vec<_>>());
+    assert_eq!(history.last_of(HOST).map(|head| head.sequence), Some(1));
+    assert_eq!(history.last_of(HostId([8; 16])), None);
 }
 
 #[test]

@@ -38,7 +38,7 @@ pub(super) struct PackUse {
     pub(super) unused_bytes: u64,
     /// Whether anything in it is needed.
     pub(super) is_live: bool,
-    /// Whether it holds trees and lists, not data.
+    /// Whether it holds trees and lists alone, no data.
     pub(super) is_tree: bool,
 }
 

@@ -6,11 +6,12 @@
 use super::choose::PackUse;
 use super::mark::Reached;
 use super::objects::{each_index_object, name_of};
-use crate::error::{Error, Result};
+use crate::error::Result;
+use crate::lookup::stored_packs;
 use crate::repository::Repository;
 use lifeboat_format::index::IndexedPack;
 use lifeboat_format::region::ChunkKind;
-use lifeboat_format::{ChunkId, IndexName, ObjectKind, PackName};
+use lifeboat_format::{ChunkId, IndexName, PackName};
 use lifeboat_store::Listed;
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -21,14 +22,6 @@ pub(super) struct Survey {
     objects: BTreeMap<IndexName, u32>,
     /// The objects that name each pack; also packs that are not stored.
     named_by: BTreeMap<PackName, Vec<u32>>,
-}
-
-/// The names and lengths of the packs that are stored.
-pub(super) fn stored_packs(repository: &Repository) -> Result<BTreeMap<PackName, u64>> {
-    let listed =
-        repository.store().list(ObjectKind::Pack).map_err(Error::store("the packs cannot be listed"))?;
-    let name = |listed: &Listed| PackName(listed.key.name().try_into().expect("a pack's name has 32 bytes"));
-    Ok(listed.iter().map(|listed| (name(listed), listed.bytes)).collect())
 }
 
 /// The chunks of each region of a pack: the region's number, and its part of `pack.ids`.
@@ -55,7 +48,7 @@ impl Survey {
     /// Reads every index object.
     pub(super) fn new(repository: &Repository, reached: &dyn Reached) -> Result<Self> {
         // Listed first: a pack that comes later is no candidate.
-        let stored = stored_packs(repository)?;
+        let stored = stored_packs(repository.store())?;
         let empty = |bytes| PackUse { bytes, ..PackUse::default() };
         let mut survey = Self {
             packs: stored.into_iter().map(|(name, bytes)| (name, empty(bytes))).collect(),
@@ -124,7 +117,7 @@ impl Survey {
 
 /// Says what of a pack is reached.
 fn use_of(reached: &dyn Reached, pack: &IndexedPack, found: &mut PackUse) -> Result<()> {
-    found.is_tree = pack.directory.regions.iter().any(|region| region.head.kind != ChunkKind::Data);
+    found.is_tree = pack.directory.regions.iter().all(|region| region.head.kind != ChunkKind::Data);
     for (number, ids) in regions(pack) {
         let region = &pack.directory.regions[number];
         let mut reached_bytes = 0;

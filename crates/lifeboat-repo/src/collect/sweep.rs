@@ -6,10 +6,10 @@
 //! collector who does the same, does no harm.
 
 use super::objects::name_of;
-use super::survey::{Survey, stored_packs};
+use super::survey::Survey;
 use super::{Collector, Heart};
 use crate::error::{Error, ErrorKind, Result};
-use crate::lookup::read_index_object;
+use crate::lookup::{read_index_object, stored_packs};
 use lifeboat_format::index::{IndexObject, IndexedPack};
 use lifeboat_format::{ObjectKey, ObjectKind, PackName};
 use lifeboat_store::Listed;
@@ -55,7 +55,7 @@ impl Collector<'_> {
         let objects =
             store.list(ObjectKind::Index).map_err(Error::store("the index objects cannot be listed"))?;
         // After the objects: what they name was stored before them, or is gone for ever.
-        let stored = stored_packs(self.repository)?;
+        let stored = stored_packs(self.repository.store())?;
         let stays = |pack: &IndexedPack| !verdict.contains_key(&pack.name) && stored.contains_key(&pack.name);
         let is_small = |listed: &&Listed| listed.bytes < SMALL_OBJECT_BYTES;
         let merges = objects.iter().filter(is_small).count() >= SMALL_OBJECTS;

@@ -110,6 +110,7 @@ fn the_protocol_with_one_thing_wrong_is_refuted() {
     }
     for mutation in [
         Mutation::WriterDoesNotListPacks,
+        Mutation::WriterListsPacksBeforeLists,
         Mutation::CollectorIgnoresItsFence,
         Mutation::CollectorRemovesListsOfTheDead,
     ] {

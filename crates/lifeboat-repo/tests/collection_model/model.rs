@@ -59,6 +59,7 @@ pub(crate) enum Mutation {
     WriterReadsListsLast,
     WriterTrustsAnOldIndex,
     WriterDoesNotListPacks,
+    WriterListsPacksBeforeLists,
     CollectorDoesNotWait,
     CollectorMarksOnce,
     CollectorIgnoresDrafts,
@@ -135,6 +136,7 @@ pub(crate) enum Step {
     ConfirmParent,
     ReadIndex,
     ListPacks,
+    ReadIndexAtLast,
     PutPack,
     PutIndex,
     PutDraft,
@@ -240,8 +242,8 @@ pub(crate) struct State {
 pub(crate) struct Action {
     pub(crate) process: usize,
     pub(crate) step: Step,
-    /// [`PLAIN`], or another way to take it: the child as parent, the child forgotten, a collector that condemns only some
-    /// of what it could, or also what is reached.
+    /// [`PLAIN`], or another way to take it: the child as parent, the child forgotten, the packs listed before the index is
+    /// read, a collector that condemns only some of what it could, or also what is reached.
     pub(crate) way: Way,
 }
 
@@ -275,6 +277,9 @@ impl Collection {
                 store.intents |= 1 << who;
                 // Its local index is from before.
                 process.known = KEPT | OTHER | TWIN;
+                if self.is(Mutation::WriterListsPacksBeforeLists) {
+                    process.known = store.packs;
+                }
                 let confirms = self.is(Mutation::WriterConfirmsItsParentBeforeLists);
                 if confirms && process.parent.is_some() { Step::ConfirmParent } else { self.first_reading() }
             }
@@ -301,6 +306,15 @@ impl Collection {
                 } else {
                     self.after_lists(process)
                 }
+            }
+            // It reads the index and lists the packs at the same time, so either may come first.
+            Step::ReadIndex if way == OTHERWISE => {
+                process.known = store.packs;
+                Step::ReadIndexAtLast
+            }
+            Step::ReadIndexAtLast => {
+                process.known &= store.indexed();
+                if self.is(Mutation::WriterReadsListsLast) { Step::ReadLists } else { self.rely(process) }
             }
             Step::ReadIndex => {
                 process.known = store.indexed();
@@ -349,6 +363,7 @@ impl Collection {
     fn after_lists(&self, process: &Process) -> Step {
         match self.mutation {
             Some(Mutation::WriterReadsListsLast | Mutation::WriterTrustsAnOldIndex) => self.rely(process),
+            Some(Mutation::WriterListsPacksBeforeLists) => Step::ReadIndexAtLast,
             _ => Step::ReadIndex,
         }
     }
@@ -400,7 +415,7 @@ impl Model for Collection {
                 Step::Over => (false, false),
                 Step::ChooseParent => (true, child),
                 Step::Forget => (state.store.parent, child && self.forgets_child),
-                Step::Mark => (true, true),
+                Step::Mark | Step::ReadIndex => (true, true),
                 _ => (true, false),
             };
             actions.extend(plainly.then_some(Action { process, step, way: PLAIN }));

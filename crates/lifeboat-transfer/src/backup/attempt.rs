@@ -12,6 +12,7 @@ use lifeboat_chunker::Cutter;
 use lifeboat_format::snapshot::{Snapshot, SnapshotKind, Source, TreeRoot};
 use lifeboat_format::{ChunkId, ObjectKey, ObjectKind, SnapshotId, Timestamp, TreePath};
 use lifeboat_repo::Repository;
+use lifeboat_repo::history::History;
 use lifeboat_repo::reader::ChunkReader;
 use lifeboat_repo::session::{Session, SessionOptions};
 use lifeboat_repo::snapshots::ListedSnapshot;
@@ -32,12 +33,13 @@ pub(super) struct Job<'j> {
 pub(super) fn attempt(job: &Job<'_>) -> Result<Outcome> {
     let Job { repository, specs, options, counters, progress, .. } = *job;
     let started = now();
-    let listed = repository.snapshots()?;
-    for (key, error) in &listed.damaged {
+    repository.open_lookup_ahead();
+    let history = repository.history()?;
+    for (key, error) in &history.damaged {
         progress.notice(&format!("{key} is damaged and cannot be a parent: {error}"));
     }
     let chosen: Vec<Option<&ListedSnapshot>> =
-        specs.iter().map(|spec| choose_parent(&listed.snapshots, spec, options)).collect();
+        specs.iter().map(|spec| choose_parent(&history, spec, options)).collect();
     let roots = chosen
         .iter()
         .zip(specs)
@@ -51,7 +53,7 @@ pub(super) fn attempt(job: &Job<'_>) -> Result<Outcome> {
         counters,
         progress,
         reader: ChunkReader::new(repository),
-        snapshot: first_lines(&listed.snapshots, options, started),
+        snapshot: first_lines(&history, options, started),
         checkpoints: repository.checkpoints().map(|list| list.snapshots).unwrap_or_default(),
         members: specs.iter().zip(&chosen).map(|(spec, parent)| Member::new(spec, *parent)).collect(),
     };
@@ -66,15 +68,14 @@ pub(super) fn attempt(job: &Job<'_>) -> Result<Outcome> {
     }
     let mut outcome = attempt.finish()?;
     if options.kind == SnapshotKind::Full {
-        outcome.silent_changes = silent::report(job, &listed.snapshots, &outcome.snapshot);
+        outcome.silent_changes = silent::report(job, &history, &outcome.snapshot);
     }
     Ok(outcome)
 }
 
 /// Everything of a snapshot that is known before the first source is read.
-pub(super) fn first_lines(listed: &[ListedSnapshot], options: &Options, started: Timestamp) -> Snapshot {
-    let own = listed.iter().filter(|listed| listed.snapshot.host_id == options.host_id);
-    let last = own.max_by_key(|listed| listed.snapshot.sequence).map(|listed| &listed.snapshot);
+pub(super) fn first_lines(history: &History, options: &Options, started: Timestamp) -> Snapshot {
+    let last = history.last_of(options.host_id);
     let mut tags = options.tags.clone();
     tags.sort();
     tags.dedup();
@@ -99,17 +100,17 @@ pub(super) fn source_of<'s>(snapshot: &'s Snapshot, spec: &SourceSpec) -> Option
 
 /// The newest snapshot of the same source on the same host; for differential ones, the newest that was full.
 pub(super) fn choose_parent<'s>(
-    listed: &'s [ListedSnapshot],
+    history: &'s History,
     spec: &SourceSpec,
     options: &Options,
 ) -> Option<&'s ListedSnapshot> {
-    listed.iter().rev().filter(|listed| listed.snapshot.host == options.host).find(|listed| {
-        source_of(&listed.snapshot, spec).is_some_and(|source| match options.kind {
-            SnapshotKind::Full => false,
-            SnapshotKind::Incremental => true,
-            SnapshotKind::Differential => source.snapshot_kind == SnapshotKind::Full,
-        })
-    })
+    let is_wanted: fn(&Source) -> bool = match options.kind {
+        SnapshotKind::Full => return None,
+        SnapshotKind::Incremental => |_| true,
+        SnapshotKind::Differential => |source| source.snapshot_kind == SnapshotKind::Full,
+    };
+    history
+        .newest(|snapshot| snapshot.host == options.host && source_of(snapshot, spec).is_some_and(is_wanted))
 }
 
 /// One source on its way into the snapshot.

@@ -263,13 +263,13 @@ pub fn dry_run(
 ) -> Result<Outcome> {
     crate::descriptors::raise_limit();
     let started = now();
-    let listed = repository.snapshots()?.snapshots;
+    let history = repository.history()?;
     let reader = ChunkReader::new(repository);
-    let mut snapshot = first_lines(&listed, options, started);
+    let mut snapshot = first_lines(&history, options, started);
     for spec in specs {
         let Some(found) = open_source(spec, Vec::new(), options, false)? else { continue };
         let name = SourceName::of(spec);
-        let parent = choose_parent(&listed, spec, options).and_then(|listed| {
+        let parent = choose_parent(&history, spec, options).and_then(|listed| {
             let source = source_of(&listed.snapshot, spec)?.clone();
             Some(Parent { source, started: listed.snapshot.started, is_pinned: true })
         });

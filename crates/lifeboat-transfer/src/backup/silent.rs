@@ -13,23 +13,24 @@ use crate::pieces::ChunkError;
 use lifeboat_format::snapshot::{Snapshot, Source, TreeRoot};
 use lifeboat_format::{Entry, Node, Timestamp, TreePath};
 use lifeboat_repo::diff::{Change, Diff};
+use lifeboat_repo::history::History;
 use lifeboat_repo::reader::ChunkReader;
-use lifeboat_repo::snapshots::ListedSnapshot;
 use std::ffi::OsStr;
 use std::io::{BufRead, BufReader};
 use std::os::unix::ffi::OsStrExt;
 
 /// Compares each source of a full snapshot with the newest of the `earlier` ones, and says what it finds; gives how many
 /// files changed silently.
-pub(super) fn report(job: &Job<'_>, earlier: &[ListedSnapshot], snapshot: &Snapshot) -> u64 {
+pub(super) fn report(job: &Job<'_>, earlier: &History, snapshot: &Snapshot) -> u64 {
     let reader = ChunkReader::new(job.repository);
     let mut count = 0;
     for source in &snapshot.sources {
-        let mut own = earlier.iter().rev().filter(|listed| listed.snapshot.host == snapshot.host);
-        let before = own.find_map(|listed| {
-            let old = listed.snapshot.sources.iter().find(|old| same_name(old, source))?;
-            Some((old.root, listed.snapshot.started))
-        });
+        let of_source = |earlier: &Snapshot| {
+            earlier.sources.iter().find(|old| same_name(old, source)).map(|old| old.root)
+        };
+        let before = earlier
+            .newest(|earlier| earlier.host == snapshot.host && of_source(earlier).is_some())
+            .and_then(|before| Some((of_source(&before.snapshot)?, before.snapshot.started)));
         let Some(before) = before else { continue };
         let name = SourceName::plain(OsStr::from_bytes(&source.full_name()));
         let result = compare(&reader, before, source.root, job.options.comparison, |path| {
