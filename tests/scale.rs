@@ -8,7 +8,7 @@ use lifeboat::{Repository, Secret};
 use lifeboat_format::config::Parameters;
 use lifeboat_format::seal::Key;
 use lifeboat_format::snapshot::Snapshot;
-use lifeboat_format::{ObjectKind, Timestamp};
+use lifeboat_format::{ObjectKey, ObjectKind, Timestamp};
 use lifeboat_repo::check::{Depth, Progress, check};
 use lifeboat_store::{Count, CountingStore, MemoryStore, Operation, Store};
 use scene::{Done, Scene};
@@ -146,6 +146,26 @@ fn check_sees_a_damaged_snapshot_that_this_machine_remembers_whole() {
     }
     let report = check(&machine.open(), Depth::Structure, &Progress::default()).unwrap();
     assert_eq!(report.findings.len(), objects.len());
+}
+
+#[test]
+fn a_snapshot_that_was_cut_short_is_not_listed_as_if_it_were_whole_but_is_a_parent_still() {
+    let machine = Machine::new(1);
+    (0..20).for_each(|_| drop(machine.snapshot()));
+    machine.listed();
+    // The newest ones are read each time.
+    let oldest = machine.open().snapshots().unwrap().snapshots.remove(0);
+    let key = ObjectKey::new(ObjectKind::Snapshot, &oldest.session.0);
+    let bytes = machine.store.get(&key).unwrap();
+    machine.store.delete(&key).unwrap();
+    machine.store.put(&key, &bytes[..bytes.len() - 1]).unwrap();
+    let history = machine.open().history().unwrap();
+    let found = history.newest(|snapshot| snapshot.id == oldest.snapshot.id);
+    assert_eq!(found.map(|listed| listed.session), Some(oldest.session));
+    assert!(history.take_damaged().is_empty());
+    let list = machine.open().snapshots().unwrap();
+    assert_eq!((list.snapshots.len(), list.damaged.len()), (19, 1));
+    assert_eq!(list.damaged[0].0, key);
 }
 
 #[test]

@@ -114,8 +114,9 @@ class Repository:
             found = session, read_snapshot(SNAPSHOT, self.keys, session, path.read_bytes())
             known = newest.get(found[1].id, found)
             older, newer = sorted([known, found], key=lambda pair: (pair[1].revision, pair[0]))
-            if older[1].revision == newer[1].revision:
+            if known is not found and older[1].revision == newer[1].revision:
                 newer[1].pinned |= older[1].pinned
+                newer[1].lacking |= older[1].lacking
                 newer[1].tags = sorted({*newer[1].tags, *older[1].tags})
             newest[found[1].id] = newer
         yield from newest.values()

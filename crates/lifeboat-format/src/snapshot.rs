@@ -133,8 +133,10 @@ pub struct Head {
     pub sequence: u64,
     /// When the walk began.
     pub started: Timestamp,
-    /// Which change of its tags or its pin this is.
+    /// Which change of its tags, its pin or its lack this is.
     pub revision: u64,
+    /// Whether something that it needs was found lost.
+    pub lacking: bool,
 }
 
 /// What an object holds, every byte of it: also what only a later version understands.
@@ -155,7 +157,8 @@ impl Opened {
     /// The same of what [`Head`] has; whether the rest can be read is not looked at.
     pub fn head(&self) -> Result<Head> {
         let (id, host_id) = (SnapshotId([0; 16]), HostId([0; 16]));
-        let mut head = Head { id, host_id, sequence: 0, started: Timestamp::default(), revision: 0 };
+        let (started, lacking) = (Timestamp::default(), false);
+        let mut head = Head { id, host_id, sequence: 0, started, revision: 0, lacking };
         let mut has_id = false;
         let mut reader = Reader::new(&self.body, "snapshot");
         while reader.remaining() > 0 {
@@ -170,6 +173,7 @@ impl Opened {
                 TAG_SEQUENCE => head.sequence = field.varint()?,
                 TAG_STARTED => head.started = decode_time(&mut field)?,
                 TAG_REVISION => head.revision = field.varint()?,
+                TAG_LACKING => head.lacking = field.u8()? == 1,
                 _ => {}
             }
         }
@@ -270,8 +274,8 @@ impl Snapshot {
 
     /// What tells it from others.
     pub fn head(&self) -> Head {
-        let Self { id, host_id, sequence, started, revision, .. } = *self;
-        Head { id, host_id, sequence, started, revision }
+        let Self { id, host_id, sequence, started, revision, lacking, .. } = *self;
+        Head { id, host_id, sequence, started, revision, lacking }
     }
 
     /// Errors of all sources.

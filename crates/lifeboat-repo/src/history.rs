@@ -1,17 +1,17 @@
 //! The snapshots before a writer's own: all of them in their order, and decoded as far as it asks.
 //!
-//! Must stay true: what is looked for is mostly the newest, so a run costs the same whether there are ten before it or a
-//! thousand. Objects are listed without their lengths: one that was cut short since this machine read it may still be a
-//! parent, whose roots the intent pins and whose packs are looked at; `snapshots` and `check` tell of it.
+//! Must stay true: what is looked for is mostly the newest, so a run of a source that was there before costs the same whether
+//! there are ten before it or a thousand. Objects are listed without their lengths: one that was cut short since this machine
+//! read it may still be a parent, whose roots the intent pins and whose packs are looked at; `snapshots` and `check` tell of it.
 
 use crate::error::{Error, Result};
 use crate::remembered::Remembered;
 use crate::repository::Repository;
-use crate::snapshots::{ListedSnapshot, decoded, session_of};
+use crate::snapshots::{ListedSnapshot, age, decoded, precedence, session_of};
 use lifeboat_format::snapshot::{Head, Snapshot};
-use lifeboat_format::{HostId, ObjectKey, ObjectKind};
+use lifeboat_format::{HostId, ObjectKey, ObjectKind, SessionId};
 use std::path::PathBuf;
-use std::sync::OnceLock;
+use std::sync::{Mutex, OnceLock, PoisonError};
 
 /// All complete snapshots at one moment.
 #[derive(Debug)]
@@ -19,8 +19,7 @@ pub struct History {
     /// Oldest first.
     entries: Vec<Entry>,
     remembered: Remembered,
-    /// Objects that could not be read.
-    pub damaged: Vec<(ObjectKey, Error)>,
+    damaged: Mutex<Vec<(ObjectKey, Error)>>,
 }
 
 #[derive(Debug)]
@@ -29,6 +28,12 @@ struct Entry {
     head: Head,
     /// On the heap, as entries are moved into their order.
     snapshot: OnceLock<Option<Box<ListedSnapshot>>>,
+}
+
+impl Entry {
+    fn session(&self) -> SessionId {
+        session_of(&self.key)
+    }
 }
 
 impl Repository {
@@ -40,10 +45,10 @@ impl Repository {
         let names = names.map_err(Error::store("the snapshots cannot be listed"))?;
         let objects: Vec<_> = names.into_iter().map(|key| (key, None)).collect();
         let mut damaged = self.read_unknown(&objects, &mut remembered);
-        let mut entries = Vec::with_capacity(objects.len());
+        let mut objects_there = Vec::with_capacity(objects.len());
         for (key, _) in objects {
             match remembered.get(&session_of(&key)).map(|one| one.opened.head()) {
-                Some(Ok(head)) => entries.push(Entry { key, head, snapshot: OnceLock::new() }),
+                Some(Ok(head)) => objects_there.push(Entry { key, head, snapshot: OnceLock::new() }),
                 Some(Err(error)) => {
                     let error = Error::format(format!("{key} cannot be read"))(error);
                     damaged.push((key, error));
@@ -51,19 +56,24 @@ impl Repository {
                 None => {}
             }
         }
-        // Of several objects of one snapshot the one that counts, see `newest_of_each`.
-        entries.sort_unstable_by(|one, other| {
-            let order = |entry: &Entry| (entry.head.id, std::cmp::Reverse(entry.head.revision));
-            order(one).cmp(&order(other)).then_with(|| other.key.cmp(&one.key))
-        });
-        entries.dedup_by_key(|entry| entry.head.id);
-        entries.sort_unstable_by(|one, other| {
-            let order = |entry: &Entry| (entry.head.started, entry.head.sequence);
-            order(one).cmp(&order(other)).then_with(|| one.key.cmp(&other.key))
-        });
+        let mut entries = newest_of_each(objects_there);
+        entries.sort_unstable_by_key(|entry| age(&entry.head, entry.session()));
         self.watch_chains(entries.iter().map(|entry| entry.head), damaged.is_empty());
-        Ok(History { entries, remembered, damaged })
+        Ok(History { entries, remembered, damaged: Mutex::new(damaged) })
     }
+}
+
+/// Of several objects of one snapshot the one that counts; it is lacking where any of that revision is.
+fn newest_of_each(mut objects: Vec<Entry>) -> Vec<Entry> {
+    objects.sort_unstable_by_key(|entry| precedence(&entry.head, entry.session()));
+    let mut newest: Vec<Entry> = Vec::with_capacity(objects.len());
+    for mut entry in objects {
+        if let Some(last) = newest.pop_if(|last| last.head.id == entry.head.id) {
+            entry.head.lacking |= last.head.lacking && last.head.revision == entry.head.revision;
+        }
+        newest.push(entry);
+    }
+    newest
 }
 
 impl History {
@@ -73,13 +83,33 @@ impl History {
         own.max_by_key(|head| head.sequence)
     }
 
-    /// The newest snapshot that is wanted. One that cannot be decoded, as only a flaw in the program that wrote it would
-    /// leave it, is passed over.
+    /// The newest snapshot that is wanted. Damaged ones are passed over.
+    ///
+    /// # Cost
+    /// Decodes each one that is newer than it: all of them where none is wanted.
     pub fn newest(&self, mut is_wanted: impl FnMut(&Snapshot) -> bool) -> Option<&ListedSnapshot> {
-        let decode = |entry: &Entry| decoded(&entry.key, &self.remembered)?.ok().map(Box::new);
         let newest_first = self.entries.iter().rev();
         let mut snapshots =
-            newest_first.filter_map(|entry| entry.snapshot.get_or_init(|| decode(entry)).as_deref());
+            newest_first.filter_map(|entry| entry.snapshot.get_or_init(|| self.decode(entry)).as_deref());
         snapshots.find(|listed| is_wanted(&listed.snapshot))
+    }
+
+    fn decode(&self, entry: &Entry) -> Option<Box<ListedSnapshot>> {
+        match decoded(&entry.key, &self.remembered)? {
+            Ok(mut listed) => {
+                listed.snapshot.lacking = entry.head.lacking;
+                Some(Box::new(listed))
+            }
+            Err(error) => {
+                let mut damaged = self.damaged.lock().unwrap_or_else(PoisonError::into_inner);
+                damaged.push((entry.key.clone(), error));
+                None
+            }
+        }
+    }
+
+    /// Objects that could not be read so far; each is given once.
+    pub fn take_damaged(&self) -> Vec<(ObjectKey, Error)> {
+        std::mem::take(&mut *self.damaged.lock().unwrap_or_else(PoisonError::into_inner))
     }
 }

@@ -10,7 +10,7 @@ use crate::remembered::Remembered;
 use crate::repository::Repository;
 use lifeboat_format::snapshot::remembered::Remembered as One;
 use lifeboat_format::snapshot::{Head, Snapshot, Source, SourceKind};
-use lifeboat_format::{ObjectKey, ObjectKind, SessionId, TreePath};
+use lifeboat_format::{ObjectKey, ObjectKind, SessionId, SnapshotId, Timestamp, TreePath};
 use lifeboat_store::in_shares;
 use std::collections::HashSet;
 use std::path::PathBuf;
@@ -173,16 +173,27 @@ pub(crate) fn decoded(key: &ObjectKey, remembered: &Remembered) -> Option<Result
     Some(listed.map_err(Error::format(format!("{key} cannot be read"))))
 }
 
-/// Of several objects of one snapshot the one that counts: the greatest revision, and of several of those the greatest
-/// name. It is pinned where any of that revision is, and has the tags of them all: what was acknowledged is not lost to a run
-/// that died, or that is about to withdraw because somebody else was at it.
+/// Of several objects of one snapshot the greatest counts.
+pub(crate) fn precedence(head: &Head, session: SessionId) -> (SnapshotId, u64, SessionId) {
+    (head.id, head.revision, session)
+}
+
+/// The order of a listing, oldest first.
+pub(crate) fn age(head: &Head, session: SessionId) -> (Timestamp, u64, SessionId) {
+    (head.started, head.sequence, session)
+}
+
+/// Of several objects of one snapshot the one that counts. It is pinned or lacking where any of that revision is, and has the
+/// tags of them all: what protects, and was acknowledged, is not lost to a run that died, or that is about to withdraw because
+/// somebody else was at it. A tag that was taken away meanwhile may come back.
 fn newest_of_each(mut objects: Vec<ListedSnapshot>) -> Vec<ListedSnapshot> {
-    objects.sort_by_cached_key(|listed| (listed.snapshot.id, listed.snapshot.revision, listed.session));
+    objects.sort_by_cached_key(|listed| precedence(&listed.snapshot.head(), listed.session));
     let mut newest: Vec<ListedSnapshot> = Vec::with_capacity(objects.len());
     for mut listed in objects {
         if let Some(last) = newest.pop_if(|last| last.snapshot.id == listed.snapshot.id) {
             if last.snapshot.revision == listed.snapshot.revision {
                 listed.snapshot.pinned |= last.snapshot.pinned;
+                listed.snapshot.lacking |= last.snapshot.lacking;
                 listed.snapshot.tags.extend(last.snapshot.tags);
                 listed.snapshot.tags.sort();
                 listed.snapshot.tags.dedup();
@@ -203,8 +214,7 @@ impl SnapshotList {
 
     fn sort(&mut self) {
         // Cached: snapshots are large to move, and are moved once so.
-        self.snapshots
-            .sort_by_cached_key(|listed| (listed.snapshot.started, listed.snapshot.sequence, listed.session));
+        self.snapshots.sort_by_cached_key(|listed| age(&listed.snapshot.head(), listed.session));
     }
 
     /// Finds a snapshot: `latest`, `latest~N`, or a unique prefix of an id.

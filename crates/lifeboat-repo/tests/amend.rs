@@ -236,11 +236,14 @@ fn who_changes_a_snapshot_beside_two_others_loses_no_tag_of_theirs() {
     let (store, id) = with_snapshot();
     let repository = open(store.clone());
     let with = |tag: &str| Snapshot { tags: vec![tag.to_owned()], revision: 1, ..only(&repository) };
-    let (first, second) = (with("first"), with("second"));
+    let (first, second) = (Snapshot { lacking: true, ..with("first") }, with("second"));
     put(&repository, &first, SessionId([8; 16]));
     put(&repository, &second, SessionId([9; 16]));
+    let history = repository.history().unwrap();
+    assert!(history.newest(|_| true).is_some_and(|newest| newest.snapshot.lacking));
     amend(&repository, id, &add("third"), HOST).unwrap().unwrap();
     assert_eq!(only(&repository).tags, ["first", "second", "third"]);
+    assert!(only(&repository).lacking);
     assert_eq!(count(&store, ObjectKind::Snapshot), 1);
 }
 

@@ -272,6 +272,25 @@ fn snapshots_are_found_by_age_and_by_unique_prefix() {
 }
 
 #[test]
+fn a_listing_with_a_damaged_snapshot_does_not_say_that_one_is_gone() {
+    let (store, state) = (MemoryStore::new(), tempfile::tempdir().unwrap());
+    store_files(&init(&store), 0..1);
+    let set_back = |list: fn(&Repository)| {
+        let repository = reopen(&store).with_state(state.path().to_owned());
+        list(&repository);
+        repository.take_set_back().len()
+    };
+    let ways: [fn(&Repository); 2] = [|one| drop(one.snapshots()), |one| drop(one.history())];
+    assert_eq!(ways.map(set_back), [0, 0]);
+    let key = store.list(ObjectKind::Snapshot).unwrap().remove(0).key;
+    store.delete(&key).unwrap();
+    store.put(&key, b"damaged").unwrap();
+    assert_eq!(ways.map(set_back), [0, 0]);
+    store.delete(&key).unwrap();
+    assert_eq!(ways.map(set_back), [1, 1]);
+}
+
+#[test]
 fn a_session_that_lost_claimed_chunks_never_commits() {
     let store = MemoryStore::new();
     let repository = init(&store);

@@ -145,6 +145,10 @@ fn strays_are_not_listed() {
     let keys = |kind| store.list(kind).unwrap().into_iter().map(|found| found.key).collect::<Vec<_>>();
     assert_eq!(keys(ObjectKind::Snapshot), [snapshot(0xab)]);
     assert_eq!(keys(ObjectKind::Pack), [pack(0xab)]);
+    // Nor do they disturb who writes beside them.
+    let store = LocalStore::open(folder.path()).unwrap();
+    store.put(&pack(0xcd), b"bytes").unwrap();
+    assert_eq!(store.list(ObjectKind::Pack).unwrap().len(), 2);
 }
 
 #[test]

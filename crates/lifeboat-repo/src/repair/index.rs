@@ -3,7 +3,7 @@
 //! Must stay true: an index object is removed only when it cannot be read and everything that is stored is named by others.
 //! A pack is named only after every region of it was opened, because the names of chunks are computed from them; what
 //! can be read of a pack that is damaged is stored anew, as any writer would. Naming a pack twice, or one that a
-//! collection is about to delete, does no harm: writers list the packs after they read the index.
+//! collection is about to delete, does no harm: writers list the packs themselves, after the condemned lists.
 
 use crate::check::Finding;
 use crate::collect::name_of;

@@ -96,6 +96,15 @@ impl Collection {
                 };
                 Step::ReadIndex2
             }
+            // As a writer, it may list the packs first.
+            Step::ReadIndex2 if way == OTHERWISE => {
+                process.known = store.packs & SHARING & !process.known;
+                Step::ReadIndexAtLast2
+            }
+            Step::ReadIndexAtLast2 => {
+                process.known &= store.indexed();
+                self.copy(process)
+            }
             Step::ReadIndex2 => {
                 process.known = store.indexed() & SHARING & !process.known;
                 Step::ListPacks2

@@ -159,6 +159,7 @@ pub(crate) enum Step {
     ReadLists2,
     ReadIndex2,
     ListPacks2,
+    ReadIndexAtLast2,
     PutCopy,
     PutIndexOfCopy,
     PutVerdict,
@@ -415,7 +416,7 @@ impl Model for Collection {
                 Step::Over => (false, false),
                 Step::ChooseParent => (true, child),
                 Step::Forget => (state.store.parent, child && self.forgets_child),
-                Step::Mark | Step::ReadIndex => (true, true),
+                Step::Mark | Step::ReadIndex | Step::ReadIndex2 => (true, true),
                 _ => (true, false),
             };
             actions.extend(plainly.then_some(Action { process, step, way: PLAIN }));

@@ -238,7 +238,7 @@ pub(super) fn fan_of_folder(folder: &str) -> Option<u8> {
 
 /// The digit that the packs in a folder called `name` begin with; `None` for strays.
 pub(super) fn read_fan(name: &str) -> Option<u8> {
-    u8::from_str_radix(name, 16).ok().filter(|fan| name == format!("{fan:x}"))
+    (0..FANS as u8).find(|fan| name == format!("{fan:x}"))
 }
 
 pub(super) fn is_regular(stat: &Stat) -> bool {

@@ -35,11 +35,11 @@ pub(super) fn attempt(job: &Job<'_>) -> Result<Outcome> {
     let started = now();
     repository.open_lookup_ahead();
     let history = repository.history()?;
-    for (key, error) in &history.damaged {
-        progress.notice(&format!("{key} is damaged and cannot be a parent: {error}"));
-    }
     let chosen: Vec<Option<&ListedSnapshot>> =
         specs.iter().map(|spec| choose_parent(&history, spec, options)).collect();
+    for (key, error) in history.take_damaged() {
+        progress.notice(&format!("{key} is damaged and cannot be a parent: {error}"));
+    }
     let roots = chosen
         .iter()
         .zip(specs)
