@@ -4,6 +4,7 @@ mod access;
 mod args;
 mod commands;
 mod failure;
+mod memory;
 mod ui;
 
 use clap::Parser;
@@ -12,6 +13,7 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
 fn main() -> ExitCode {
+    memory::keep_little();
     let cli = match args::Cli::try_parse() {
         Ok(cli) => cli,
         Err(error) => {

@@ -20,15 +20,19 @@ const REFRESH_INTERVAL: Duration = Duration::from_secs(10);
 /// But so often at once: collections may follow each other.
 const REFRESHES_AT_ONCE: u32 = 8;
 
-/// Opened regions that are kept: about 32 of them.
+/// Opened regions that are kept: about 16 of them.
 pub const CACHE_BYTES: usize = 32 << 20;
+/// Buffers of regions that were let go of, for the next ones. Allocated and freed by threads in turn, buffers of this size leave
+/// holes: restoring a file of 12 GB took 186 MiB so.
+const SPARE_MAX: usize = 4;
 
 /// Reads chunks of one repository; shared by threads.
 pub struct ChunkReader {
     repository: Repository,
     cache: Mutex<Cache>,
     sessions: Mutex<HashMap<EnvelopeId, Arc<SessionKey>>>,
-    openers: Mutex<Vec<RegionOpener>>,
+    /// With a buffer for what is stored.
+    openers: Mutex<Vec<(RegionOpener, Vec<u8>)>>,
     regions_read: AtomicU64,
     bytes_read: AtomicU64,
     refreshed: Mutex<Refreshed>,
@@ -52,6 +56,7 @@ struct Cache {
     slots: HashMap<RegionKey, (Slot, u64)>,
     clock: u64,
     bytes: usize,
+    spare: Vec<Vec<u8>>,
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
@@ -173,28 +178,35 @@ impl ChunkReader {
         if let Some(region) = &*guard {
             return Ok(region.clone());
         }
-        let region = Arc::new(self.open_region(found)?);
+        let spare = lock(&self.cache).spare_for(found.region.head.plain_bytes as usize);
+        let region = Arc::new(self.open_region_into(found, spare)?);
         *guard = Some(region.clone());
         drop(guard);
-        lock(&self.cache).filled(region.len());
+        lock(&self.cache).filled(region.capacity());
         Ok(region)
     }
 
     /// Fetches and opens a region, without the cache.
     pub(crate) fn open_region(&self, found: &Found) -> Result<Vec<u8>> {
+        self.open_region_into(found, Vec::new())
+    }
+
+    /// The same in the place of what is in `plain`.
+    fn open_region_into(&self, found: &Found, mut plain: Vec<u8>) -> Result<Vec<u8>> {
         let location = &found.region;
         let key = ObjectKey::new(ObjectKind::Pack, &location.pack.0);
-        let mut stored = vec![0; location.head.stored_bytes as usize];
+        let new_opener = || (RegionOpener::new(self.repository.id()), Vec::new());
+        let (mut opener, mut stored) = lock(&self.openers).pop().unwrap_or_else(new_opener);
+        stored.resize(location.head.stored_bytes as usize, 0);
         self.repository
             .store()
             .get_range(&key, u64::from(location.offset), &mut stored)
             .map_err(Error::store(format!("{key} cannot be read")))?;
         self.bytes_read.fetch_add(stored.len() as u64, Ordering::Relaxed);
         let session = self.session_key(&location.envelope)?;
-        let mut opener = lock(&self.openers).pop().unwrap_or_else(|| RegionOpener::new(self.repository.id()));
-        let mut plain = Vec::new();
+        plain.clear();
         let result = opener.open(&location.head, &session, &mut stored, &mut plain);
-        lock(&self.openers).push(opener);
+        lock(&self.openers).push((opener, stored));
         result.map_err(Error::format(format!("{key} is damaged at byte {}", location.offset)))?;
         self.regions_read.fetch_add(1, Ordering::Relaxed);
         Ok(plain)
@@ -229,7 +241,12 @@ impl Cache {
         entry.0.clone()
     }
 
-    /// Accounts for a region that was just opened, and lets go of the ones not used for longest.
+    /// A buffer for a region of `bytes`, which a small one does not take from a large one.
+    fn spare_for(&mut self, bytes: usize) -> Vec<u8> {
+        self.spare.pop_if(|spare| spare.capacity() <= 2 * bytes).unwrap_or_default()
+    }
+
+    /// Accounts for a region that was just opened into a buffer of `bytes`, and lets go of the ones not used for longest.
     fn filled(&mut self, bytes: usize) {
         self.bytes += bytes;
         while self.bytes > CACHE_BYTES {
@@ -238,19 +255,27 @@ impl Cache {
                 .iter()
                 .filter_map(|(key, (slot, used))| {
                     // A region that is being read is not old.
-                    let bytes = slot.try_lock().ok()?.as_ref().map(|region| region.len())?;
+                    let bytes = slot.try_lock().ok()?.as_ref().map(|region| region.capacity())?;
                     Some((*used, *key, bytes))
                 })
                 .min();
             let Some((_, key, bytes)) = oldest else { return };
-            self.slots.remove(&key);
+            let removed = self.slots.remove(&key);
             self.bytes -= bytes;
+            self.spare.extend(removed.and_then(|(slot, _)| unshared(slot)));
+            self.spare.truncate(SPARE_MAX);
         }
         // Slots whose reading failed hold nothing and count nothing.
         if self.slots.len() > 1024 {
             self.slots.retain(|_, (slot, _)| slot.try_lock().is_ok_and(|region| region.is_some()));
         }
     }
+}
+
+/// The region in `slot`, if nobody else has it.
+fn unshared(slot: Slot) -> Option<Vec<u8>> {
+    let region = Arc::into_inner(slot)?.into_inner().unwrap_or_else(PoisonError::into_inner)?;
+    Arc::into_inner(region)
 }
 
 impl NodeSource for ChunkReader {
