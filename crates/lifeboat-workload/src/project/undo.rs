@@ -106,9 +106,20 @@ pub struct Begun {
 #[derive(Debug)]
 pub struct Note {
     path: PathBuf,
-    _lock: File,
+    _lock: Lock,
     /// What it says.
     pub begun: Begun,
+}
+
+/// Shows that the run is alive.
+#[derive(Debug)]
+struct Lock(File);
+
+impl Drop for Lock {
+    fn drop(&mut self) {
+        // Closing is not enough: a process that another thread just forked has the file open until it calls exec.
+        let _ = self.0.unlock();
+    }
 }
 
 impl Note {
@@ -120,7 +131,7 @@ impl Note {
         let lock =
             OpenOptions::new().write(true).create(true).truncate(false).open(lock).map_err(Error::Journal)?;
         lock.lock().map_err(Error::Journal)?;
-        let note = Self { path: folder.join(format!("{}.json", begun.run)), _lock: lock, begun };
+        let note = Self { path: folder.join(format!("{}.json", begun.run)), _lock: Lock(lock), begun };
         note.write()?;
         Ok(note)
     }
