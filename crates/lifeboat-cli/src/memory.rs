@@ -13,11 +13,11 @@ const MAPPED_BYTES: std::ffi::c_int = 1 << 20;
 /// restoring one file of 64 GB took 206 MiB so, most of it free. Set once, they stay. Other allocators are left alone.
 pub(crate) fn keep_little() {
     #[cfg(all(target_os = "linux", target_env = "gnu"))]
-    // SAFETY: it changes two numbers of the allocator, and no other thread is running yet.
     #[expect(
         unsafe_code,
         reason = "there is no other way to tell the allocator, and it halves what large restores take"
     )]
+    // SAFETY: it changes two numbers of the allocator, and no other thread is running yet.
     unsafe {
         libc::mallopt(libc::M_TRIM_THRESHOLD, KEPT_BYTES);
         libc::mallopt(libc::M_MMAP_THRESHOLD, MAPPED_BYTES);
