@@ -2,7 +2,8 @@
 //!
 //! Must stay true: at every moment, whatever dies, `snapshots/` has an object of the snapshot, and that object's data is
 //! pinned: by the intent until it is listed, by itself afterwards. A tag, a pin or a lack that was acknowledged is not lost to
-//! another change; a tag that was taken away may come back when three change a snapshot at once. The steps have the numbers of `docs/format/snapshot.md`, "Changes".
+//! another change; a tag that was taken away may come back when three change a snapshot at once. The steps have the numbers of
+//! `docs/format/snapshot.md`, "Changes".
 
 use crate::error::{Error, Result};
 use crate::repository::Repository;

@@ -7,7 +7,7 @@
 use crate::error::{Error, Result};
 use crate::remembered::Remembered;
 use crate::repository::Repository;
-use crate::snapshots::{ListedSnapshot, age, decoded, precedence, session_of};
+use crate::snapshots::{ListedSnapshot, age, decoded, greatest_of_each, session_of};
 use lifeboat_format::snapshot::{Head, Snapshot};
 use lifeboat_format::{HostId, ObjectKey, ObjectKind, SessionId};
 use std::path::PathBuf;
@@ -56,24 +56,18 @@ impl Repository {
                 None => {}
             }
         }
-        let mut entries = newest_of_each(objects_there);
+        let mut entries = greatest_of_each(
+            objects_there,
+            |entry| (entry.head, entry.session()),
+            // It is lacking where any object of its revision is.
+            |entry, before| {
+                entry.head.lacking |= before.head.lacking && before.head.revision == entry.head.revision;
+            },
+        );
         entries.sort_unstable_by_key(|entry| age(&entry.head, entry.session()));
         self.watch_chains(entries.iter().map(|entry| entry.head), damaged.is_empty());
         Ok(History { entries, remembered, damaged: Mutex::new(damaged) })
     }
-}
-
-/// Of several objects of one snapshot the one that counts; it is lacking where any of that revision is.
-fn newest_of_each(mut objects: Vec<Entry>) -> Vec<Entry> {
-    objects.sort_unstable_by_key(|entry| precedence(&entry.head, entry.session()));
-    let mut newest: Vec<Entry> = Vec::with_capacity(objects.len());
-    for mut entry in objects {
-        if let Some(last) = newest.pop_if(|last| last.head.id == entry.head.id) {
-            entry.head.lacking |= last.head.lacking && last.head.revision == entry.head.revision;
-        }
-        newest.push(entry);
-    }
-    newest
 }
 
 impl History {

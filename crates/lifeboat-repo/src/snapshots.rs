@@ -10,7 +10,7 @@ use crate::remembered::Remembered;
 use crate::repository::Repository;
 use lifeboat_format::snapshot::remembered::Remembered as One;
 use lifeboat_format::snapshot::{Head, Snapshot, Source, SourceKind};
-use lifeboat_format::{ObjectKey, ObjectKind, SessionId, SnapshotId, Timestamp, TreePath};
+use lifeboat_format::{ObjectKey, ObjectKind, SessionId, Timestamp, TreePath};
 use lifeboat_store::in_shares;
 use std::collections::HashSet;
 use std::path::PathBuf;
@@ -173,9 +173,25 @@ pub(crate) fn decoded(key: &ObjectKey, remembered: &Remembered) -> Option<Result
     Some(listed.map_err(Error::format(format!("{key} cannot be read"))))
 }
 
-/// Of several objects of one snapshot the greatest counts.
-pub(crate) fn precedence(head: &Head, session: SessionId) -> (SnapshotId, u64, SessionId) {
-    (head.id, head.revision, session)
+/// Of several objects of one snapshot the greatest; `merge` takes the one before into each.
+pub(crate) fn greatest_of_each<T>(
+    mut objects: Vec<T>,
+    head: impl Fn(&T) -> (Head, SessionId),
+    merge: impl Fn(&mut T, T),
+) -> Vec<T> {
+    objects.sort_by_cached_key(|object| {
+        let (head, session) = head(object);
+        (head.id, head.revision, session)
+    });
+    let mut greatest: Vec<T> = Vec::with_capacity(objects.len());
+    for mut object in objects {
+        let id = head(&object).0.id;
+        if let Some(before) = greatest.pop_if(|before| head(before).0.id == id) {
+            merge(&mut object, before);
+        }
+        greatest.push(object);
+    }
+    greatest
 }
 
 /// The order of a listing, oldest first.
@@ -186,24 +202,19 @@ pub(crate) fn age(head: &Head, session: SessionId) -> (Timestamp, u64, SessionId
 /// Of several objects of one snapshot the one that counts. It is pinned or lacking where any of that revision is, and has the
 /// tags of them all: what protects, and was acknowledged, is not lost to a run that died, or that is about to withdraw because
 /// somebody else was at it. A tag that was taken away meanwhile may come back.
-fn newest_of_each(mut objects: Vec<ListedSnapshot>) -> Vec<ListedSnapshot> {
-    objects.sort_by_cached_key(|listed| precedence(&listed.snapshot.head(), listed.session));
-    let mut newest: Vec<ListedSnapshot> = Vec::with_capacity(objects.len());
-    for mut listed in objects {
-        if let Some(last) = newest.pop_if(|last| last.snapshot.id == listed.snapshot.id) {
-            if last.snapshot.revision == listed.snapshot.revision {
-                listed.snapshot.pinned |= last.snapshot.pinned;
-                listed.snapshot.lacking |= last.snapshot.lacking;
-                listed.snapshot.tags.extend(last.snapshot.tags);
-                listed.snapshot.tags.sort();
-                listed.snapshot.tags.dedup();
-            }
-            listed.replaces = last.replaces;
-            listed.replaces.push(last.session);
+fn newest_of_each(objects: Vec<ListedSnapshot>) -> Vec<ListedSnapshot> {
+    let head = |listed: &ListedSnapshot| (listed.snapshot.head(), listed.session);
+    greatest_of_each(objects, head, |listed, before| {
+        if before.snapshot.revision == listed.snapshot.revision {
+            listed.snapshot.pinned |= before.snapshot.pinned;
+            listed.snapshot.lacking |= before.snapshot.lacking;
+            listed.snapshot.tags.extend(before.snapshot.tags);
+            listed.snapshot.tags.sort();
+            listed.snapshot.tags.dedup();
         }
-        newest.push(listed);
-    }
-    newest
+        listed.replaces = before.replaces;
+        listed.replaces.push(before.session);
+    })
 }
 
 impl SnapshotList {

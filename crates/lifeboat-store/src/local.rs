@@ -24,7 +24,7 @@ use crate::store::check_length;
 use crate::{Error, Listed, RepositoryProblem, Result, Spool, Store};
 use layout::Found;
 use lifeboat_format::{ObjectKey, ObjectKind};
-use root::{Root, fan_of, fan_of_folder, folder_of, is_regular, length};
+use root::{Root, fan_of, folder_of, is_regular, length};
 use rustix::fs::{AtFlags, FileType, Mode, OFlags, fstat, openat, statat, unlinkat};
 use rustix::io::Errno;
 use std::collections::BTreeSet;
@@ -135,15 +135,16 @@ impl LocalStore {
         Ok(())
     }
 
-    /// Gives `visit` each object in a folder, with what the file system says it is. `None` when the folder is missing.
+    /// Gives `visit` each object in the folder of a kind, or in one of those of packs, with what the file system says it is.
+    /// `None` when the folder is missing.
     fn each_key(
         &self,
         kind: ObjectKind,
-        folder: &str,
+        fan: Option<u8>,
         mut visit: impl FnMut(ObjectKey, FileType),
     ) -> Result<Option<OwnedFd>> {
-        let fan = fan_of_folder(folder);
-        self.root.each_entry(folder, |name, file_type| {
+        let folder = fan.map_or_else(|| kind.folder().to_owned(), root::fan_folder);
+        self.root.each_entry(&folder, |name, file_type| {
             let key = name.to_str().ok().and_then(|name| ObjectKey::from_hex(kind, name));
             // A pack in another pack's folder would not be found by its key.
             if let Some(key) = key.filter(|key| fan.is_none_or(|fan| fan_of(key) == fan)) {
@@ -238,7 +239,7 @@ impl Store for LocalStore {
     }
 
     fn list(&self, kind: ObjectKind) -> Result<Vec<Listed>> {
-        let folders = match kind {
+        let fans = match kind {
             ObjectKind::Config => {
                 let key = ObjectKey::config();
                 return match self.bytes(&key) {
@@ -247,13 +248,13 @@ impl Store for LocalStore {
                     Err(error) => Err(error),
                 };
             }
-            ObjectKind::Pack => self.root.fans()?.into_iter().map(root::fan_folder).collect(),
-            _ => vec![kind.folder().to_owned()],
+            ObjectKind::Pack => self.root.fans()?.into_iter().map(Some).collect(),
+            _ => vec![None],
         };
-        let (mut fds, mut keys) = (Vec::with_capacity(folders.len()), Vec::new());
-        for folder in folders {
+        let (mut fds, mut keys) = (Vec::with_capacity(fans.len()), Vec::new());
+        for fan in fans {
             let number = fds.len();
-            fds.extend(self.each_key(kind, &folder, |key, _| keys.push((number, key)))?);
+            fds.extend(self.each_key(kind, fan, |key, _| keys.push((number, key)))?);
         }
         let list = |keys: &[(usize, ObjectKey)]| -> Vec<Result<Listed>> {
             let mut name = String::new();
@@ -272,7 +273,7 @@ impl Store for LocalStore {
             return listed();
         }
         let (mut keys, mut are_files) = (Vec::new(), true);
-        self.each_key(kind, kind.folder(), |key, file_type| {
+        self.each_key(kind, None, |key, file_type| {
             are_files &= file_type.is_file();
             keys.push(key);
         })?;

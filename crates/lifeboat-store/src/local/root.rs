@@ -231,14 +231,13 @@ pub(super) fn fan_of(key: &ObjectKey) -> u8 {
     key.name()[0] >> 4
 }
 
-/// The digit that the packs in `folder` begin with; `None` for a folder of another kind.
-pub(super) fn fan_of_folder(folder: &str) -> Option<u8> {
-    folder.strip_prefix(ObjectKind::Pack.folder())?.strip_prefix('/').and_then(read_fan)
-}
-
 /// The digit that the packs in a folder called `name` begin with; `None` for strays.
 pub(super) fn read_fan(name: &str) -> Option<u8> {
-    (0..FANS as u8).find(|fan| name == format!("{fan:x}"))
+    match name.as_bytes() {
+        [digit @ b'0'..=b'9'] => Some(digit - b'0'),
+        [digit @ b'a'..=b'f'] => Some(digit - b'a' + 10),
+        _ => None,
+    }
 }
 
 pub(super) fn is_regular(stat: &Stat) -> bool {
