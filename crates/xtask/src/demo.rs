@@ -60,7 +60,7 @@ pub(crate) fn run(place: &Place, part: Part, afterwards: Afterwards) -> Result<(
         })?;
     }
     println!(
-        "The first build compiles RocksDB, which takes 15 to 20 minutes on two cores; later ones take seconds."
+        "The first build compiles RocksDB, which takes 10 to 15 minutes on two cores; later ones take seconds."
     );
     step::run("build lifeboat", &mut place.cargo("build --release --workspace --bin lifeboat"))?;
     let scratch = std::env::temp_dir().join(format!("lifeboat-demo-{}", std::process::id()));

@@ -98,7 +98,7 @@ pub(crate) fn show(place: &Place, demo: &Demo) -> Result<()> {
     row("second snapshot", seconds(protected.second));
     row("the server stood still for", format!("{:.2} s", protected.held.as_secs_f64()));
     row("restored into a new volume", seconds(restored_in));
-    row("transactions acknowledged before the server stood still", protected.before.to_string());
+    row("transactions acknowledged before the command was given", protected.before.to_string());
     row("transactions in the restored database", rows.to_string());
     println!("\nNo acknowledged transaction is missing, and the sums over all tables agree.");
     Ok(())
